@@ -1,0 +1,1 @@
+"""Sharpness-aware optimizers with variance suppression (VaSSO) for JAX, and an image trainer."""
