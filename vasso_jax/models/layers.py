@@ -1,0 +1,90 @@
+"""Layers with PyTorch's semantics, shared by the convolutional networks.
+
+Images are NHWC. Parameters and statistics are float32; `dtype` is that of the arithmetic.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Initializer = Callable[..., jax.Array]
+
+# PyTorch's default for convolution and linear weights: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+torch_default_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, as `torch.nn.BatchNorm2d`.
+
+    With `train`, normalises by the statistics of the whole batch (under `jit` with a sharded batch:
+    of the global batch) and moves the running ones: by the biased variance for the output, the
+    unbiased one for the running average. flax.linen.BatchNorm keeps the biased one there.
+
+    Attributes:
+        momentum: weight of the new statistics in the running ones.
+        epsilon: added to the variance.
+        dtype: dtype of the output; statistics are taken in at least float32.
+    """
+
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+
+        if train:
+            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            axes = tuple(range(x.ndim - 1))
+            count = x.size // x.shape[-1]
+            mean = wide.mean(axes)
+            # One pass over x for both moments; rounding may leave the difference just below zero.
+            var = jnp.maximum(jnp.square(wide).mean(axes) - jnp.square(mean), 0)
+            if not self.is_initializing():
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.value += self.momentum * (mean - running_mean.value)
+                running_var.value += self.momentum * (unbiased - running_var.value)
+        else:
+            mean, var = running_mean.value, running_var.value
+
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return (x * factor + (bias - mean * factor)).astype(self.dtype)
+
+
+def conv(
+    features: int, size: int, stride: int, dtype: Any, init: Initializer, name: str
+) -> nn.Conv:
+    """A bias-free convolution with a square kernel and symmetric padding, as PyTorch pads."""
+    pad = (size - 1) // 2
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=(stride, stride),
+        padding=((pad, pad), (pad, pad)),
+        use_bias=False,
+        kernel_init=init,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def global_average_pool(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, C], the mean over all positions."""
+    return x.mean(axis=(1, 2))
+
+
+def uniform_init(bound: float) -> Initializer:
+    """Uniform in [-bound, bound): PyTorch's default for a linear layer's bias, 1/sqrt(fan_in)."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init

@@ -1,0 +1,71 @@
+"""Wide ResNet (Zagoruyko and Komodakis, arXiv 1605.07146), without dropout.
+
+Structure, initialisation (normal, fan-out) and names follow the authors' network, so weights carry
+over one to one; see torch_weights.py.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vasso_jax.models.layers import BatchNorm, conv, global_average_pool, torch_default_init
+
+_conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class PreActivationBlock(nn.Module):
+    """BatchNorm and ReLU before each of two 3x3 convolutions; projects where the width changes."""
+
+    features: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        norm = partial(BatchNorm, dtype=self.dtype)
+        block_conv = partial(conv, dtype=self.dtype, init=_conv_init)
+
+        y = nn.relu(norm(name="bn1")(x, train))
+        # Where the width changes, the shortcut branches off behind the activation.
+        if x.shape[-1] != self.features:
+            x = block_conv(self.features, 1, self.stride, name="shortcut")(y)
+        y = block_conv(self.features, 3, self.stride, name="conv1")(y)
+        y = nn.relu(norm(name="bn2")(y, train))
+        y = block_conv(self.features, 3, 1, name="conv2")(y)
+        return x + y
+
+
+class WideResNet(nn.Module):
+    """WRN-depth-width.
+
+    Attributes:
+        depth: number of convolutions, 6 n + 4 with n blocks in each of the three stages.
+        width: factor to the stage widths 16, 32, 64.
+        num_classes: size of the last layer.
+        dtype: dtype of the arithmetic.
+    """
+
+    depth: int
+    width: int
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] images -> [B, num_classes] float32 logits."""
+        x = conv(16, 3, 1, self.dtype, _conv_init, "conv1")(x)
+        for stage in range(3):
+            for block in range((self.depth - 4) // 6):
+                features = 16 * 2**stage * self.width
+                stride = 2 if stage > 0 and block == 0 else 1
+                # With width 1 the first stage keeps 16 channels; later first blocks always widen.
+                name = f"block{stage + 1}_{block}"
+                x = PreActivationBlock(features, stride, self.dtype, name=name)(x, train)
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train))
+        x = nn.Dense(self.num_classes, kernel_init=torch_default_init, dtype=self.dtype, name="fc")(
+            global_average_pool(x)
+        )
+        return x.astype(jnp.float32)
