@@ -1,0 +1,69 @@
+"""Crop, flip, cutout and normalisation, each against what it must leave and may change."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vasso_jax.data.augmentation import augment, cutout, normalize, random_crop, random_flip
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(1, 256, (64, 32, 32, 3)).astype(np.uint8)
+
+
+def test_every_crop_is_a_window_of_the_black_padded_image(images):
+    cropped = np.asarray(random_crop(jax.random.key(0), images, 4))
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    offsets = set()
+    for image, crop in zip(padded, cropped, strict=True):
+        found = [
+            (r, c)
+            for r in range(9)
+            for c in range(9)
+            if np.array_equal(image[r : r + 32, c : c + 32], crop)
+        ]
+        assert len(found) == 1
+        offsets.update(found)
+    assert {r for r, _ in offsets} == {c for _, c in offsets} == set(range(9))
+
+
+def test_a_flip_mirrors_about_half_of_the_images(images):
+    flipped = np.asarray(random_flip(jax.random.key(0), images))
+    mirrored = [np.array_equal(f, i[:, ::-1]) for f, i in zip(flipped, images, strict=True)]
+    untouched = [np.array_equal(f, i) for f, i in zip(flipped, images, strict=True)]
+    assert all(m != u for m, u in zip(mirrored, untouched, strict=True))
+    assert 20 < sum(mirrored) < 44
+
+
+def test_normalisation(images):
+    expected = (images / 255 - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(normalize(images, MEAN, STD), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_cutout_is_a_clipped_square_of_zeros():
+    pixels = jnp.ones((2000, 32, 32, 3))
+    holes = np.asarray(cutout(jax.random.key(0), pixels, 16, 0.5)) == 0
+    assert np.array_equal(holes[..., 0], holes[..., 1])
+    assert np.array_equal(holes[..., 0], holes[..., 2])
+    hit = holes.any((1, 2, 3))
+    assert 900 < hit.sum() < 1100
+    heights, widths = holes[hit][..., 0].any(2).sum(1), holes[hit][..., 0].any(1).sum(1)
+    np.testing.assert_array_equal(holes[hit][..., 0].sum((1, 2)), heights * widths)
+    # Centre 0 keeps rows 0..7, centre 31 rows 23..31.
+    assert set(heights) == set(widths) == set(range(8, 17))
+
+
+def test_same_key_same_batch_and_off_switches(images):
+    options = {"mean": MEAN, "std": STD, "crop_padding": 4, "flip": True, "cutout_size": 16}
+    key = jax.random.key(3)
+    once = augment(key, images, cutout_probability=0.5, **options)
+    np.testing.assert_array_equal(once, augment(key, images, cutout_probability=0.5, **options))
+    other = augment(jax.random.key(4), images, cutout_probability=0.5, **options)
+    assert not np.array_equal(once, other)
+    off = {"crop_padding": 0, "flip": False, "cutout_size": 0, "cutout_probability": 0.5}
+    plain = augment(key, images, mean=MEAN, std=STD, **off)
+    np.testing.assert_array_equal(plain, normalize(images, MEAN, STD))

@@ -1,0 +1,87 @@
+"""The authors' CIFAR augmentation in pure jax.numpy, to run inside the jitted train step.
+
+Order: pad with black, random crop, random flip, normalise, cutout (its hole has the mean colour).
+Each image of a batch draws its own crop, flip and hole.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def augment(
+    key: jax.Array,
+    images: jax.Array,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    crop_padding: int,
+    flip: bool,
+    cutout_size: int,
+    cutout_probability: float,
+) -> jax.Array:
+    """Augments and normalises a training batch.
+
+    Args:
+        key: PRNG key; the same key gives the same batch on any number of devices.
+        images: uint8 [B, H, W, C].
+        mean, std: per channel, for pixels in [0, 1].
+        crop_padding: black pixels on each side before the random crop to H x W; 0: no crop.
+        flip: mirror each image left to right with probability one half.
+        cutout_size: side of the square hole in pixels; 0: none.
+        cutout_probability: share of images that get a hole.
+
+    Returns:
+        float32 [B, H, W, C].
+    """
+    crop_key, flip_key, cutout_key = jax.random.split(key, 3)
+    if crop_padding:
+        images = random_crop(crop_key, images, crop_padding)
+    if flip:
+        images = random_flip(flip_key, images)
+    pixels = normalize(images, mean, std)
+    if cutout_size:
+        pixels = cutout(cutout_key, pixels, cutout_size, cutout_probability)
+    return pixels
+
+
+def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
+    """Shifts each image by up to `padding` pixels each way; what comes in from outside is black."""
+    batch, height, width, _ = images.shape
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    offsets = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
+    rows = offsets[:, :1] + jnp.arange(height)
+    columns = offsets[:, 1:] + jnp.arange(width)
+    padded = jnp.take_along_axis(padded, rows[:, :, None, None], axis=1)
+    return jnp.take_along_axis(padded, columns[:, None, :, None], axis=2)
+
+
+def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Mirrors each image left to right with probability one half."""
+    flipped = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+    return jnp.where(flipped, images[:, :, ::-1], images)
+
+
+def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """uint8 [B, H, W, C] in 0..255 -> float32 (pixel / 255 - mean) / std."""
+    scaled = images.astype(jnp.float32) / 255
+    return (scaled - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+
+
+def cutout(key: jax.Array, pixels: jax.Array, size: int, probability: float) -> jax.Array:
+    """Sets a square hole to zero in a share of the images (DeVries and Taylor, arXiv 1708.04552).
+
+    The centre is uniform over the image and the hole clipped at the border, so it may be smaller:
+    rows centre - size // 2 up to, not including, centre + size // 2; columns alike.
+    """
+    batch, height, width, _ = pixels.shape
+    chosen_key, row_key, column_key = jax.random.split(key, 3)
+    chosen = jax.random.bernoulli(chosen_key, probability, (batch,))
+
+    def inside(key: jax.Array, length: int) -> jax.Array:
+        centre = jax.random.randint(key, (batch, 1), 0, length)
+        offset = jnp.arange(length) - centre
+        return (offset >= -(size // 2)) & (offset < size // 2)
+
+    rows, columns = inside(row_key, height), inside(column_key, width)
+    hole = chosen[:, None, None] & rows[:, :, None] & columns[:, None, :]
+    return jnp.where(hole[..., None], 0, pixels)

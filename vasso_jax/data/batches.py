@@ -1,0 +1,47 @@
+"""Minibatches of a data set that lies on the device whole; every function here can be jitted."""
+
+import jax
+import jax.numpy as jnp
+
+
+def epoch_order(key: jax.Array, num_examples: int, batch_size: int) -> jax.Array:
+    """A fresh shuffle for one epoch, without the last partial batch.
+
+    Args:
+        key: PRNG key of the epoch.
+        num_examples: size of the training split, at least `batch_size`.
+        batch_size: over all devices.
+
+    Returns:
+        int32 [num_examples // batch_size, batch_size], indices into the split.
+    """
+    steps = num_examples // batch_size
+    order = jax.random.permutation(key, jnp.arange(num_examples, dtype=jnp.int32))
+    return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def take_batch(
+    images: jax.Array, labels: jax.Array, order: jax.Array, step: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Batch number `step` (int32 scalar, counted over all epochs) of an epoch's `order`.
+
+    Returns:
+        images uint8 [B, H, W, C] and labels int32 [B].
+    """
+    indices = order[step % order.shape[0]]
+    return images[indices], labels[indices]
+
+
+def evaluation_batch(
+    images: jax.Array, labels: jax.Array, start: jax.Array, batch_size: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Examples start, start + 1, ... as a batch of fixed size.
+
+    Returns:
+        images uint8 [B, H, W, C], labels int32 [B], and valid bool [B]: False where the split has
+        ended (those places repeat its last example), so every example can be counted once.
+    """
+    indices = start + jnp.arange(batch_size)
+    valid = indices < images.shape[0]
+    indices = jnp.minimum(indices, images.shape[0] - 1)
+    return images[indices], labels[indices], valid
