@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vasso_jax.data.augmentation import augment, cutout, normalize, random_crop, random_flip
+from vasso_jax.data.augmentation import (
+    Augmentation,
+    augment,
+    cutout,
+    normalize,
+    random_crop,
+    random_flip,
+)
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -58,12 +65,23 @@ def test_cutout_is_a_clipped_square_of_zeros():
 
 
 def test_same_key_same_batch_and_off_switches(images):
-    options = {"mean": MEAN, "std": STD, "crop_padding": 4, "flip": True, "cutout_size": 16}
+    everything = Augmentation(crop_padding=4, flip=True, cutout_size=16, cutout_probability=0.5)
     key = jax.random.key(3)
-    once = augment(key, images, cutout_probability=0.5, **options)
-    np.testing.assert_array_equal(once, augment(key, images, cutout_probability=0.5, **options))
-    other = augment(jax.random.key(4), images, cutout_probability=0.5, **options)
+    once, again, other = (
+        augment(k, images, options=everything, mean=MEAN, std=STD)
+        for k in (key, key, jax.random.key(4))
+    )
+    np.testing.assert_array_equal(once, again)
     assert not np.array_equal(once, other)
-    off = {"crop_padding": 0, "flip": False, "cutout_size": 0, "cutout_probability": 0.5}
-    plain = augment(key, images, mean=MEAN, std=STD, **off)
+    nothing = Augmentation(crop_padding=0, flip=False, cutout_size=0, cutout_probability=0.5)
+    plain = augment(key, images, options=nothing, mean=MEAN, std=STD)
     np.testing.assert_array_equal(plain, normalize(images, MEAN, STD))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("crop_padding", -1), ("cutout_size", -1), ("cutout_probability", 1.5)]
+)
+def test_options_out_of_range_are_refused(field, value):
+    options = {"crop_padding": 4, "flip": True, "cutout_size": 16, "cutout_probability": 0.5}
+    with pytest.raises(ValueError, match=field):
+        Augmentation(**(options | {field: value}))

@@ -4,43 +4,66 @@ Order: pad with black, random crop, random flip, normalise, cutout (its hole has
 Each image of a batch draws its own crop, flip and hole.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What `augment` does to a training image.
+
+    Attributes:
+        crop_padding: black pixels on each side before the random crop to H x W; 0: no crop.
+        flip: mirror each image left to right with probability one half.
+        cutout_size: side of the square hole in pixels; 0: none.
+        cutout_probability: share of images that get a hole.
+
+    Raises:
+        ValueError: a size below 0, or a probability outside [0, 1].
+    """
+
+    crop_padding: int
+    flip: bool
+    cutout_size: int
+    cutout_probability: float
+
+    def __post_init__(self) -> None:
+        for field in ("crop_padding", "cutout_size"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must be >= 0 (0: off), got {getattr(self, field)}")
+        if not 0 <= self.cutout_probability <= 1:
+            raise ValueError(f"cutout_probability must be in [0, 1], got {self.cutout_probability}")
 
 
 def augment(
     key: jax.Array,
     images: jax.Array,
     *,
+    options: Augmentation,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    crop_padding: int,
-    flip: bool,
-    cutout_size: int,
-    cutout_probability: float,
 ) -> jax.Array:
     """Augments and normalises a training batch.
 
     Args:
         key: PRNG key; the same key gives the same batch on any number of devices.
         images: uint8 [B, H, W, C].
+        options: what to do.
         mean, std: per channel, for pixels in [0, 1].
-        crop_padding: black pixels on each side before the random crop to H x W; 0: no crop.
-        flip: mirror each image left to right with probability one half.
-        cutout_size: side of the square hole in pixels; 0: none.
-        cutout_probability: share of images that get a hole.
 
     Returns:
         float32 [B, H, W, C].
     """
     crop_key, flip_key, cutout_key = jax.random.split(key, 3)
-    if crop_padding:
-        images = random_crop(crop_key, images, crop_padding)
-    if flip:
+    if options.crop_padding:
+        images = random_crop(crop_key, images, options.crop_padding)
+    if options.flip:
         images = random_flip(flip_key, images)
     pixels = normalize(images, mean, std)
-    if cutout_size:
-        pixels = cutout(cutout_key, pixels, cutout_size, cutout_probability)
+    if options.cutout_size:
+        pixels = cutout(cutout_key, pixels, options.cutout_size, options.cutout_probability)
     return pixels
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def _load_digits(split_seed: int) -> ImageDataset:
     # Local: scikit-learn takes most of a second to import and only this set needs it.
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     # Grey levels 0..16 in the package.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = digits.target.astype(np.int32)

@@ -31,7 +31,7 @@ def read_tfds(name: str, data_dir: str = "") -> TfdsCopy:
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder_from_directory(version_dir)
+        builder: Any = tfds.builder_from_directory(version_dir)
         names = tuple(builder.info.features["label"].names)
         splits = {split: _read_split(builder, split) for split in ("train", "test")}
     except Exception as error:  # whatever a damaged file makes of the libraries below

@@ -47,7 +47,7 @@ def from_torch(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     model = create(name, num_classes=arrays[head].shape[0])
     image = jnp.zeros((1, 32, 32, arrays[_STEM].shape[1]))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
-    expected = flax.traverse_util.flatten_dict(dict(shapes))
+    expected: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(shapes))
 
     converted = {}
     for key, array in arrays.items():

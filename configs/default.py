@@ -1,0 +1,57 @@
+"""Every field of an experiment, with its default: a small network on handwritten digits."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+
+    # Data. `digits` needs no download; `cifar10` and `cifar100` a copy prepared by tfds.
+    config.dataset = "digits"
+    config.data_dir = ""  # holds the tfds copies; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
+    config.split_seed = 0  # draws the held-out fifth of digits; the same for all seeds
+    config.crop_padding = 1  # pixels of black border before the random crop; 0: no crop
+    config.flip = False  # random mirroring, left to right
+    config.cutout_size = 0  # side of the hole, in pixels; 0: none
+    config.cutout_probability = 0.5
+
+    # Network: resnet18, resnet34, wrnDEPTH_WIDTH.
+    config.model = "wrn10_1"
+    config.dtype = "float32"  # of the arithmetic, or bfloat16; parameters stay float32
+
+    # Optimizer: sgd, sam, vasso, each on the base sgd, adam or adamw.
+    config.optimizer = "vasso"
+    config.rho = 0.05  # radius of the perturbation
+    config.theta = 0.9  # weight of the new gradient in VaSSO's direction; 1 is SAM
+    config.base = "sgd"
+    config.lr = 0.05
+    config.momentum = 0.9  # of sgd
+    config.nesterov = False  # of sgd
+    config.b1 = 0.9  # of adam and adamw
+    config.b2 = 0.999
+    config.eps = 1e-8
+    config.weight_decay = 5e-4  # adamw: decoupled; sgd and adam: L2 on every parameter
+    config.clip_norm = 0.0  # bound on the (perturbed) gradient's norm; 0: none
+    config.label_smoothing = 0.0
+
+    # Learning rate, per step: cosine, multistep or constant, after a linear warm-up.
+    config.schedule = "cosine"
+    config.warmup_epochs = 0.0
+    config.final_lr = 0.0  # where cosine ends
+    config.milestones = (60, 120, 160)  # epochs at which multistep decays
+    config.decay_factor = 0.2  # by this
+
+    # Length. A batch is spread over all devices.
+    config.batch_size = 128
+    config.epochs = 30
+    config.seed = 0  # initial weights, data order, augmentation
+    config.eval_every_epochs = 1
+
+    # Records and checkpoints. One of each is written at the end of every epoch.
+    config.checkpoint_every_steps = 0  # more often, for long epochs; 0: not
+    config.tensorboard = True  # where TensorFlow is installed
+    config.wandb_project = ""  # with the package wandb; empty: none
+
+    # Several processes (Slurm, TPU pods, Open MPI, Kubernetes), found by JAX.
+    config.distributed = False
+    return config.lock()

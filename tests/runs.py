@@ -1,0 +1,59 @@
+"""Runs of main.py as a person starts them: in processes of their own."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Differ from run to run.
+TIMES = {"seconds", "images_per_second"}
+
+
+def start(workdir, *overrides, config="digits_vasso", devices=1, env=None):
+    """Starts main.py with `--config.OVERRIDE` for each of `overrides`; returns the Popen."""
+    command = [sys.executable, str(ROOT / "main.py"), f"--config=configs/{config}.py"]
+    command += [f"--workdir={workdir}", *(f"--config.{override}" for override in overrides)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)} | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, timeout=300):
+    """Waits for the end; returns (exit status, standard output, standard error)."""
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def run(workdir, *overrides, **kwargs):
+    """A run that must succeed; returns (result of the last line, standard output)."""
+    status, out, err = finish(start(workdir, *overrides, **kwargs))
+    assert status == 0, err
+    return json.loads(out.splitlines()[-1]), out
+
+
+def records(workdir):
+    """metrics.jsonl without the fields that measure time."""
+    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def checkpoint(workdir, step):
+    """All arrays of a checkpoint, by path."""
+    path = (pathlib.Path(workdir) / "checkpoints" / str(step) / "state").absolute()
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
+        tree = checkpointer.restore(path, restore_args=as_numpy)
+    flat = ocp.tree.to_flat_dict(tree)
+    return {"/".join(key): np.asarray(value) for key, value in flat.items()}

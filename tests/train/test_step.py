@@ -1,0 +1,161 @@
+"""The train and evaluation steps on a tiny network: what each pass sees, moves and reports."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vasso_jax.optim import sam
+from vasso_jax.train.mesh import make_mesh
+from vasso_jax.train.state import create_state
+from vasso_jax.train.step import _cross_entropy, _top_k, make_eval_step, make_train_step
+
+SHAPE = (4, 4, 1)
+RHO, LR = 0.5, 0.1
+
+
+class Tiny(nn.Module):
+    """A BatchNorm over the pixels, dropout, and a linear layer."""
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = x.reshape(len(x), -1)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.5, name="bn")(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(3, name="head")(x)
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (8, *SHAPE)).astype(np.uint8), rng.integers(0, 3, 8)
+
+
+def as_float(images):
+    return images.astype(jnp.float32) / 255
+
+
+def train_once(model, tx, batch, **options):
+    mesh = make_mesh()
+    step = make_train_step(
+        model,
+        tx,
+        take_batch=lambda images, labels, step: (images, labels),
+        augment=options.pop("augment", lambda key, images: as_float(images)),
+        label_smoothing=options.pop("label_smoothing", 0.0),
+        seed=0,
+        mesh=mesh,
+    )
+    before = create_state(model, tx, SHAPE, 0, mesh)
+    kept = jax.tree.map(np.array, before)
+    return kept, step(before, *batch)
+
+
+def test_a_sam_step_is_the_equations_with_statistics_of_the_clean_pass(batch):
+    model, tx = Tiny(), sam(optax.sgd(LR), RHO)
+    before, after = train_once(model, tx, batch)
+
+    def forward(params):
+        variables = {"params": params, "batch_stats": before.batch_stats}
+        return model.apply(variables, as_float(batch[0]), train=True, mutable=["batch_stats"])
+
+    def loss(params):
+        logits = forward(params)[0]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+    g = jax.grad(loss)(before.params)
+    scale = RHO / optax.tree.norm(g)
+    perturbed = jax.tree.map(lambda w, d: w + scale * d, before.params, g)
+    expected = jax.tree.map(lambda w, d: w - LR * d, before.params, jax.grad(loss)(perturbed))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.params, expected
+    )
+    logits, moved = forward(before.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        after.batch_stats,
+        moved["batch_stats"],
+    )
+    sums = after.metric_sums
+    np.testing.assert_allclose(sums["loss"], loss(before.params), rtol=1e-5)
+    np.testing.assert_allclose(sums["top1"], (logits.argmax(1) == batch[1]).mean(), rtol=1e-6)
+    np.testing.assert_allclose(sums["perturbation_norm"], RHO, rtol=1e-5)
+    np.testing.assert_allclose(sums["cosine"], 1, rtol=1e-5)
+    assert sums["steps"] == after.step == 1
+
+
+def test_both_passes_see_the_same_augmentation_and_dropout(batch):
+    # With rho 0 the two passes agree exactly if, and only if, all that is random agrees.
+    def augment(key, images):
+        return as_float(images) + jax.random.normal(key, images.shape)
+
+    ends = [
+        train_once(Tiny(dropout=0.5), tx, batch, augment=augment)[1].params
+        for tx in (sam(optax.sgd(LR), 0.0), optax.with_extra_args_support(optax.sgd(LR)))
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *ends)
+
+
+def test_augmentation_differs_from_step_to_step(batch):
+    mesh, model = make_mesh(), Tiny()
+    tx = optax.with_extra_args_support(optax.sgd(0.0))
+    step = make_train_step(
+        model,
+        tx,
+        take_batch=lambda images, labels, step: (images, labels),
+        augment=lambda key, images: as_float(images) + jax.random.normal(key, images.shape),
+        label_smoothing=0.0,
+        seed=0,
+        mesh=mesh,
+    )
+    state = step(create_state(model, tx, SHAPE, 0, mesh), *batch)
+    first = float(state.metric_sums["loss"])
+    second = float(step(state, *batch).metric_sums["loss"]) - first
+    assert abs(first - second) > 1e-3
+
+
+def test_evaluation_sums_over_valid_examples_only(batch):
+    mesh, model = make_mesh(), Tiny()
+    state = create_state(model, optax.sgd(0.1), SHAPE, 0, mesh)
+    valid = np.arange(8) < 5
+    step = make_eval_step(
+        model, take_batch=lambda x, y: (x, y, valid), normalize=as_float, mesh=mesh
+    )
+    sums = step(state, *batch)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    logits = model.apply(variables, as_float(batch[0]), train=False)[:5]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch[1][:5])
+    assert sums["examples"] == 5
+    np.testing.assert_allclose(sums["loss"], losses.sum(), rtol=1e-5)
+    assert sums["top1"] == (logits.argmax(1) == batch[1][:5]).sum()
+    assert sums["top5"] == 5
+
+
+def test_label_smoothing_is_the_cross_entropy_with_the_smoothed_target():
+    logits = jax.random.normal(jax.random.key(0), (6, 10))
+    labels = jnp.arange(6)
+    target = optax.smooth_labels(jax.nn.one_hot(labels, 10), 0.1)
+    np.testing.assert_allclose(
+        _cross_entropy(logits, labels, 0.1),
+        optax.softmax_cross_entropy(logits, target),
+        rtol=1e-5,
+    )
+    with pytest.raises(ValueError, match="label_smoothing must be in"):
+        train_once(Tiny(), optax.sgd(0.1), None, label_smoothing=1.0)
+
+
+def test_top_k_agrees_with_sorting_and_breaks_ties_like_argmax():
+    logits = jnp.array([[3.0, 2.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, jnp.nan, 0.0, 0.0]])
+    for label in range(4):
+        labels = jnp.full(3, label)
+        for k in (1, 2, 5):
+            expected = [label < k, label < k, False if label == 1 else None]
+            actual = _top_k(logits, labels, k)
+            assert bool(actual[0]) == expected[0]
+            assert bool(actual[1]) == expected[1]
+            if k < 4 and label == 1:
+                assert not actual[2]

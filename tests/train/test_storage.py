@@ -1,0 +1,140 @@
+"""Checkpoints, records and the run folder: what is kept, what is dropped, what is refused."""
+
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.errors import UsageError
+from vasso_jax.train.preemption import StopRequests
+from vasso_jax.train.records import RecordFile, best_test_top1
+from vasso_jax.train.workdir import prepare
+
+
+def abstract(state):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
+def save_all(workdir, accuracies):
+    """One checkpoint a step, with the test accuracy given (None: within an epoch)."""
+    checkpoints = Checkpoints(workdir)
+    for step, accuracy in enumerate(accuracies, start=1):
+        checkpoints.save(step, {"w": jnp.full(3, float(step))}, accuracy)
+    checkpoints.wait()
+    checkpoints.close()
+
+
+def steps_on_disk(workdir):
+    return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept"),
+    [([0.1, 0.9, 0.5], [2, 3]), ([0.1, 0.2, 0.9], [3]), ([0.1, 0.9, 0.5, None], [2, 4])],
+)
+def test_the_latest_and_the_best_are_kept(tmp_path, accuracies, kept):
+    save_all(tmp_path, accuracies)
+    assert steps_on_disk(tmp_path) == kept
+    # The best survives a restart.
+    reopened = Checkpoints(tmp_path)
+    assert reopened.latest_step() == kept[-1]
+    reopened.save(9, {"w": jnp.zeros(3)}, 0.3)
+    reopened.wait()
+    reopened.close()
+    assert steps_on_disk(tmp_path) == sorted({kept[0] if len(kept) > 1 else kept[-1], 9})
+
+
+def test_restoring_gives_back_the_bits(tmp_path):
+    state = {"w": jax.random.normal(jax.random.key(0), (5,)), "n": jnp.int32(7)}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(3, state, 0.5)
+    checkpoints.wait()
+    restored = checkpoints.restore(3, abstract(state))
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "deleted", "other shape"])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    save_all(tmp_path, [0.5])
+    folder = tmp_path / "checkpoints/1"
+    template = {"w": jnp.zeros(3)}
+    if damage == "other shape":
+        template = {"w": jnp.zeros(4), "v": jnp.zeros(2)}
+    for path in (folder / "state").rglob("*"):
+        if path.is_file() and damage == "truncated":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        elif path.is_file() and damage == "deleted":
+            path.unlink()
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(UsageError, match=f"{folder} cannot be read; delete that folder"):
+        checkpoints.restore(1, abstract(template))
+    checkpoints.close()
+
+
+def record(step, split="train", top1=0.5):
+    return {"step": step, "epoch": step, "split": split, "loss": 1.0, "top1": top1}
+
+
+def test_records_beyond_the_checkpoint_and_a_torn_line_are_dropped(tmp_path):
+    file = RecordFile(tmp_path)
+    for step in (1, 2, 3):
+        file.append(record(step))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 4, "ep')
+    again = RecordFile(tmp_path)
+    again.keep_until(2)
+    assert [r["step"] for r in again.records] == [1, 2]
+    again.append(record(3, "test", 0.75))
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+    assert best_test_top1(again.records) == 0.75
+
+
+def test_a_damaged_line_amid_the_records_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(UsageError, match=r"line 2 of .*metrics\.jsonl is damaged"):
+        RecordFile(tmp_path).keep_until(3)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UsageError, match="No space left on device"):
+        RecordFile(tmp_path).append(record(1))
+
+
+def test_other_processes_keep_records_in_memory_only(tmp_path):
+    file = RecordFile(tmp_path, writable=False)
+    file.append(record(1))
+    assert file.records == [record(1)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_takes_the_same_run_only(tmp_path):
+    config = {"lr": 0.1, "milestones": (1, 2), "data_dir": "a"}
+    prepare(tmp_path, config)
+    (tmp_path / "checkpoints").mkdir()
+    prepare(tmp_path, config | {"data_dir": "b"})
+    with pytest.raises(ValueError, match=r"other settings \(lr=0.1 there, 0.2 here\)"):
+        prepare(tmp_path, config | {"lr": 0.2})
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        prepare(tmp_path, config)
+
+
+def test_a_signal_is_noted_and_a_second_one_has_its_usual_effect():
+    usual = signal.getsignal(signal.SIGTERM)
+    with StopRequests() as stop:
+        assert not stop.arrived(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.arrived(2)
+        assert stop.signal == signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) == usual
+    assert signal.getsignal(signal.SIGTERM) == usual

@@ -1,0 +1,114 @@
+"""The checkpoints of a run, by orbax: the latest and the best, written in the background."""
+
+import pathlib
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from vasso_jax.train.errors import UsageError
+
+_BEST_METRIC = "test_top1"
+
+
+class Checkpoints:
+    """Saves and restores the train state under `workdir/checkpoints/STEP`."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self._directory = workdir / "checkpoints"
+        policies = checkpoint_managers
+        self._manager = ocp.CheckpointManager(
+            self._directory.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                save_decision_policy=policies.FixedIntervalPolicy(1),
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(1),
+                        policies.BestN(
+                            get_metric_fn=_accuracy,
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                # The policy above ranks; but orbax writes metrics to disk, where a restarted
+                # process finds them, only if it is given this too.
+                best_fn=_accuracy,
+                # What a killed process left half written.
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, test_top1: float | None = None) -> None:
+        """Starts to write the state after `step` steps; blocks only to copy it off the devices.
+
+        Args:
+            step: the number of optimizer steps taken.
+            state: the train state; its buffers may be reused once this returns.
+            test_top1: ranks this checkpoint; None (within an epoch): it never counts as the best.
+
+        Raises:
+            UsageError: this or the previous checkpoint could not be written.
+        """
+        metrics = None if test_top1 is None else {_BEST_METRIC: test_top1}
+        try:
+            self._manager.save(
+                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=metrics
+            )
+        except Exception as error:  # orbax has no error type of its own for a failed write
+            raise self._write_error(error) from error
+
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        """The state of checkpoint `step`, placed as `abstract_state` says.
+
+        Args:
+            step: of a complete checkpoint.
+            abstract_state: a pytree of ShapeDtypeStruct with shardings.
+
+        Raises:
+            UsageError: the checkpoint is damaged, or of another network or optimizer.
+        """
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        try:
+            return self._manager.restore(step, args=args)["state"]
+        except Exception as error:  # a damaged file surfaces as whatever the reader stumbled over
+            raise UsageError(
+                f"the checkpoint {self._directory / str(step)} cannot be read; delete that folder "
+                f"to go on from the one before it, or start in a new workdir.\n({_brief(error)})"
+            ) from error
+
+    def wait(self) -> None:
+        """Returns once everything saved is on disk.
+
+        Raises:
+            UsageError: a checkpoint could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # as in save
+            raise self._write_error(error) from error
+
+    def close(self) -> None:
+        """Ends the background threads."""
+        self._manager.close()
+
+    def _write_error(self, error: Exception) -> UsageError:
+        return UsageError(
+            f"a checkpoint could not be written to {self._directory}: make room there, then run "
+            f"the same command again to go on from the last complete one.\n({_brief(error)})"
+        )
+
+
+def _accuracy(metrics: dict[str, float]) -> float:
+    return metrics[_BEST_METRIC]
+
+
+def _brief(error: Exception) -> str:
+    """The first line of an error, without the pages that storage libraries append."""
+    return (
+        f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error) else ''}"
+    )

@@ -1,0 +1,32 @@
+"""Errors that the person at the keyboard can mend."""
+
+import contextlib
+from collections.abc import Iterator
+
+
+class UsageError(Exception):
+    """Bad input or surroundings; the message says what to do. `main.py` prints just that."""
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turns a ValueError or OSError of the enclosed set-up call into a UsageError.
+
+    The leaves of the package raise the built-in types with a message fit for the person; this is
+    where such an error stops being a bug of the caller and becomes an answer.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+
+
+class Stopped(Exception):
+    """A run was told to stop and has saved its state; `signal_number` is what told it."""
+
+    def __init__(self, step: int, total_steps: int, signal_number: int):
+        super().__init__(
+            f"stopped at step {step} of {total_steps}, everything saved: run the same command "
+            "again to go on from there"
+        )
+        self.signal_number = signal_number

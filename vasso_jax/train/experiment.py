@@ -1,0 +1,166 @@
+"""From a config to the parts of a run, everything checked. The only reader of the config."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from vasso_jax import data, models
+from vasso_jax.train.mesh import check_batch_size, make_mesh
+from vasso_jax.train.optimizer import describe, make_base, make_optimizer, make_schedule
+from vasso_jax.train.state import TrainState, create_state
+from vasso_jax.train.step import make_eval_step, make_train_step
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run that has not started: its parts, and how long and how often.
+
+    Attributes:
+        title: short, for pictures.
+        optimizer_words: the optimizer in words, for people.
+        create_state: makes the initial state on the mesh.
+        train_step: `(state, images, labels, order) -> state`; see `make_train_step`.
+        eval_step: `(state, images, labels, start) -> sums`; see `make_eval_step`.
+    """
+
+    title: str
+    model_name: str
+    optimizer_words: str
+    mesh: Mesh
+    dataset: data.ImageDataset
+    schedule: optax.Schedule
+    seed: int
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    eval_every_epochs: int
+    checkpoint_every_steps: int
+    create_state: Callable[[], TrainState]
+    train_step: Callable[..., TrainState]
+    eval_step: Callable[..., dict[str, jax.Array]]
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+
+def build(config: Any) -> Experiment:
+    """Checks `config` and builds its parts.
+
+    Args:
+        config: an ml_collections.ConfigDict with the fields of configs/default.py.
+
+    Raises:
+        ValueError: a field has a value that cannot be.
+        FileNotFoundError: the data set is not there.
+    """
+    # What needs no data is checked before it is read, which can take a while.
+    mesh = make_mesh()
+    check_batch_size(config.batch_size, mesh)
+    for field in ("epochs", "eval_every_epochs"):
+        if config[field] < 1:
+            raise ValueError(f"{field} must be at least 1, got {config[field]}")
+    if config.dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {config.dtype!r}")
+    _create_model(config, num_classes=1)
+    augmentation = data.Augmentation(
+        crop_padding=config.crop_padding,
+        flip=config.flip,
+        cutout_size=config.cutout_size,
+        cutout_probability=config.cutout_probability,
+    )
+    _create_optimizer(config, learning_rate=config.lr)
+
+    dataset = data.load(config.dataset, config.data_dir, config.split_seed)
+    num_train = len(dataset.train.labels)
+    steps_per_epoch = num_train // config.batch_size
+    if not steps_per_epoch:
+        raise ValueError(f"batch_size={config.batch_size} exceeds the {num_train} training images")
+    schedule = make_schedule(
+        config.schedule,
+        lr=config.lr,
+        final_lr=config.final_lr,
+        epochs=config.epochs,
+        warmup_epochs=config.warmup_epochs,
+        steps_per_epoch=steps_per_epoch,
+        milestones=config.milestones,
+        decay_factor=config.decay_factor,
+    )
+    model = _create_model(config, num_classes=len(dataset.class_names))
+    tx = _create_optimizer(config, learning_rate=schedule)
+    normalize = partial(data.normalize, mean=dataset.mean, std=dataset.std)
+    return Experiment(
+        title=f"{config.dataset} {config.model} {config.optimizer}",
+        model_name=config.model,
+        optimizer_words=describe(
+            config.optimizer,
+            config.base,
+            rho=config.rho,
+            theta=config.theta,
+            lr=config.lr,
+            schedule=config.schedule,
+            warmup_epochs=config.warmup_epochs,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+        ),
+        mesh=mesh,
+        dataset=dataset,
+        schedule=schedule,
+        seed=config.seed,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=config.batch_size,
+        eval_every_epochs=config.eval_every_epochs,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        create_state=partial(
+            create_state, model, tx, dataset.train.images.shape[1:], config.seed, mesh
+        ),
+        train_step=make_train_step(
+            model,
+            tx,
+            take_batch=data.take_batch,
+            augment=partial(data.augment, options=augmentation, mean=dataset.mean, std=dataset.std),
+            label_smoothing=config.label_smoothing,
+            seed=config.seed,
+            mesh=mesh,
+        ),
+        eval_step=make_eval_step(
+            model,
+            take_batch=partial(data.evaluation_batch, batch_size=config.batch_size),
+            normalize=normalize,
+            mesh=mesh,
+        ),
+    )
+
+
+def _create_model(config: Any, num_classes: int) -> nn.Module:
+    return models.create(config.model, num_classes, _DTYPES[config.dtype])
+
+
+def _create_optimizer(
+    config: Any, learning_rate: optax.ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+    base = make_base(
+        config.base,
+        learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        clip_norm=config.clip_norm,
+    )
+    return make_optimizer(config.optimizer, base, rho=config.rho, theta=config.theta)

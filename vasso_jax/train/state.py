@@ -1,0 +1,79 @@
+"""Everything that a run carries from step to step, and that a checkpoint holds."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from vasso_jax.train.mesh import replicated
+from vasso_jax.train.streams import stream_key
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """The state of a run after `step` optimizer steps.
+
+    Attributes:
+        step: int32 scalar. Data order, augmentation and learning rate follow from it and the seed.
+        params: the unperturbed parameters w, float32.
+        batch_stats: BatchNorm's running statistics, float32; empty for networks without.
+        opt_state: state of the optax chain (VaSSO's average is in there).
+        metric_sums: {name: float32 scalar}, each the sum of a per-step mean since the last report,
+            and `steps`, how many. Part of the state, so that a run resumed within an epoch reports
+            what an unbroken one does.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    metric_sums: dict[str, jax.Array]
+
+
+def zero_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
+    """Metric sums at the start of an epoch, with those of the perturbation where there is one."""
+    names = ["steps", "loss", "top1", "top5", *perturbation_metrics(opt_state)]
+    return {name: jnp.zeros((), jnp.float32) for name in names}
+
+
+def perturbation_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
+    """The realised perturbation norm and cosine of the last step; empty for a plain optimizer."""
+    values = {name: optax.tree.get(opt_state, name) for name in ("perturbation_norm", "cosine")}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def create_state(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    seed: int,
+    mesh: Mesh,
+) -> TrainState:
+    """A fresh state on the mesh, initialised there under `jit`.
+
+    Args:
+        model: a network of `vasso_jax.models`.
+        tx: the optimizer.
+        image_shape: (H, W, C).
+        seed: of the run.
+        mesh: the state is replicated over it.
+    """
+
+    def init() -> TrainState:
+        variables = dict(
+            model.init(stream_key(seed, "init"), jnp.zeros((1, *image_shape)), train=False)
+        )
+        params = variables["params"]
+        opt_state = tx.init(params)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=opt_state,
+            metric_sums=zero_metrics(opt_state),
+        )
+
+    return jax.jit(init, out_shardings=replicated(mesh))()
