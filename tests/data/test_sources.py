@@ -65,7 +65,7 @@ def test_the_newest_version_is_taken_and_the_environment_names_the_folder(copy, 
 def test_a_missing_copy_says_where_it_looked_and_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         load("cifar100", str(tmp_path))
-    for part in (f"{tmp_path}/cifar100", "tfds build cifar100", "digits_vasso", "data_dir"):
+    for part in (f"{tmp_path}/cifar100", "tfds.builder('cifar100'", "digits_vasso", "data_dir"):
         assert part in str(error.value)
 
 

@@ -184,7 +184,7 @@ def test_cifar10_from_a_prepared_copy(tmp_path):
         (
             "cifar10_vasso",
             ["data_dir=/nowhere"],
-            ["/nowhere/cifar10", "tfds build", "digits_vasso"],
+            ["/nowhere/cifar10", "tfds.builder('cifar10'", "digits_vasso"],
         ),
         ("digits_vasso", ["model=resnet81"], ["Did you mean resnet18"]),
         ("digits_vasso", ["dataset=digit"], ["Did you mean digits"]),

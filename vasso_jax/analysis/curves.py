@@ -24,7 +24,7 @@ def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: st
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, (field, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        for split in ("train", "test"):
+        for split in ("train",) if field == "lr" else ("train", "test"):
             points = [(r["epoch"], r[field]) for r in records if r["split"] == split and field in r]
             if points:
                 axes.plot(*zip(*points, strict=True), label=split)

@@ -53,8 +53,9 @@ def _newest_version(name: str, data_dir: str) -> pathlib.Path:
         f"no prepared copy of {name}: looked for {root / name}/VERSION/dataset_info.json.\n"
         "If you have one elsewhere, give --config.data_dir=DIR, the folder that holds "
         f"{name}/VERSION.\n"
-        "To download and prepare it there (once, with TensorFlow):\n"
-        f"    pip install tensorflow-cpu && tfds build {name} --data_dir={root}\n"
+        "To download and prepare it there (once; needs TensorFlow: pip install tensorflow-cpu):\n"
+        '    python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}', data_dir='{root}').download_and_prepare()\"\n"
         "To train without any download: python main.py --config=configs/digits_vasso.py"
     )
 

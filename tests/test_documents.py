@@ -1,0 +1,72 @@
+"""What the README, the configs and the packaging say, against the code."""
+
+import importlib
+import pathlib
+import re
+import tomllib
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from configs import default
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+FIELDS = set(default.get_config())
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_in_the_readme_runs(code):
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_readme_names_existing_fields_and_files():
+    fields = set(re.findall(r"--config\.(\w+)", README))
+    assert fields > {"rho", "theta", "data_dir"}
+    assert fields <= FIELDS
+    for path in re.findall(r"(?:configs|docs)/\w+\.\w+", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    (command,) = (block for block in blocks("bash") if "pytest" in block)
+    ci = (ROOT / ".ci/run").read_text()
+    assert command.strip().replace("pip install", "pip install --quiet") in ci
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_has_the_known_fields_and_a_header(name):
+    module = importlib.import_module(f"configs.{name}")
+    config = module.get_config()
+    assert set(config) == FIELDS
+    with pytest.raises(AttributeError):
+        config.unknown = 1
+    if name != "default":
+        for part in ("Source ", "Expected ", f"--config=configs/{name}.py"):
+            assert part in module.__doc__, part
+
+
+def test_fields_can_be_overridden_with_their_types():
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config", str(ROOT / "configs/digits_vasso.py"), flag_values=values
+    )
+    values(["x", "--config.lr=1", "--config.nesterov=true", "--config.milestones=(5, 8)"])
+    assert (config.value.lr, config.value.nesterov) == (1.0, True)
+    assert tuple(config.value.milestones) == (5, 8)
+
+
+def test_requirements_hold_every_dependency_with_gpu_and_tensorflow():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = set(project["dependencies"]) - {"jax>=0.10.2"}
+    wanted |= {*extras["cuda12"], *extras["tensorflow"]}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert {line for line in lines if line and not line.startswith("#")} == wanted
+    assert not any("tensorflow-cpu" in line or "cuda" in line for line in project["dependencies"])
