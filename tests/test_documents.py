@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import re
+import sys
 import tomllib
 
 import pytest
@@ -52,12 +53,14 @@ def test_every_config_has_the_known_fields_and_a_header(name):
             assert part in module.__doc__, part
 
 
-def test_fields_can_be_overridden_with_their_types():
+def test_fields_can_be_overridden_with_their_types(monkeypatch):
+    overrides = ["--config.lr=1", "--config.nesterov=true", "--config.milestones=(5, 8)"]
+    monkeypatch.setattr(sys, "argv", ["main.py", *overrides])
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file(
         "config", str(ROOT / "configs/digits_vasso.py"), flag_values=values
     )
-    values(["x", "--config.lr=1", "--config.nesterov=true", "--config.milestones=(5, 8)"])
+    values(sys.argv)
     assert (config.value.lr, config.value.nesterov) == (1.0, True)
     assert tuple(config.value.milestones) == (5, 8)
 
