@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import uuid
 from typing import Any, Protocol
 
 
@@ -21,15 +22,15 @@ def open_dashboards(
     Args:
         workdir: run folder; TensorBoard's event files go there.
         config: plain values, shown by Weights & Biases.
-        tensorboard: write event files where TensorFlow is installed; without it, nothing.
+        tensorboard: write event files where TensorFlow and TensorBoard are installed; else nothing.
         wandb_project: name of a Weights & Biases project; empty: none.
 
     Raises:
         ValueError: a project is named but the package `wandb` is not installed.
     """
     dashboards: list[Dashboard] = []
-    # clu's writers import TensorFlow, which takes seconds.
-    if tensorboard and importlib.util.find_spec("tensorflow"):
+    # clu's writers need both, and take seconds to import them.
+    if tensorboard and all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))):
         dashboards.append(_TensorBoard(workdir))
     if wandb_project:
         if not importlib.util.find_spec("wandb"):
@@ -59,9 +60,17 @@ class _WeightsAndBiases:
     def __init__(self, workdir: pathlib.Path, config: dict[str, Any], project: str):
         import wandb  # pyright: ignore[reportMissingImports]  (an extra)
 
-        # One run a workdir, so that a resumed run continues its curves.
+        # Kept in the workdir, so that a resumed run continues its curves.
+        id_file = workdir / "wandb_run_id"
+        if not id_file.exists():
+            id_file.write_text(uuid.uuid4().hex)
         self._run = wandb.init(
-            project=project, name=workdir.name, dir=str(workdir), config=config, resume="allow"
+            project=project,
+            id=id_file.read_text(),
+            resume="allow",
+            name=workdir.name,
+            dir=str(workdir),
+            config=config,
         )
 
     def write(self, step: int, scalars: dict[str, float]) -> None:

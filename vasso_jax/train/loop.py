@@ -50,8 +50,7 @@ def train(config: Any, workdir: str) -> dict[str, Any]:
         Stopped: by SIGINT or SIGTERM, after saving; the same call goes on from there.
     """
     if config.distributed:
-        with usage_errors():
-            jax.distributed.initialize()
+        _join_cluster()
     primary = jax.process_index() == 0
     display = Display(enabled=primary)
     path = pathlib.Path(workdir).absolute()
@@ -80,6 +79,17 @@ def train(config: Any, workdir: str) -> dict[str, Any]:
         display.stop()
         checkpoints.close()
         records.close()
+
+
+def _join_cluster() -> None:
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"distributed=True, but this process could not join a cluster ({error}): start one "
+            "process a host under Slurm, Open MPI, Kubernetes or on a TPU pod, or leave the field "
+            "out on a single machine"
+        ) from error
 
 
 def _start_or_resume(

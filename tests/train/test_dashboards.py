@@ -1,0 +1,73 @@
+"""The optional viewers: what they receive, and what happens where their package is missing."""
+
+import importlib.machinery
+import importlib.util
+import sys
+import types
+
+import pytest
+
+from vasso_jax.train.dashboards import open_dashboards
+from vasso_jax.train.records import RecordFile
+
+RECORD = {"step": 3, "epoch": 1, "split": "test", "loss": 0.5, "top1": 0.75}
+
+
+class Recorder:
+    def __init__(self):
+        self.written, self.closed = [], False
+
+    def write(self, step, scalars):
+        self.written.append((step, scalars))
+
+    def close(self):
+        self.closed = True
+
+
+def test_each_record_reaches_each_dashboard_as_scalars_of_its_split(tmp_path):
+    dashboards = [Recorder(), Recorder()]
+    file = RecordFile(tmp_path, dashboards=dashboards)
+    file.append(RECORD)
+    file.close()
+    for dashboard in dashboards:
+        assert dashboard.written == [(3, {"test/loss": 0.5, "test/top1": 0.75})]
+        assert dashboard.closed
+
+
+def test_nothing_is_opened_unless_asked_for(tmp_path):
+    assert open_dashboards(tmp_path, {}, tensorboard=False, wandb_project="") == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_wandb_without_its_package_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="wandb_project=p needs the package wandb: pip install"):
+        open_dashboards(tmp_path, {}, tensorboard=False, wandb_project="p")
+
+
+def test_wandb_gets_config_and_scalars_and_finds_its_run_again(tmp_path, monkeypatch):
+    calls = []
+    run = types.SimpleNamespace(
+        log=lambda scalars, step: calls.append((step, scalars)),
+        finish=lambda: calls.append("finished"),
+    )
+    stub = types.ModuleType("wandb")
+    stub.__spec__ = importlib.machinery.ModuleSpec("wandb", loader=None)
+    stub.init = lambda **kwargs: calls.append(kwargs) or run
+    monkeypatch.setitem(sys.modules, "wandb", stub)
+    for _ in range(2):
+        (dashboard,) = open_dashboards(tmp_path, {"lr": 0.1}, tensorboard=False, wandb_project="p")
+        dashboard.write(3, {"test/loss": 0.5})
+        dashboard.close()
+    assert calls[0]["project"] == "p"
+    assert calls[0]["config"] == {"lr": 0.1}
+    assert calls[1:3] == [(3, {"test/loss": 0.5}), "finished"]
+    # A resumed run is the same run.
+    assert calls[3] == calls[0]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="an optional extra")
+def test_tensorboard_files_are_written_where_tensorflow_is_installed(tmp_path):
+    (dashboard,) = open_dashboards(tmp_path, {}, tensorboard=True, wandb_project="")
+    dashboard.write(3, {"test/loss": 0.5})
+    dashboard.close()
+    assert list(tmp_path.glob("events.out.tfevents.*"))
