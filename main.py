@@ -3,42 +3,67 @@
 Any field of the config can be overridden: --config.rho=0.1 --config.epochs=5. The last line of
 standard output is the result as one JSON object. Exit status: 0 finished; 2 wrong input or
 surroundings, with one message on standard error; 128 + signal number where a signal stopped the
-run, which has saved and goes on when the same command is given again.
+run, which goes on from its last checkpoint when the same command is given again.
 """
 
+import difflib
 import json
 import pathlib
 import re
+import signal
 import sys
+import threading
+from types import TracebackType
 from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from configs import default
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, one of configs/*.py.")
-_NEAR = r'Did you mean "(\w+)"'
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default: runs/NAME_OF_THE_CONFIG.")
+_FIELDS = frozenset(default.get_config())
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """absl's flag parser, with its errors and those of the config file as one message."""
+    """absl's parser, with every error in flags, fields or config file as one message."""
+    for argument in argv:
+        if match := re.match(r"--?config\.([^=]*)", argument):
+            _check_field(match[1])
     try:
         positional = flags.FLAGS(argv)
-        if _CONFIG.value is None:
-            raise flags.Error("give an experiment, as --config=configs/digits_vasso.py")
-        # A file that could not be loaded raises when it is first looked at.
-        _CONFIG.value.is_locked  # noqa: B018
-        if len(positional) > 1:
-            raise flags.Error(f"what is {positional[1]!r}? Fields are set as --config.epochs=5")
-    except (AttributeError, KeyError) as error:
-        # From ml_collections, with the names in quotes within quotes.
-        field, near = re.search(r"\w+", str(error)), re.search(_NEAR, str(error))
-        hint = f" Did you mean {near[1]}?" if near else ""
-        name = field[0] if field else ""
-        _fail(f"the config has no field {name!r}.{hint} All fields are in configs/default.py.")
-    except (flags.Error, TypeError, ValueError, OSError) as error:
+    except flags.Error as error:
         _fail(error)
+    except Exception as error:  # the config file is code, and may raise anything
+        _fail_to_load(error)
+    if len(positional) > 1:
+        _fail(f"what is {positional[1]!r}? Fields are set as --config.epochs=5")
+    if _CONFIG.value is None:
+        _fail("give an experiment, as --config=configs/digits_vasso.py")
+    try:
+        # A file that could not be loaded raises here, when it is first looked at.
+        fields = set(_CONFIG.value)
+    except Exception as error:  # as above
+        _fail_to_load(error)
+    for field in sorted(fields):
+        _check_field(field)
+    if missing := sorted(_FIELDS - fields):
+        _fail(f"the config lacks {', '.join(missing)}: begin it with configs.default.get_config()")
     return positional
+
+
+def _check_field(field: str) -> None:
+    if field not in _FIELDS:
+        near = difflib.get_close_matches(field, _FIELDS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        _fail(f"the config has no field {field!r}.{hint} All fields are in configs/default.py.")
+
+
+def _fail_to_load(error: Exception) -> NoReturn:
+    # The last lines of a trace within an exception's text, or all of it, name file and line.
+    message = "\n".join(str(error).strip().splitlines()[-5:])
+    _fail(f"the config file cannot be loaded: {type(error).__name__}: {message}")
 
 
 def _fail(message: object) -> NoReturn:
@@ -46,23 +71,39 @@ def _fail(message: object) -> NoReturn:
     sys.exit(2)
 
 
+def _quieten_libraries() -> None:
+    """Leaves standard error to our messages: what matters below comes back as an exception."""
+    logging.set_verbosity(logging.FATAL)
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+        # Threads of C++ libraries end up here: when a checkpoint cannot be written, tensorstore
+        # prints a trace for every array in it. Python's own threads have threading.excepthook.
+        if threading.current_thread() is threading.main_thread():
+            usual(kind, value, trace)
+
+    sys.excepthook = hook
+
+
 def main(argv: list[str]) -> None:
     del argv
-    # JAX and all that comes with it load only once the command line has been understood.
-    from vasso_jax.train import Stopped, UsageError, train
-
-    # The libraries below are talkative; our own output is on standard output.
-    logging.set_verbosity(logging.ERROR)
-    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    _quieten_libraries()
     try:
-        result = train(_CONFIG.value, _WORKDIR.value or f"runs/{name}")
-    except UsageError as error:
-        _fail(error)
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal_number)
-    else:
-        print(json.dumps(result), flush=True)
+        # JAX and all that comes with it load only once the command line has been understood.
+        from vasso_jax.train import Stopped, UsageError, train
+
+        name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+        try:
+            result = train(_CONFIG.value, _WORKDIR.value or f"runs/{name}")
+        except UsageError as error:
+            _fail(error)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            sys.exit(128 + stopped.signal_number)
+    except KeyboardInterrupt:
+        print("interrupted; what was saved before is kept", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 TIMES = {"seconds", "images_per_second"}
 
 
-def start(workdir, *overrides, config="digits_vasso", devices=1, env=None):
+def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefix=()):
     """Starts main.py with `--config.OVERRIDE` for each of `overrides`; returns the Popen."""
-    command = [sys.executable, str(ROOT / "main.py"), f"--config=configs/{config}.py"]
+    command = [
+        *prefix,
+        sys.executable,
+        str(ROOT / "main.py"),
+        f"--config={ROOT / 'configs' / config}.py",
+    ]
     command += [f"--workdir={workdir}", *(f"--config.{override}" for override in overrides)]
     return subprocess.Popen(
         command,

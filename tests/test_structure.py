@@ -7,31 +7,73 @@ import sys
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parents[1] / "vasso_jax"
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "vasso_jax"
 LEAVES = {"optim", "models", "data", "analysis"}
+CONFIG_READERS = {"train/experiment.py", "train/loop.py"}
 
 
-def imported_modules(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def own_imports(source, package):
+    """The modules of vasso_jax that `source` imports; `package` is the dotted one it lies in."""
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "vasso_jax")
+
+
+def reads_config(source):
+    """Whether a field of something called `config` is read or set."""
+    return any(
+        isinstance(node, ast.Attribute | ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "config"
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def allowed(module, leaf):
+    """Leaves may use themselves, and all but the optimizers the shared check of names."""
+    return module.startswith(f"vasso_jax.{leaf}.") or (
+        leaf != "optim" and module.startswith("vasso_jax.choices.")
+    )
 
 
 @pytest.mark.parametrize("leaf", sorted(LEAVES))
 def test_leaves_import_nothing_else_of_the_package(leaf):
     for path in (PACKAGE / leaf).rglob("*.py"):
-        for module in imported_modules(path):
-            if module.startswith("vasso_jax."):
-                assert module.split(".")[1] == leaf, f"{path} imports {module}"
+        for module in own_imports(path.read_text(), f"vasso_jax.{leaf}"):
+            assert allowed(module, leaf), f"{path} imports {module}"
 
 
-def test_only_the_experiment_reads_the_config():
-    for path in PACKAGE.rglob("*.py"):
-        reads = {"ml_collections", "absl"} & {m.split(".")[0] for m in imported_modules(path)}
-        allowed = path.parent.name == "train" and path.name in ("experiment.py", "loop.py")
-        assert not reads or allowed, f"{path} imports {reads}"
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from vasso_jax import train",
+        "from vasso_jax.train import loop",
+        "import vasso_jax.train.loop",
+        "from .. import train",
+        "from ..train import loop",
+        "def f():\n    from vasso_jax.models import create",
+    ],
+)
+def test_the_check_sees_every_form_of_import(source):
+    (module,) = own_imports(source, "vasso_jax.data")
+    assert not allowed(module, "data")
+
+
+def test_only_the_experiment_and_the_loop_read_the_config():
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if reads_config(path.read_text())
+    }
+    assert readers == CONFIG_READERS
 
 
 def test_importing_the_optimizers_loads_jax_and_optax_only():

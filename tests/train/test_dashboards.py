@@ -26,7 +26,8 @@ class Recorder:
 
 def test_each_record_reaches_each_dashboard_as_scalars_of_its_split(tmp_path):
     dashboards = [Recorder(), Recorder()]
-    file = RecordFile(tmp_path, dashboards=dashboards)
+    file = RecordFile(tmp_path)
+    file.show_on(dashboards)
     file.append(RECORD)
     file.close()
     for dashboard in dashboards:
@@ -65,7 +66,10 @@ def test_wandb_gets_config_and_scalars_and_finds_its_run_again(tmp_path, monkeyp
     assert calls[3] == calls[0]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="an optional extra")
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))),
+    reason="an optional extra",
+)
 def test_tensorboard_files_are_written_where_tensorflow_is_installed(tmp_path):
     (dashboard,) = open_dashboards(tmp_path, {}, tensorboard=True, wandb_project="")
     dashboard.write(3, {"test/loss": 0.5})

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -85,13 +86,16 @@ def steps_saved(workdir):
 
 
 def test_killed_at_random_steps_and_resumed_is_bit_identical(unbroken, tmp_path):
+    seed = random.randrange(1000)
+    print("seed of the delays:", seed)
+    delays = random.Random(seed)
     resumed_from = []
     for _ in range(3):
         process = runs.start(tmp_path, *SHORT)
         before = max(steps_saved(tmp_path), default=0)
         while max(steps_saved(tmp_path), default=0) == before and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.3))
+        time.sleep(delays.uniform(0, 0.3))
         process.kill()
         _, out, _ = runs.finish(process)
         resumed_from += [line for line in out.splitlines() if "going on from step" in line]
@@ -100,24 +104,27 @@ def test_killed_at_random_steps_and_resumed_is_bit_identical(unbroken, tmp_path)
     assert_same_end(tmp_path, unbroken[0])
 
 
+def wait_for_checkpoint(workdir, process):
+    while not steps_saved(workdir):
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_saves_and_goes_on_the_same(unbroken, tmp_path, number):
     process = runs.start(tmp_path, *SHORT)
-    while not steps_saved(tmp_path):
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for_checkpoint(tmp_path, process)
     process.send_signal(number)
     status, _, err = runs.finish(process)
-    if status:  # it may have been about to finish
-        assert status == 128 + number
-        assert "run the same command again" in err
-        assert "Traceback" not in err
+    assert status == 128 + number
+    assert "run the same command again" in err
+    assert "Traceback" not in err
     runs.run(tmp_path, *SHORT)
     assert_same_end(tmp_path, unbroken[0])
 
 
 # One step an epoch, so that every step's loss is on record: rounding needs steps to grow.
-EVERY_STEP = ("batch_size=1436", "epochs=8")
+EVERY_STEP = ("batch_size=1436", "epochs=5")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +138,7 @@ def assert_same_losses(workdir, reference):
     for ours, theirs in zip(runs.records(workdir), reference, strict=True):
         for name in ("loss", "perturbation_norm", "cosine"):
             if name in theirs:
-                np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, err_msg=name)
+                np.testing.assert_allclose(ours[name], theirs[name], rtol=3e-5, err_msg=name)
         # At most one image on the edge between two classes.
         assert abs(ours["top1"] - theirs["top1"]) < 1.5 / 359
 
@@ -141,16 +148,17 @@ def test_four_devices_give_the_losses_of_one(one_device, tmp_path):
     assert_same_losses(tmp_path, one_device)
 
 
-def test_two_processes_with_two_devices_give_the_losses_of_one(one_device, tmp_path):
-    # As Slurm would start them; JAX finds the coordinator in these variables.
+def start_two(workdir):
+    """Two processes of two devices each, as Slurm would start them."""
+    # JAX finds the coordinator in these variables.
     slurm = {
         "SLURM_JOB_ID": str(random.randrange(1, 4096)),
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_NTASKS": "2",
     }
-    processes = [
+    return [
         runs.start(
-            tmp_path,
+            workdir,
             *EVERY_STEP,
             "distributed=True",
             devices=2,
@@ -158,10 +166,30 @@ def test_two_processes_with_two_devices_give_the_losses_of_one(one_device, tmp_p
         )
         for i in range(2)
     ]
+
+
+def test_two_processes_stop_together_go_on_and_give_the_losses_of_one(one_device, tmp_path):
+    processes = start_two(tmp_path)
+    wait_for_checkpoint(tmp_path, processes[0])
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
     ends = [runs.finish(process) for process in processes]
+    assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2, ends
+
+    ends = [runs.finish(process) for process in start_two(tmp_path)]
     assert [status for status, _, _ in ends] == [0, 0], ends
     assert "4 x cpu on 2 hosts" in ends[0][1]
+    assert "going on from step" in ends[0][1]
     assert_same_losses(tmp_path, one_device)
+
+
+def test_two_processes_both_end_when_the_first_cannot_be_set_up(tmp_path):
+    occupied = tmp_path / "file"
+    occupied.touch()
+    ends = [runs.finish(process) for process in start_two(occupied)]
+    assert [status for status, _, _ in ends] == [2, 2]
+    assert "cannot be written" in ends[0][2]
+    assert "the first process could not set the run up" in ends[1][2]
 
 
 def test_cifar10_from_a_prepared_copy(tmp_path):
@@ -176,6 +204,16 @@ def test_cifar10_from_a_prepared_copy(tmp_path):
     )
     assert result["steps"] == 2
     assert "20 training and 7 test images of 32x32x3" in out
+
+
+def refused(process, *messages):
+    """The process must end with status 2 and one message, that has all `messages`."""
+    status, out, err = runs.finish(process)
+    assert status == 2, err
+    assert err.startswith("error: "), err
+    for message in messages:
+        assert message in err
+    assert "Traceback" not in out + err
 
 
 @pytest.mark.parametrize(
@@ -195,6 +233,13 @@ def test_cifar10_from_a_prepared_copy(tmp_path):
         ("digits_vasso", ["theta=1.5"], ["theta must be", "[0.0, 1.0]"]),
         ("digits_vasso", ["dtype=float16"], ["float32, bfloat16"]),
         ("digits_vasso", ["thetta=1"], ["no field 'thetta'", "Did you mean theta"]),
+        ("digits_vasso", ["optimizer.x=1"], ["no field 'optimizer.x'"]),
+        ("digits_vasso", ["seed=-1"], ["seed must be"]),
+        ("digits_vasso", ["split_seed=-1"], ["split_seed must be"]),
+        ("digits_vasso", ["checkpoint_every_steps=-1"], ["checkpoint_every_steps must be"]),
+        ("digits_vasso", ["cutout_probability=2"], ["cutout_probability must be"]),
+        ("digits_vasso", ["wandb_project=x"], ["needs the package wandb"]),
+        ("digits_vasso", ["distributed=True"], ["could not join a cluster"]),
         ("digits_vasso", ["epochs=x"], ["--config.epochs=x"]),
         ("nothing", [], ["configs/nothing.py"]),
     ],
@@ -202,19 +247,74 @@ def test_cifar10_from_a_prepared_copy(tmp_path):
 )
 def test_wrong_input_is_one_message_and_status_2(tmp_path, config, overrides, messages):
     began = time.monotonic()
-    status, out, err = runs.finish(runs.start(tmp_path, *overrides, config=config, devices=4))
-    assert status == 2
+    refused(runs.start(tmp_path / "run", *overrides, config=config, devices=4), *messages)
     assert time.monotonic() - began < 15
-    assert err.startswith("error: ")
-    for message in messages:
-        assert message in err
-    assert "Traceback" not in out + err
+    assert not (tmp_path / "run/config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def get_config(: pass", "SyntaxError"),
+        ("import nowhere", "nowhere"),
+        ("x = 1", "get_config"),
+        ("from ml_collections import ConfigDict as get_config", "the config lacks"),
+    ],
+)
+def test_a_broken_config_file_is_one_message(tmp_path, code, message):
+    (tmp_path / "broken.py").write_text(code)
+    refused(runs.start(tmp_path / "run", config=tmp_path / "broken"), message)
 
 
 def test_an_unwritable_workdir_is_one_message(tmp_path):
     occupied = tmp_path / "file"
     occupied.touch()
-    status, _, err = runs.finish(runs.start(occupied))
-    assert status == 2
-    assert "cannot be written" in err
+    refused(runs.start(occupied), "cannot be written")
+
+
+def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path):
+    options = ("lr=1e30", "batch_size=718", "checkpoint_every_steps=1", "epochs=4")
+    refused(runs.start(tmp_path, *options), "the run diverged", "smaller lr")
+    for step in steps_saved(tmp_path):
+        assert all(np.isfinite(x).all() for x in runs.checkpoint(tmp_path, step).values())
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+def test_a_disk_that_cannot_hold_a_checkpoint_is_one_message(tmp_path):
+    # No file may grow beyond 100 kB.
+    limited = ("bash", "-c", 'ulimit -f 100; exec "$@"', "bash")
+    environment = {"JAX_ENABLE_COMPILATION_CACHE": "0"}
+    process = runs.start(tmp_path, *SHORT, env=environment, prefix=limited)
+    refused(process, "a checkpoint could not be written", "make room")
+
+
+def test_damaged_run_folders_are_one_message(unbroken, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken[0], workdir)
+    (workdir / "metrics.jsonl").unlink()
+    refused(runs.start(workdir, *SHORT), "metrics.jsonl ends at epoch 0")
+    shutil.copy(unbroken[0] / "metrics.jsonl", workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    refused(runs.start(workdir, *SHORT, "rho=0.07"), "rho=0.05 there, 0.07 here")
+    shutil.copytree(unbroken[0] / "checkpoints", workdir / "checkpoints", dirs_exist_ok=True)
+    for path in (workdir / f"checkpoints/{TOTAL_STEPS}").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    refused(runs.start(workdir, *SHORT), "checkpoints", "cannot be")
+
+
+def test_interrupted_before_the_first_step(tmp_path):
+    process = runs.start(tmp_path, *SHORT)
+    while not (tmp_path / "checkpoints").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    status, _, err = runs.finish(process)
+    assert status == 128 + signal.SIGINT
     assert "Traceback" not in err
+
+
+def test_evaluation_now_and_then_and_always_at_the_end(tmp_path):
+    runs.run(tmp_path, "epochs=3", "eval_every_epochs=2")
+    splits = [(record["epoch"], record["split"]) for record in runs.records(tmp_path)]
+    assert splits == [(1, "train"), (2, "train"), (2, "test"), (3, "train"), (3, "test")]

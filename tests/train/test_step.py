@@ -50,7 +50,7 @@ def train_once(model, tx, batch, **options):
         seed=0,
         mesh=mesh,
     )
-    before = create_state(model, tx, SHAPE, 0, mesh)
+    before = create_state(model, tx, SHAPE, 0)
     kept = jax.tree.map(np.array, before)
     return kept, step(before, *batch)
 
@@ -112,7 +112,7 @@ def test_augmentation_differs_from_step_to_step(batch):
         seed=0,
         mesh=mesh,
     )
-    state = step(create_state(model, tx, SHAPE, 0, mesh), *batch)
+    state = step(create_state(model, tx, SHAPE, 0), *batch)
     first = float(state.metric_sums["loss"])
     second = float(step(state, *batch).metric_sums["loss"]) - first
     assert abs(first - second) > 1e-3
@@ -120,7 +120,7 @@ def test_augmentation_differs_from_step_to_step(batch):
 
 def test_evaluation_sums_over_valid_examples_only(batch):
     mesh, model = make_mesh(), Tiny()
-    state = create_state(model, optax.sgd(0.1), SHAPE, 0, mesh)
+    state = create_state(model, optax.sgd(0.1), SHAPE, 0)
     valid = np.arange(8) < 5
     step = make_eval_step(
         model, take_batch=lambda x, y: (x, y, valid), normalize=as_float, mesh=mesh

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vasso_jax.train import workdir
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.errors import UsageError
 from vasso_jax.train.preemption import StopRequests
-from vasso_jax.train.records import RecordFile, best_test_top1
-from vasso_jax.train.workdir import prepare
+from vasso_jax.train.records import RecordFile, of_test
 
 
 def abstract(state):
@@ -22,17 +22,17 @@ def abstract(state):
     )
 
 
-def save_all(workdir, accuracies):
+def save_all(folder, accuracies):
     """One checkpoint a step, with the test accuracy given (None: within an epoch)."""
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(folder)
     for step, accuracy in enumerate(accuracies, start=1):
         checkpoints.save(step, {"w": jnp.full(3, float(step))}, accuracy)
     checkpoints.wait()
     checkpoints.close()
 
 
-def steps_on_disk(workdir):
-    return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+def steps_on_disk(folder):
+    return sorted(int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit())
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,31 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
         elif path.is_file() and damage == "deleted":
             path.unlink()
     checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(UsageError, match=f"{folder} cannot be read; delete that folder"):
+    with pytest.raises(UsageError, match=f"{folder} cannot be read.*start in a new workdir"):
         checkpoints.restore(1, abstract(template))
     checkpoints.close()
 
 
-def record(step, split="train", top1=0.5):
-    return {"step": step, "epoch": step, "split": split, "loss": 1.0, "top1": top1}
+def test_a_damaged_checkpoint_names_the_one_to_go_on_from(tmp_path):
+    save_all(tmp_path, [0.9, 0.5])
+    for path in (tmp_path / "checkpoints/2/state").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(UsageError, match="delete that folder to go on from step 1, or"):
+        checkpoints.restore(2, abstract({"w": jnp.zeros(3)}))
+    checkpoints.close()
+
+
+def test_damaged_metrics_of_a_checkpoint_are_named(tmp_path):
+    save_all(tmp_path, [0.5])
+    (tmp_path / "checkpoints/1/metrics/metrics").write_text("{")
+    with pytest.raises(UsageError, match=f"checkpoints in {tmp_path}/checkpoints cannot be listed"):
+        Checkpoints(tmp_path)
+
+
+def record(step, split="train", **more):
+    return {"step": step, "epoch": step, "split": split, "loss": 1.0, "top1": 0.5, **more}
 
 
 def test_records_beyond_the_checkpoint_and_a_torn_line_are_dropped(tmp_path):
@@ -92,41 +110,83 @@ def test_records_beyond_the_checkpoint_and_a_torn_line_are_dropped(tmp_path):
     again = RecordFile(tmp_path)
     again.keep_until(2)
     assert [r["step"] for r in again.records] == [1, 2]
-    again.append(record(3, "test", 0.75))
+    again.append(record(3, "test"))
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
-    assert best_test_top1(again.records) == 0.75
+    assert of_test(again.records) == [record(3, "test")]
 
 
-def test_a_damaged_line_amid_the_records_is_named(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(UsageError, match=r"line 2 of .*metrics\.jsonl is damaged"):
-        RecordFile(tmp_path).keep_until(3)
+@pytest.mark.parametrize("line", ['{"st', "null", '{"step": 2}', "\udcff"])
+def test_a_damaged_line_amid_the_records_is_named(tmp_path, line):
+    good = json.dumps(record(1))
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(f"{good}\n{line}\n{good}\n".encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=r"line 2 of .*metrics\.jsonl is damaged"):
+        RecordFile(tmp_path)
+
+
+def test_a_record_that_json_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        RecordFile(tmp_path).append(record(1, loss=float("nan")))
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 def test_a_full_disk_is_named(tmp_path):
+    file = RecordFile(tmp_path)
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(UsageError, match="No space left on device"):
-        RecordFile(tmp_path).append(record(1))
+    with pytest.raises(OSError, match="No space left on device"):
+        file.append(record(1))
 
 
 def test_other_processes_keep_records_in_memory_only(tmp_path):
     file = RecordFile(tmp_path, writable=False)
     file.append(record(1))
+    file.keep_until(1)
     assert file.records == [record(1)]
     assert not list(tmp_path.iterdir())
 
 
+CONFIG = {"lr": 0.1, "milestones": (1, 2), "data_dir": "a"}
+
+
+def begin(folder):
+    workdir.check(folder, CONFIG)
+    workdir.write_config(folder, CONFIG)
+    (folder / "metrics.jsonl").write_text("")
+
+
 def test_the_folder_takes_the_same_run_only(tmp_path):
-    config = {"lr": 0.1, "milestones": (1, 2), "data_dir": "a"}
-    prepare(tmp_path, config)
-    (tmp_path / "checkpoints").mkdir()
-    prepare(tmp_path, config | {"data_dir": "b"})
+    begin(tmp_path)
+    workdir.check(tmp_path, CONFIG | {"data_dir": "b"})
     with pytest.raises(ValueError, match=r"other settings \(lr=0.1 there, 0.2 here\)"):
-        prepare(tmp_path, config | {"lr": 0.2})
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is damaged"):
-        prepare(tmp_path, config)
+        workdir.check(tmp_path, CONFIG | {"lr": 0.2})
+    # A field that only one version of the code knows is no difference.
+    workdir.check(tmp_path, CONFIG | {"new": 1})
+    workdir.check(tmp_path, {"lr": 0.1})
+
+
+def test_a_folder_where_nothing_has_begun_takes_any_run(tmp_path):
+    workdir.check(tmp_path, CONFIG)
+    workdir.write_config(tmp_path, CONFIG)
+    workdir.check(tmp_path, CONFIG | {"lr": 0.2})
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    begin(tmp_path)
+    for text in ("{", "[1]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json is damaged"):
+            workdir.check(tmp_path, CONFIG)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    workdir.write_text(path, "old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match=r"config\.json cannot be written \(No space left\)"):
+        workdir.write_text(path, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    assert path.read_text() == "old"
 
 
 def test_a_signal_is_noted_and_a_second_one_has_its_usual_effect():

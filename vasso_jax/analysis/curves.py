@@ -17,7 +17,7 @@ def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: st
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = [("loss", "loss (clean pass)"), ("top1", "top-1 accuracy"), ("lr", "learning rate")]
+    panels = [("loss", "loss"), ("top1", "top-1 accuracy"), ("lr", "learning rate")]
     if any("cosine" in record for record in records):
         panels.append(("cosine", "cosine of gradient and direction"))
     figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
@@ -27,7 +27,7 @@ def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: st
         for split in ("train",) if field == "lr" else ("train", "test"):
             points = [(r["epoch"], r[field]) for r in records if r["split"] == split and field in r]
             if points:
-                axes.plot(*zip(*points, strict=True), label=split)
+                axes.plot(*zip(*points, strict=True), label=split, marker=".", markersize=3)
         axes.set_xlabel("epoch")
         axes.set_title(label, fontsize="medium")
         axes.grid(alpha=0.3)

@@ -1,11 +1,11 @@
 """Whole data sets as uint8 arrays: `load(name)`."""
 
 import dataclasses
-import difflib
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vasso_jax.choices import check_choice
 from vasso_jax.data.tfds_reader import read_tfds
 
 # Per-channel statistics that the authors use for CIFAR-10 and CIFAR-100 alike, of 255.
@@ -50,20 +50,23 @@ def load(name: str, data_dir: str = "", split_seed: int = 0) -> ImageDataset:
         ValueError: unknown name, or the files found are not such a data set.
         FileNotFoundError: no prepared copy; the message says where it looked and what to do.
     """
+    check_choice("dataset", name, DATASETS)
     if name == "digits":
         return _load_digits(split_seed)
-    if name in DATASETS:
-        copy = read_tfds(name, data_dir)
-        mean = tuple(value / 255 for value in _CIFAR_MEAN)
-        std = tuple(value / 255 for value in _CIFAR_STD)
-        train, test = Split(*copy.splits["train"]), Split(*copy.splits["test"])
-        return ImageDataset(name, train, test, copy.class_names, mean, std)
-    near = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise ValueError(f"there is no dataset {name!r}.{hint} Known: {', '.join(DATASETS)}.")
+    copy = read_tfds(name, data_dir)
+    return ImageDataset(
+        name=name,
+        train=Split(*copy.splits["train"]),
+        test=Split(*copy.splits["test"]),
+        class_names=copy.class_names,
+        mean=tuple(value / 255 for value in _CIFAR_MEAN),
+        std=tuple(value / 255 for value in _CIFAR_STD),
+    )
 
 
 def _load_digits(split_seed: int) -> ImageDataset:
+    if split_seed < 0:
+        raise ValueError(f"split_seed must be >= 0, got {split_seed}")
     # Local: scikit-learn takes most of a second to import and only this set needs it.
     from sklearn.datasets import load_digits
 

@@ -34,10 +34,12 @@ def read_tfds(name: str, data_dir: str = "") -> TfdsCopy:
         builder: Any = tfds.builder_from_directory(version_dir)
         names = tuple(builder.info.features["label"].names)
         splits = {split: _read_split(builder, split) for split in ("train", "test")}
+    except (ImportError, MemoryError, PermissionError):
+        raise  # not the fault of the files
     except Exception as error:  # whatever a damaged file makes of the libraries below
         raise ValueError(
-            f"the copy of {name} in {version_dir} cannot be read ({error}). "
-            "Delete that folder and prepare the data set again."
+            f"the copy of {name} in {version_dir} cannot be read: if it is damaged, delete that "
+            f"folder and prepare the data set again. ({type(error).__name__}: {error})"
         ) from error
     return TfdsCopy(splits, names)
 

@@ -4,13 +4,13 @@ Every network takes NHWC images of any size and channel count, and `train`; it r
 logits and keeps its BatchNorm statistics in the `batch_stats` collection.
 """
 
-import difflib
 import re
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vasso_jax.choices import check_choice
 from vasso_jax.models.resnet import ResNet
 from vasso_jax.models.wide_resnet import WideResNet
 
@@ -31,8 +31,6 @@ def create(name: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
     Raises:
         ValueError: there is no network of that name; the message has the nearest known one.
     """
-    if name in _RESNET_STAGES:
-        return ResNet(_RESNET_STAGES[name], num_classes, dtype)
     if match := _WIDE_RESNET.fullmatch(name):
         depth, width = map(int, match.groups())
         if depth < 10 or depth % 6 != 4 or width < 1:
@@ -42,8 +40,5 @@ def create(name: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
             )
         return WideResNet(depth, width, num_classes, dtype)
     known = [*_RESNET_STAGES, "wrn28_10", "wrn16_4", "wrn10_1"]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise ValueError(
-        f"there is no model {name!r}.{hint} Known: {', '.join(known)}, and any wrnDEPTH_WIDTH."
-    )
+    check_choice("model", name, known, ", and any wrnDEPTH_WIDTH")
+    return ResNet(_RESNET_STAGES[name], num_classes, dtype)

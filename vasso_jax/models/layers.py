@@ -46,8 +46,8 @@ class BatchNorm(nn.Module):
             axes = tuple(range(x.ndim - 1))
             count = x.size // x.shape[-1]
             mean = wide.mean(axes)
-            # One pass over x for both moments; rounding may leave the difference just below zero.
-            var = jnp.maximum(jnp.square(wide).mean(axes) - jnp.square(mean), 0)
+            # Not the mean square minus the squared mean, which cancels where the mean is large.
+            var = jnp.square(wide - mean).mean(axes)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))
                 running_mean.value += self.momentum * (mean - running_mean.value)

@@ -18,7 +18,10 @@ class SuppressVarianceState(NamedTuple):
 
     Attributes:
         count: int32 scalar, how many finite gradients the average holds.
-        direction: the average d; structure, shapes, dtypes and shardings of the parameters.
+        direction: the average d, with structure and shapes of the parameters, in their dtype or in
+            float32 where that is wider (a bfloat16 average would stop moving for small theta). It
+            is sharded as the parameters are where `init` sees them as arrays; under `jax.jit` the
+            compiler decides, unless it is given `out_shardings`.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
@@ -64,7 +67,8 @@ def suppress_variance(theta: ScalarOrSchedule) -> optax.GradientTransformation:
     check_range("theta", theta, 0.0, 1.0)
 
     def init(params: optax.Params) -> SuppressVarianceState:
-        return SuppressVarianceState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params))
+        direction = jax.tree.map(lambda p: jnp.zeros_like(p, accumulation_dtype(p)), params)
+        return SuppressVarianceState(jnp.zeros((), jnp.int32), direction)
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None
@@ -74,11 +78,9 @@ def suppress_variance(theta: ScalarOrSchedule) -> optax.GradientTransformation:
         finite = all_finite(updates)
 
         def average(d: jax.Array, g: jax.Array) -> jax.Array:
-            dtype = accumulation_dtype(d)
-            w = weight.astype(jnp.finfo(dtype).dtype)
-            mean = (1 - w) * d.astype(dtype) + w * g.astype(dtype)
+            w = weight.astype(jnp.finfo(d.dtype).dtype)
             # jnp.where, not a product with a mask: 0 * NaN is NaN.
-            return jnp.where(finite, mean.astype(d.dtype), d)
+            return jnp.where(finite, (1 - w) * d + w * g.astype(d.dtype), d)
 
         direction = jax.tree.map(average, state.direction, updates)
         count = jnp.where(finite, optax.safe_increment(state.count), state.count)

@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -15,29 +16,19 @@ class Checkpoints:
     """Saves and restores the train state under `workdir/checkpoints/STEP`."""
 
     def __init__(self, workdir: pathlib.Path):
-        self._directory = workdir / "checkpoints"
-        policies = checkpoint_managers
-        self._manager = ocp.CheckpointManager(
-            self._directory.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                save_decision_policy=policies.FixedIntervalPolicy(1),
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(1),
-                        policies.BestN(
-                            get_metric_fn=_accuracy,
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
-                ),
-                # The policy above ranks; but orbax writes metrics to disk, where a restarted
-                # process finds them, only if it is given this too.
-                best_fn=_accuracy,
-                # What a killed process left half written.
-                cleanup_tmp_directories=True,
-            ),
-        )
+        """Lists what is there.
+
+        Raises:
+            UsageError: the folder is damaged.
+        """
+        self._directory = workdir.absolute() / "checkpoints"
+        try:
+            self._manager = ocp.CheckpointManager(self._directory, options=_options())
+        except (ValueError, OSError) as error:
+            raise UsageError(
+                f"the checkpoints in {self._directory} cannot be listed: repair that folder, or "
+                f"start in a new workdir.\n({_brief(error)})"
+            ) from error
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint, None where there is none."""
@@ -75,10 +66,14 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         try:
             return self._manager.restore(step, args=args)["state"]
+        except (MemoryError, jax.errors.JaxRuntimeError):
+            raise  # not the fault of the files
         except Exception as error:  # a damaged file surfaces as whatever the reader stumbled over
+            others = [other for other in self._manager.all_steps() if other != step]
+            way_out = f"delete that folder to go on from step {max(others)}, or " if others else ""
             raise UsageError(
-                f"the checkpoint {self._directory / str(step)} cannot be read; delete that folder "
-                f"to go on from the one before it, or start in a new workdir.\n({_brief(error)})"
+                f"the checkpoint {self._directory / str(step)} cannot be read. If it is damaged, "
+                f"{way_out}start in a new workdir.\n({_brief(error)})"
             ) from error
 
     def wait(self) -> None:
@@ -93,14 +88,37 @@ class Checkpoints:
             raise self._write_error(error) from error
 
     def close(self) -> None:
-        """Ends the background threads."""
-        self._manager.close()
+        """Waits as `wait` does, and ends the background threads.
+
+        Raises:
+            UsageError: a checkpoint could not be written.
+        """
+        try:
+            self._manager.close()
+        except Exception as error:  # as in save
+            raise self._write_error(error) from error
 
     def _write_error(self, error: Exception) -> UsageError:
         return UsageError(
             f"a checkpoint could not be written to {self._directory}: make room there, then run "
             f"the same command again to go on from the last complete one.\n({_brief(error)})"
         )
+
+
+def _options() -> ocp.CheckpointManagerOptions:
+    latest = checkpoint_managers.LatestN(1)
+    best = checkpoint_managers.BestN(
+        get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False
+    )
+    return ocp.CheckpointManagerOptions(
+        save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy([latest, best]),
+        # The policy above ranks; but orbax writes metrics to disk, where a restarted process finds
+        # them, only if it is given this too.
+        best_fn=_accuracy,
+        # What a killed process left half written.
+        cleanup_tmp_directories=True,
+    )
 
 
 def _accuracy(metrics: dict[str, float]) -> float:

@@ -1,7 +1,7 @@
 """What a person sees of a run: opening block, progress, a line an epoch, a closing table."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -55,13 +55,14 @@ class Display:
             self._progress.start()
 
     def advance(
-        self, step: int, total_steps: int, metrics: Mapping[str, float], images_per_second: float
+        self,
+        step: int,
+        total_steps: int,
+        metrics: Mapping[str, float],
+        images_per_second: float | None,
     ) -> None:
         """Shows how far the run is and how the epoch so far looks."""
-        text = (
-            f"loss {metrics['loss']:.3f}  top-1 {metrics['top1']:.3f}  "
-            f"{images_per_second:,.0f} images/s"
-        )
+        text = f"loss {metrics['loss']:.3f}  top-1 {metrics['top1']:.3f}{_speed(images_per_second)}"
         if self._progress:
             self._progress.update(self._progress.task_ids[0], completed=step, description=text)
         elif time.monotonic() - self._last_plain_line > _PLAIN_INTERVAL_SECONDS:
@@ -77,8 +78,7 @@ class Display:
         )
         if test:
             line += f"  test loss {test['loss']:.4f} top-1 {test['top1']:.4f}"
-        line += f"  lr {train['lr']:.2g}  {train['images_per_second']:,.0f} images/s"
-        self.note(line)
+        self.note(f"{line}  lr {train['lr']:.2g}{_speed(train['images_per_second'])}")
 
     def stop(self) -> None:
         """Ends the progress bar; harmless when there is none."""
@@ -86,9 +86,13 @@ class Display:
             self._progress.stop()
             self._progress = None
 
-    def closing(self, rows: Sequence[tuple[str, str]]) -> None:
+    def closing(self, rows: Mapping[str, str]) -> None:
         """The table at the end."""
         table = Table(show_header=False)
-        for row in rows:
+        for row in rows.items():
             table.add_row(*row)
         self.console.print(table)
+
+
+def _speed(images_per_second: float | None) -> str:
+    return "" if images_per_second is None else f"  {images_per_second:,.0f} images/s"

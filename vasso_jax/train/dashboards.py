@@ -35,8 +35,8 @@ def open_dashboards(
     if wandb_project:
         if not importlib.util.find_spec("wandb"):
             raise ValueError(
-                f"wandb_project={wandb_project} needs the package wandb: pip install "
-                "'vasso_jax[wandb]', or leave the field empty"
+                f"wandb_project={wandb_project} needs the package wandb: "
+                "pip install wandb, or leave the field empty"
             )
         dashboards.append(_WeightsAndBiases(workdir, config, wandb_project))
     return dashboards

@@ -12,8 +12,9 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data, models
-from vasso_jax.train.mesh import check_batch_size, make_mesh
-from vasso_jax.train.optimizer import describe, make_base, make_optimizer, make_schedule
+from vasso_jax.train.mesh import check_batch_size, make_mesh, replicated, with_shardings
+from vasso_jax.train.optimizer import describe, make_base, make_optimizer
+from vasso_jax.train.schedules import make_schedule
 from vasso_jax.train.state import TrainState, create_state
 from vasso_jax.train.step import make_eval_step, make_train_step
 
@@ -25,14 +26,13 @@ class Experiment:
     """A run that has not started: its parts, and how long and how often.
 
     Attributes:
-        title: short, for pictures.
         optimizer_words: the optimizer in words, for people.
+        abstract_state: shapes, dtypes and shardings of the state.
         create_state: makes the initial state on the mesh.
         train_step: `(state, images, labels, order) -> state`; see `make_train_step`.
         eval_step: `(state, images, labels, start) -> sums`; see `make_eval_step`.
     """
 
-    title: str
     model_name: str
     optimizer_words: str
     mesh: Mesh
@@ -44,6 +44,7 @@ class Experiment:
     batch_size: int
     eval_every_epochs: int
     checkpoint_every_steps: int
+    abstract_state: TrainState
     create_state: Callable[[], TrainState]
     train_step: Callable[..., TrainState]
     eval_step: Callable[..., dict[str, jax.Array]]
@@ -70,6 +71,12 @@ def build(config: Any) -> Experiment:
     for field in ("epochs", "eval_every_epochs"):
         if config[field] < 1:
             raise ValueError(f"{field} must be at least 1, got {config[field]}")
+    if config.checkpoint_every_steps < 0:
+        raise ValueError(
+            f"checkpoint_every_steps must be >= 0, got {config.checkpoint_every_steps}"
+        )
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed must be in [0, 2**32), got {config.seed}")
     if config.dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {config.dtype!r}")
     _create_model(config, num_classes=1)
@@ -98,9 +105,10 @@ def build(config: Any) -> Experiment:
     )
     model = _create_model(config, num_classes=len(dataset.class_names))
     tx = _create_optimizer(config, learning_rate=schedule)
+    image_shape = dataset.train.images.shape[1:]
+    initial_state = partial(create_state, model, tx, image_shape, config.seed)
     normalize = partial(data.normalize, mean=dataset.mean, std=dataset.std)
     return Experiment(
-        title=f"{config.dataset} {config.model} {config.optimizer}",
         model_name=config.model,
         optimizer_words=describe(
             config.optimizer,
@@ -124,9 +132,8 @@ def build(config: Any) -> Experiment:
         batch_size=config.batch_size,
         eval_every_epochs=config.eval_every_epochs,
         checkpoint_every_steps=config.checkpoint_every_steps,
-        create_state=partial(
-            create_state, model, tx, dataset.train.images.shape[1:], config.seed, mesh
-        ),
+        abstract_state=with_shardings(jax.eval_shape(initial_state), replicated(mesh)),
+        create_state=jax.jit(initial_state, out_shardings=replicated(mesh)),
         train_step=make_train_step(
             model,
             tx,

@@ -8,29 +8,25 @@ What holds throughout:
 - The host looks at the device about once a second, not at every step.
 """
 
-import math
 import pathlib
-import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from clu import parameter_overview
+from jax.experimental import multihost_utils
 
-from vasso_jax import data
 from vasso_jax.analysis.curves import plot_curves
 from vasso_jax.train import workdir as workdirs
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.console import Display
 from vasso_jax.train.dashboards import open_dashboards
-from vasso_jax.train.errors import Stopped, UsageError, usage_errors
+from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.experiment import Experiment, build
-from vasso_jax.train.mesh import replicate, replicated
-from vasso_jax.train.pace import Pace
-from vasso_jax.train.preemption import StopRequests
-from vasso_jax.train.records import RecordFile, best_test_top1
-from vasso_jax.train.state import TrainState, zero_metrics
-from vasso_jax.train.streams import stream_key
+from vasso_jax.train.fit import Fit
+from vasso_jax.train.records import RecordFile, of_test
+from vasso_jax.train.state import TrainState
 
 
 def train(config: Any, workdir: str) -> dict[str, Any]:
@@ -42,43 +38,79 @@ def train(config: Any, workdir: str) -> dict[str, Any]:
 
     Returns:
         {"test_top1", "best_test_top1", "test_loss", "epochs", "steps", "seconds", "workdir"};
-        accuracies in 0..1, the first of the last epoch; seconds over all starts of the run.
+        accuracies in 0..1, the first of the last epoch; seconds spent in training and evaluation up
+        to there, over all starts of the run.
 
     Raises:
-        UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or a
-            loss that is no longer finite.
+        UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or
+            divergence.
         Stopped: by SIGINT or SIGTERM, after saving; the same call goes on from there.
     """
     if config.distributed:
         _join_cluster()
-    primary = jax.process_index() == 0
-    display = Display(enabled=primary)
-    path = pathlib.Path(workdir).absolute()
-    plain_config = config.to_dict()
-    dashboards = []
+    display = Display(enabled=_is_first_process())
+    path = pathlib.Path(workdir).expanduser().absolute()
+    settings = config.to_dict()
+    _on_first_process(lambda: workdirs.check(path, settings))
     with usage_errors():
-        if primary:
-            workdirs.prepare(path, plain_config)
-        display.note(f"reading {config.dataset} ...")
-        experiment = build(config)
-        if primary:
-            dashboards = open_dashboards(
-                path,
-                plain_config,
-                tensorboard=config.tensorboard,
-                wandb_project=config.wandb_project,
-            )
-    records = RecordFile(path, writable=primary, dashboards=dashboards)
+        records = RecordFile(path, writable=_is_first_process())
     checkpoints = Checkpoints(path)
     try:
-        state = _start_or_resume(experiment, checkpoints, records, display)
-        if int(state.step) < experiment.total_steps:
-            _Fit(experiment, state, checkpoints, records, display).run()
-        return _report(experiment, path, records, display)
+        finished = _has_finished(config.epochs, checkpoints, records)
+        if finished:
+            display.note("this run has finished; nothing to do")
+        else:
+            display.note(f"reading {config.dataset} ...")
+            with usage_errors():
+                experiment = build(config)
+
+            def open_folder() -> None:
+                dashboards = open_dashboards(
+                    path,
+                    settings,
+                    tensorboard=config.tensorboard,
+                    wandb_project=config.wandb_project,
+                )
+                records.show_on(dashboards)
+                workdirs.write_config(path, settings)
+
+            _on_first_process(open_folder)
+            state = _start_or_resume(experiment, checkpoints, records, display)
+            Fit(experiment, state, checkpoints, records, display).run()
+        return _report(path, records, display, draw=not finished)
     finally:
         display.stop()
-        checkpoints.close()
         records.close()
+        checkpoints.close()
+
+
+def _is_first_process() -> bool:
+    return jax.process_index() == 0
+
+
+def _on_first_process(action: Callable[[], None]) -> None:
+    """Runs `action` on the first process only, and stops all of them if it fails."""
+    failure = None
+    if _is_first_process():
+        try:
+            action()
+        except (ValueError, OSError) as error:
+            failure = error
+    if jax.process_count() > 1:
+        failed = multihost_utils.broadcast_one_to_all(np.bool_(failure is not None))
+        if failed and not failure:
+            raise UsageError("the first process could not set the run up; see its message")
+    if failure:
+        raise UsageError(str(failure)) from failure
+
+
+def _has_finished(epochs: int, checkpoints: Checkpoints, records: RecordFile) -> bool:
+    tests = of_test(records.records)
+    return (
+        bool(tests)
+        and tests[-1]["epoch"] == epochs
+        and tests[-1]["step"] == checkpoints.latest_step()
+    )
 
 
 def _join_cluster() -> None:
@@ -96,25 +128,26 @@ def _start_or_resume(
     experiment: Experiment, checkpoints: Checkpoints, records: RecordFile, display: Display
 ) -> TrainState:
     """The state to go on from; prints the opening block."""
-    state = experiment.create_state()
     step = checkpoints.latest_step()
-    if step is not None:
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    if step is None:
+        state = experiment.create_state()
+    else:
+        state = checkpoints.restore(step, experiment.abstract_state)
+    with usage_errors():
+        records.keep_until(step or 0)
+    recorded = records.records[-1]["epoch"] if records.records else 0
+    if recorded != (step or 0) // experiment.steps_per_epoch:
+        raise UsageError(
+            f"metrics.jsonl ends at epoch {recorded}, the checkpoint of step {step} is further: "
+            "bring the file back, or start in a new workdir"
         )
-        state = checkpoints.restore(step, abstract)
-    records.keep_until(step or 0)
 
     train, test = experiment.dataset.train, experiment.dataset.test
     kind = experiment.mesh.devices.flat[0].device_kind
     hosts = f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
     shape = "x".join(map(str, train.images.shape[1:]))
-    total = experiment.total_steps
-    if step == total:
-        progress = f"this run has finished all its {total} steps; nothing to do"
-    else:
-        start = f"going on from step {step} of" if step else ""
-        progress = f"{start} {total} = {experiment.epochs} epochs of {experiment.steps_per_epoch}"
+    start = f"going on from step {step} of " if step else ""
+    length = f"{experiment.epochs} epochs of {experiment.steps_per_epoch}"
     display.opening(
         {
             "devices": f"{experiment.mesh.size} x {kind}{hosts}",
@@ -123,164 +156,40 @@ def _start_or_resume(
             "model": f"{experiment.model_name}, "
             f"{parameter_overview.count_parameters(state.params):,} parameters",
             "optimizer": experiment.optimizer_words,
-            "steps": progress.strip(),
+            "steps": f"{start}{experiment.total_steps} = {length}",
         }
     )
     return state
 
 
-class _Fit:
-    """Training from the given state to the last epoch."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        state: TrainState,
-        checkpoints: Checkpoints,
-        records: RecordFile,
-        display: Display,
-    ):
-        self._experiment = experiment
-        self._state = state
-        self._step = int(state.step)
-        self._checkpoints = checkpoints
-        self._records = records
-        self._display = display
-        self._stop = StopRequests()
-
-        mesh = experiment.mesh
-        self._train = replicate(experiment.dataset.train, mesh)
-        self._test = replicate(experiment.dataset.test, mesh)
-        self._epoch_order = jax.jit(self._order_of, out_shardings=replicated(mesh))
-        self._reset_metrics = jax.jit(zero_metrics, out_shardings=replicated(mesh))
-        self._pace = Pace(experiment.batch_size)
-        self._compiled = False
-        # Trees come back from the device sorted by name; records keep the order of importance.
-        self._metric_names = [name for name in zero_metrics(state.opt_state) if name != "steps"]
-        earlier = records.records[-1]["seconds"] if records.records else 0.0
-        self._started = time.perf_counter() - earlier
-
-    def run(self) -> None:
-        self._display.start(self._experiment.total_steps, self._step)
-        first = self._step // self._experiment.steps_per_epoch
-        with self._stop:
-            for epoch in range(first, self._experiment.epochs):
-                self._train_epoch(epoch)
-                self._finish_epoch(epoch)
-        self._checkpoints.wait()
-
-    def _order_of(self, epoch: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(stream_key(self._experiment.seed, "order"), epoch)
-        return data.epoch_order(key, len(self._train.labels), self._experiment.batch_size)
-
-    def _train_epoch(self, epoch: int) -> None:
-        order = self._epoch_order(np.int32(epoch))
-        end = (epoch + 1) * self._experiment.steps_per_epoch
-        save_every = self._experiment.checkpoint_every_steps
-        self._pace.restart()
-        while self._step < end:
-            self._state = self._experiment.train_step(self._state, *self._train, order)
-            self._step += 1
-            if not self._compiled:
-                # The speed reported is that of the steps, not of the compiler.
-                jax.block_until_ready(self._state.step)
-                self._compiled = True
-                self._pace.restart()
-            elif self._pace.due():
-                metrics = self._mean_metrics()
-                self._pace.looked()
-                total, speed = self._experiment.total_steps, self._pace.images_per_second()
-                self._display.advance(self._step, total, metrics, speed)
-            stopping = self._stop.arrived(self._step)
-            if self._step < end and (stopping or (save_every and self._step % save_every == 0)):
-                self._checkpoints.save(self._step, self._state)
-                self._end_if_told()
-                self._pace.restart()
-
-    def _finish_epoch(self, epoch: int) -> None:
-        """Records the epoch, evaluates, saves."""
-        metrics = self._mean_metrics()
-        self._pace.looked()
-        self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.opt_state))
-        test_metrics = None
-        if (epoch + 1) % self._experiment.eval_every_epochs == 0 or self._is_last(epoch):
-            test_metrics = self._evaluate()
-        common = {"step": self._step, "epoch": epoch + 1}
-        lr = float(np.asarray(self._experiment.schedule(self._step - 1)))
-        seconds = round(time.perf_counter() - self._started, 3)
-        speed = round(self._pace.images_per_second(), 1)
-        self._pace.reset()
-        train = {**common, "split": "train", **metrics, "lr": lr}
-        train |= {"images_per_second": speed, "seconds": seconds}
-        self._records.append(train)
-        test = None
-        if test_metrics:
-            test = {**common, "split": "test", **test_metrics, "lr": lr, "seconds": seconds}
-            self._records.append(test)
-        self._display.epoch(self._experiment.epochs, train, test)
-        self._checkpoints.save(self._step, self._state, test["top1"] if test else None)
-        if not self._is_last(epoch):
-            self._end_if_told()
-
-    def _is_last(self, epoch: int) -> bool:
-        return epoch + 1 == self._experiment.epochs
-
-    def _end_if_told(self) -> None:
-        if self._stop.signal:
-            self._checkpoints.wait()
-            raise Stopped(self._step, self._experiment.total_steps, self._stop.signal)
-
-    def _mean_metrics(self) -> dict[str, float]:
-        """Per-step means since the epoch began; waits for the device."""
-        sums = jax.device_get(self._state.metric_sums)
-        means = {name: float(sums[name] / sums["steps"]) for name in self._metric_names}
-        if not math.isfinite(means["loss"]):
-            saved = self._checkpoints.latest_step()
-            raise UsageError(
-                f"the training loss is {means['loss']} at step {self._step}: the run diverged. "
-                "Try a smaller lr or rho, a longer warmup_epochs, or clip_norm, in a new workdir. "
-                + (f"The checkpoint of step {saved} is kept." if saved else "Nothing was saved.")
-            )
-        return means
-
-    def _evaluate(self) -> dict[str, float]:
-        """Loss, top-1 and top-5 over the test split, every image counted once."""
-        batch_size, examples = self._experiment.batch_size, len(self._test.labels)
-        batches = [
-            self._experiment.eval_step(self._state, *self._test, np.int32(start))
-            for start in range(0, examples, batch_size)
-        ]
-        sums = jax.tree.map(lambda *x: math.fsum(map(float, x)), *jax.device_get(batches))
-        count = sums.pop("examples")
-        return {name: value / count for name, value in sums.items()}
-
-
 def _report(
-    experiment: Experiment, workdir: pathlib.Path, records: RecordFile, display: Display
+    workdir: pathlib.Path, records: RecordFile, display: Display, draw: bool
 ) -> dict[str, Any]:
     """Draws the curves, prints the closing table, and returns the result of a finished run."""
     display.stop()
-    last = [record for record in records.records if record["split"] == "test"][-1]
+    tests = of_test(records.records)
     result = {
-        "test_top1": last["top1"],
-        "best_test_top1": best_test_top1(records.records),
-        "test_loss": last["loss"],
-        "epochs": experiment.epochs,
-        "steps": experiment.total_steps,
-        "seconds": last["seconds"],
+        "test_top1": tests[-1]["top1"],
+        "best_test_top1": max(record["top1"] for record in tests),
+        "test_loss": tests[-1]["loss"],
+        "epochs": tests[-1]["epoch"],
+        "steps": tests[-1]["step"],
+        "seconds": tests[-1]["seconds"],
         "workdir": str(workdir),
     }
-    if jax.process_index() == 0:
+    picture = workdir / "curves.png"
+    # A run killed after its last checkpoint has none yet.
+    if _is_first_process() and (draw or not picture.exists()):
         with usage_errors():
-            plot_curves(records.records, workdir / "curves.png", experiment.title)
+            plot_curves(records.records, picture, workdir.name)
     display.closing(
-        [
-            ("test top-1, last epoch", f"{result['test_top1']:.4f}"),
-            ("test top-1, best epoch", f"{result['best_test_top1']:.4f}"),
-            ("test loss, last epoch", f"{result['test_loss']:.4f}"),
-            ("epochs, steps", f"{result['epochs']}, {result['steps']:,}"),
-            ("time", f"{result['seconds']:.1f} s"),
-            ("workdir", str(workdir)),
-        ]
+        {
+            "test top-1, last epoch": f"{result['test_top1']:.4f}",
+            "test top-1, best epoch": f"{result['best_test_top1']:.4f}",
+            "test loss, last epoch": f"{result['test_loss']:.4f}",
+            "epochs, steps": f"{result['epochs']}, {result['steps']:,}",
+            "time": f"{result['seconds']:.1f} s",
+            "workdir": str(workdir),
+        }
     )
     return result

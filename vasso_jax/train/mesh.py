@@ -33,6 +33,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def with_shardings(shapes: Any, sharding: NamedSharding) -> Any:
+    """A pytree of ShapeDtypeStruct, with `sharding` added to each."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Copies host arrays, equal on all processes, to every device."""
     sharding = replicated(mesh)

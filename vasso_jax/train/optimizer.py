@@ -1,67 +1,12 @@
-"""The optimizer of a run from plain arguments: schedule, base optimizer, sharpness-aware method."""
-
-import difflib
-from collections.abc import Sequence
+"""The optimizer of a run from plain arguments, and in words."""
 
 import optax
 
+from vasso_jax.choices import check_choice
 from vasso_jax.optim import sam, vasso
 
-SCHEDULES = ("cosine", "multistep", "constant")
 BASES = ("sgd", "adam", "adamw")
 OPTIMIZERS = ("sgd", "sam", "vasso")
-
-
-def make_schedule(
-    name: str,
-    *,
-    lr: float,
-    final_lr: float,
-    epochs: int,
-    warmup_epochs: float,
-    steps_per_epoch: int,
-    milestones: Sequence[float],
-    decay_factor: float,
-) -> optax.Schedule:
-    """The learning rate at each optimizer step.
-
-    Args:
-        name: `cosine` (from lr to final_lr), `multistep` (times decay_factor at each milestone) or
-            `constant`.
-        lr: the rate after the warm-up.
-        final_lr: where the cosine ends.
-        epochs, steps_per_epoch: length of the run.
-        warmup_epochs: length of a linear rise from 0 to lr at the start, within `epochs`.
-        milestones: epochs at which `multistep` decays, counted from the start of the run.
-        decay_factor: see `multistep`.
-
-    Raises:
-        ValueError: unknown name, or a number out of range.
-    """
-    _check_name("schedule", name, SCHEDULES)
-    if not lr > 0:
-        raise ValueError(f"lr must be > 0, got {lr}")
-    if not 0 <= final_lr <= lr:
-        raise ValueError(f"final_lr must be in [0, lr], got {final_lr}")
-    if not 0 <= warmup_epochs < epochs:
-        raise ValueError(f"warmup_epochs must be in [0, epochs), got {warmup_epochs} of {epochs}")
-    warmup_steps = round(warmup_epochs * steps_per_epoch)
-    if name == "cosine":
-        main = optax.cosine_decay_schedule(
-            lr, epochs * steps_per_epoch - warmup_steps, final_lr / lr
-        )
-    elif name == "multistep":
-        # join_schedules restarts the count behind the warm-up.
-        steps = [round(epoch * steps_per_epoch) - warmup_steps for epoch in milestones]
-        if any(step <= 0 for step in steps):
-            raise ValueError(f"milestones must lie behind the warm-up, got {tuple(milestones)}")
-        main = optax.piecewise_constant_schedule(lr, dict.fromkeys(steps, decay_factor))
-    else:
-        main = optax.constant_schedule(lr)
-    if not warmup_steps:
-        return main
-    warmup = optax.linear_schedule(0.0, lr, warmup_steps)
-    return optax.join_schedules([warmup, main], [warmup_steps])
 
 
 def make_base(
@@ -91,7 +36,7 @@ def make_base(
     Raises:
         ValueError: unknown name, or a number out of range.
     """
-    _check_name("base", name, BASES)
+    check_choice("base", name, BASES)
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must be >= 0, got {weight_decay}")
     if not clip_norm >= 0:
@@ -99,6 +44,8 @@ def make_base(
     for field, value in (("momentum", momentum), ("b1", b1), ("b2", b2)):
         if not 0 <= value < 1:
             raise ValueError(f"{field} must be in [0, 1), got {value}")
+    if not eps > 0:
+        raise ValueError(f"eps must be > 0, got {eps}")
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     if name == "adamw":
         return optax.chain(
@@ -118,19 +65,12 @@ def make_optimizer(
     Raises:
         ValueError: unknown name, or rho or theta out of range.
     """
-    _check_name("optimizer", name, OPTIMIZERS)
+    check_choice("optimizer", name, OPTIMIZERS)
     if name == "sam":
         return sam(base, rho)
     if name == "vasso":
         return vasso(base, rho, theta)
     return optax.with_extra_args_support(base)
-
-
-def _check_name(field: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"there is no {field} {name!r}.{hint} Known: {', '.join(known)}.")
 
 
 def describe(

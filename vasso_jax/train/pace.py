@@ -43,9 +43,11 @@ class Pace:
         self._steps = 0
         self._since = time.perf_counter()
 
-    def images_per_second(self) -> float:
-        """Mean training speed since the last reset; 0 before the first look."""
-        return self._timed_steps * self._batch_size / self._seconds if self._seconds else 0.0
+    def images_per_second(self) -> float | None:
+        """Mean training speed since the last reset; None before a step was timed."""
+        if not self._timed_steps:
+            return None
+        return round(self._timed_steps * self._batch_size / self._seconds, 1)
 
     def reset(self) -> None:
         """Starts a new mean."""

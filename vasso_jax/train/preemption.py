@@ -10,8 +10,8 @@ from jax.experimental import multihost_utils
 class StopRequests:
     """Inside this context SIGINT and SIGTERM no longer end the process; `arrived` tells of them.
 
-    A second signal has its usual effect again. With several processes SIGTERM is left to JAX's
-    coordination service, which makes all of them agree on the step at which to stop.
+    A second signal has its usual effect again. With several processes SIGINT always has it, and
+    SIGTERM is left to JAX's coordination service, which makes all of them agree on the step.
     """
 
     def __init__(self) -> None:
@@ -19,9 +19,8 @@ class StopRequests:
         self._previous = {}
 
     def __enter__(self) -> "StopRequests":
-        watched = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
         if jax.process_count() == 1:
-            for number in watched:
+            for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

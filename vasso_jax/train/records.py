@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vasso_jax.train.dashboards import Dashboard
-from vasso_jax.train.errors import UsageError
+from vasso_jax.train.workdir import write_text
 
 Record = dict[str, Any]
 
@@ -20,46 +20,56 @@ class RecordFile:
     the rest, which the resumed run writes again.
     """
 
-    def __init__(
-        self, workdir: pathlib.Path, *, writable: bool = True, dashboards: Sequence[Dashboard] = ()
-    ):
-        """Args:
-        workdir: the run folder.
-        writable: false on all processes but the first: they keep the records in memory only.
-        dashboards: get the numbers of each record too.
+    def __init__(self, workdir: pathlib.Path, *, writable: bool = True):
+        """Reads what is there.
+
+        Args:
+            workdir: the run folder.
+            writable: false on all processes but the first: they keep new records in memory only.
+
+        Raises:
+            ValueError: a line other than the last is no record.
+            OSError: the file cannot be read.
         """
         self._path = workdir / "metrics.jsonl"
         self._writable = writable
+        self._dashboards: Sequence[Dashboard] = ()
+        self.records: list[Record] = _read(self._path) if self._path.exists() else []
+
+    def show_on(self, dashboards: Sequence[Dashboard]) -> None:
+        """Sends the numbers of each further record there too."""
         self._dashboards = dashboards
-        self.records: list[Record] = []
 
     def keep_until(self, step: int) -> None:
-        """Reads the file and drops what lies beyond `step`, and a last line cut short."""
-        self.records = [r for r in read_records(self._path) if r["step"] <= step]
-        if not self._writable:
-            return
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(_line(record) for record in self.records))
-        temporary.replace(self._path)
+        """Drops the records beyond `step`, and a last line cut short.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self.records = [record for record in self.records if record["step"] <= step]
+        if self._writable:
+            write_text(self._path, "".join(map(_line, self.records)))
 
     def append(self, record: Record) -> None:
         """Adds a record and waits until it is on disk.
 
         Raises:
-            UsageError: the disk is full, or the file cannot be written.
+            OSError: the disk is full, or the file cannot be written.
+            ValueError: a number is not finite; JSON has no word for it.
         """
+        line = _line(record)
         self.records.append(record)
         if not self._writable:
             return
         try:
             with self._path.open("a") as file:
-                file.write(_line(record))
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise UsageError(
+            raise OSError(
                 f"{self._path} cannot be written ({error.strerror}): mend that, then run the same "
-                "command again to go on from the last checkpoint."
+                "command again to go on from the last checkpoint"
             ) from error
         split = record["split"]
         scalars = {f"{split}/{k}": v for k, v in record.items() if isinstance(v, float)}
@@ -72,32 +82,28 @@ class RecordFile:
             dashboard.close()
 
 
-def read_records(path: pathlib.Path) -> list[Record]:
-    """The complete records of a metrics.jsonl; empty where there is no file.
-
-    Raises:
-        UsageError: a line other than the last is no JSON object.
-    """
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines()
+def _read(path: pathlib.Path) -> list[Record]:
+    lines = path.read_bytes().splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            record = json.loads(line)
+            # What every reader relies on.
+            numbers = {name: int(record[name]) for name in ("step", "epoch")}
+            records.append(record | numbers | {"split": str(record["split"])})
+        except (ValueError, TypeError, KeyError) as error:
+            # Only the last line can be the work of a process killed while writing.
             if number < len(lines):
-                raise UsageError(
-                    f"line {number} of {path} is damaged: repair or delete it, or start in a new "
-                    "workdir."
+                raise ValueError(
+                    f"line {number} of {path} is damaged: repair it, or start in a new workdir"
                 ) from error
     return records
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record) + "\n"
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
-def best_test_top1(records: list[Record]) -> float:
-    """The largest test accuracy among the records."""
-    return max(record["top1"] for record in records if record["split"] == "test")
+def of_test(records: Sequence[Record]) -> list[Record]:
+    """The records of the test split, in order."""
+    return [record for record in records if record["split"] == "test"]

@@ -7,9 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
-from vasso_jax.train.mesh import replicated
 from vasso_jax.train.streams import stream_key
 
 
@@ -50,30 +48,22 @@ def create_state(
     tx: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
     seed: int,
-    mesh: Mesh,
 ) -> TrainState:
-    """A fresh state on the mesh, initialised there under `jit`.
+    """The state at step 0; to be jitted, with the shardings it shall have.
 
     Args:
         model: a network of `vasso_jax.models`.
         tx: the optimizer.
         image_shape: (H, W, C).
         seed: of the run.
-        mesh: the state is replicated over it.
     """
-
-    def init() -> TrainState:
-        variables = dict(
-            model.init(stream_key(seed, "init"), jnp.zeros((1, *image_shape)), train=False)
-        )
-        params = variables["params"]
-        opt_state = tx.init(params)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=opt_state,
-            metric_sums=zero_metrics(opt_state),
-        )
-
-    return jax.jit(init, out_shardings=replicated(mesh))()
+    images = jnp.zeros((1, *image_shape))
+    variables: Any = model.init(stream_key(seed, "init"), images, train=False)
+    opt_state = tx.init(variables["params"])
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=opt_state,
+        metric_sums=zero_metrics(opt_state),
+    )

@@ -1,6 +1,7 @@
-"""The folder of a run: is it usable, and does it hold this very run?"""
+"""The folder of a run: is it usable, does it hold this very run, and how its files are written."""
 
 import json
+import os
 import pathlib
 import tempfile
 from typing import Any
@@ -9,50 +10,77 @@ from typing import Any
 _MAY_CHANGE = frozenset(
     {"data_dir", "distributed", "tensorboard", "wandb_project", "checkpoint_every_steps"}
 )
+_CONFIG = "config.json"
 
 
-def prepare(workdir: pathlib.Path, config: dict[str, Any]) -> None:
-    """Creates the folder and its config.json, or checks that both fit.
-
-    Args:
-        workdir: of the run.
-        config: plain values; written as config.json.
+def check(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Creates the folder, or checks that it can be used for the run `settings`.
 
     Raises:
         OSError: the folder cannot be created or written.
-        ValueError: a run with other settings was begun there.
+        ValueError: it holds a run with other settings.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):
-            pass
+        (workdir / "checkpoints").mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir) as probe:
+            probe.write(b"is there room?")
     except OSError as error:
         raise OSError(
-            f"workdir {workdir} cannot be written ({error.strerror}): give another --workdir"
+            f"workdir {workdir} cannot be written ({error.strerror}): give another --workdir, or "
+            "mend that"
         ) from error
-    path = workdir / "config.json"
-    # As JSON sees it: tuples become lists.
-    config = json.loads(json.dumps(config))
-    if path.exists() and (workdir / "checkpoints").exists():
-        _check_same(workdir, _read(path), config)
-    path.write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}): give another --workdir") from error
-
-
-def _check_same(workdir: pathlib.Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    if not (workdir / _CONFIG).exists():
+        return
+    old, new = _read(workdir / _CONFIG), _as_json(settings)
+    # A field that only one of the two knows came or went with a version of the code.
     differences = [
-        f"{field}={old.get(field)!r} there, {new.get(field)!r} here"
-        for field in sorted((old.keys() | new.keys()) - _MAY_CHANGE)
-        if old.get(field) != new.get(field)
+        f"{field}={old[field]!r} there, {new[field]!r} here"
+        for field in sorted((old.keys() & new.keys()) - _MAY_CHANGE)
+        if old[field] != new[field]
     ]
-    if differences:
+    begun = (workdir / "metrics.jsonl").exists() or any((workdir / "checkpoints").iterdir())
+    if differences and begun:
         raise ValueError(
             f"{workdir} holds a run with other settings ({'; '.join(differences)}): "
             "give another --workdir, or delete that one"
         )
+
+
+def write_config(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Writes config.json.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_text(workdir / _CONFIG, json.dumps(settings, indent=2) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces the file at once and durably: a crash leaves the old one or the new one.
+
+    Raises:
+        OSError: it cannot be written; names the file.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """As it reads when written and read again: tuples are lists."""
+    return json.loads(json.dumps(settings))
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): give another --workdir") from error

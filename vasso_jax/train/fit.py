@@ -1,0 +1,158 @@
+"""Training proper: steps, looks at the device, records and checkpoints, to the last epoch."""
+
+import math
+import time
+
+import jax
+import numpy as np
+import optax
+
+from vasso_jax import data
+from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.console import Display
+from vasso_jax.train.errors import Stopped, UsageError, usage_errors
+from vasso_jax.train.experiment import Experiment
+from vasso_jax.train.mesh import replicate, replicated
+from vasso_jax.train.pace import Pace
+from vasso_jax.train.preemption import StopRequests
+from vasso_jax.train.records import RecordFile
+from vasso_jax.train.state import TrainState, zero_metrics
+from vasso_jax.train.streams import stream_key
+
+
+class Fit:
+    """Training from the given state to the last epoch."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        records: RecordFile,
+        display: Display,
+    ):
+        self._experiment = experiment
+        self._state = state
+        self._step = int(state.step)
+        self._checkpoints = checkpoints
+        self._records = records
+        self._display = display
+        self._stop = StopRequests()
+
+        mesh = experiment.mesh
+        self._train = replicate(experiment.dataset.train, mesh)
+        self._test = replicate(experiment.dataset.test, mesh)
+        self._epoch_order = jax.jit(self._order_of, out_shardings=replicated(mesh))
+        self._params_sum = jax.jit(optax.tree.sum)
+        self._reset_metrics = jax.jit(zero_metrics, out_shardings=replicated(mesh))
+        self._pace = Pace(experiment.batch_size)
+        self._compiled = False
+        # Trees come back from the device sorted by name; records keep the order of importance.
+        self._metric_names = [name for name in zero_metrics(state.opt_state) if name != "steps"]
+        earlier = records.records[-1]["seconds"] if records.records else 0.0
+        self._started = time.perf_counter() - earlier
+
+    def run(self) -> None:
+        self._display.start(self._experiment.total_steps, self._step)
+        first = self._step // self._experiment.steps_per_epoch
+        with self._stop:
+            for epoch in range(first, self._experiment.epochs):
+                self._train_epoch(epoch)
+                self._finish_epoch(epoch)
+        self._checkpoints.wait()
+
+    def _order_of(self, epoch: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(stream_key(self._experiment.seed, "order"), epoch)
+        return data.epoch_order(key, len(self._train.labels), self._experiment.batch_size)
+
+    def _train_epoch(self, epoch: int) -> None:
+        order = self._epoch_order(np.int32(epoch))
+        end = (epoch + 1) * self._experiment.steps_per_epoch
+        save_every = self._experiment.checkpoint_every_steps
+        self._pace.restart()
+        while self._step < end:
+            self._state = self._experiment.train_step(self._state, *self._train, order)
+            self._step += 1
+            if not self._compiled:
+                # The speed reported is that of the steps, not of the compiler.
+                jax.block_until_ready(self._state.step)
+                self._compiled = True
+                self._pace.restart()
+            elif self._pace.due():
+                metrics = self._mean_metrics()
+                self._pace.looked()
+                total, speed = self._experiment.total_steps, self._pace.images_per_second()
+                self._display.advance(self._step, total, metrics, speed)
+            stopping = self._stop.arrived(self._step)
+            if self._step < end and (stopping or (save_every and self._step % save_every == 0)):
+                self._save(test_top1=None)
+                self._end_if_told()
+                self._pace.restart()
+
+    def _finish_epoch(self, epoch: int) -> None:
+        """Records the epoch, evaluates, saves."""
+        metrics = self._mean_metrics()
+        self._pace.looked()
+        self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.opt_state))
+        test_metrics = None
+        if (epoch + 1) % self._experiment.eval_every_epochs == 0 or self._is_last(epoch):
+            test_metrics = self._evaluate()
+        common = {"step": self._step, "epoch": epoch + 1}
+        lr = float(np.asarray(self._experiment.schedule(self._step - 1)))
+        seconds = round(time.perf_counter() - self._started, 3)
+        speed = self._pace.images_per_second()
+        self._pace.reset()
+        train = {**common, "split": "train", **metrics, "lr": lr}
+        train |= {"images_per_second": speed, "seconds": seconds}
+        test = None
+        if test_metrics:
+            test = {**common, "split": "test", **test_metrics, "lr": lr, "seconds": seconds}
+        with usage_errors():
+            self._records.append(train)
+            if test:
+                self._records.append(test)
+        self._display.epoch(self._experiment.epochs, train, test)
+        self._save(test["top1"] if test else None)
+        if not self._is_last(epoch):
+            self._end_if_told()
+
+    def _is_last(self, epoch: int) -> bool:
+        return epoch + 1 == self._experiment.epochs
+
+    def _end_if_told(self) -> None:
+        if self._stop.signal:
+            self._checkpoints.wait()
+            raise Stopped(self._step, self._experiment.total_steps, self._stop.signal)
+
+    def _mean_metrics(self) -> dict[str, float]:
+        """Per-step means since the epoch began; waits for the device."""
+        sums = jax.device_get(self._state.metric_sums)
+        means = {name: float(sums[name] / sums["steps"]) for name in self._metric_names}
+        self._check_finite("the training loss", means["loss"])
+        return means
+
+    def _save(self, test_top1: float | None) -> None:
+        # The loss is that before the last step; that step may have gone wrong.
+        self._check_finite("a parameter", float(self._params_sum(self._state.params)))
+        self._checkpoints.save(self._step, self._state, test_top1)
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise UsageError(
+                f"the run diverged: {what} is {value} at step {self._step}. Try a smaller lr or "
+                "rho, a longer warmup_epochs, or clip_norm, in a new workdir. Checkpoints hold "
+                "finite parameters only."
+            )
+
+    def _evaluate(self) -> dict[str, float]:
+        """Loss, top-1 and top-5 over the test split, every image counted once."""
+        batch_size, examples = self._experiment.batch_size, len(self._test.labels)
+        batches = [
+            self._experiment.eval_step(self._state, *self._test, np.int32(start))
+            for start in range(0, examples, batch_size)
+        ]
+        sums = jax.tree.map(lambda *x: math.fsum(map(float, x)), *jax.device_get(batches))
+        count = sums.pop("examples")
+        means = {name: value / count for name, value in sums.items()}
+        self._check_finite("the test loss", means["loss"])
+        return means
