@@ -13,7 +13,6 @@ import re
 import signal
 import sys
 import threading
-from types import TracebackType
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -74,15 +73,15 @@ def _fail(message: object) -> NoReturn:
 def _quieten_libraries() -> None:
     """Leaves standard error to our messages: what matters below comes back as an exception."""
     logging.set_verbosity(logging.FATAL)
-    usual = sys.excepthook
+    usual = sys.unraisablehook
 
-    def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-        # Threads of C++ libraries end up here: when a checkpoint cannot be written, tensorstore
-        # prints a trace for every array in it. Python's own threads have threading.excepthook.
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        # When a checkpoint cannot be written, tensorstore's threads print a trace for every array
+        # in it, beside the error that orbax raises.
         if threading.current_thread() is threading.main_thread():
-            usual(kind, value, trace)
+            usual(unraisable)
 
-    sys.excepthook = hook
+    sys.unraisablehook = hook
 
 
 def main(argv: list[str]) -> None:
