@@ -11,4 +11,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    return default.get_config()
+    config = default.get_config()
+    config.rho = 0.1
+    config.theta = 0.4
+    return config

@@ -35,6 +35,10 @@ def test_the_readme_names_existing_fields_and_files():
         assert (ROOT / path).exists(), path
 
 
+def test_the_readme_has_no_gaps():
+    assert not re.findall(r"\b[A-Z]{4,}_[A-Z]{4,}\b", README)
+
+
 def test_ci_runs_the_test_command_of_the_readme():
     (command,) = (block for block in blocks("bash") if "pytest" in block)
     ci = (ROOT / ".ci/run").read_text()

@@ -70,6 +70,15 @@ def test_outputs_and_running_statistics(name):
     np.testing.assert_allclose(statistics["var"], golden["bn_var"], rtol=RTOL)
 
 
+def test_resnet18_in_training_mode_in_float32_is_as_near_the_float64_answer_as_pytorch_is():
+    _, weights, x = load("resnet18")
+    exact = np.load(GOLDEN / "resnet18_float64.npz")["train_logits"]
+    variables = from_torch("resnet18", weights)
+    ours, _ = create("resnet18", 10).apply(variables, x, train=True, mutable=["batch_stats"])
+    theirs = np.load(GOLDEN / "resnet18.npz")["train_logits"]
+    assert np.abs(ours - exact).max() < np.abs(theirs - exact).max()
+
+
 def test_resnet18_in_training_mode_in_float64(x64):
     _, weights, x = load("resnet18")
     logits, _ = create("resnet18", 10, dtype=jnp.float64).apply(

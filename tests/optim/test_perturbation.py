@@ -1,12 +1,14 @@
 """Directions and geometries against their equations, written out in NumPy."""
 
 import hypothesis.extra.numpy as hnp
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vasso_jax.optim import l2_ball, suppress_variance
 
@@ -99,6 +101,28 @@ def test_norm_of_bfloat16_leaves_is_taken_in_float32():
     eps, _ = ball.update(jnp.ones(10_000, jnp.bfloat16), ball.init(None))
     assert eps.dtype == jnp.bfloat16
     np.testing.assert_allclose(eps.astype(jnp.float32), 0.01, rtol=2**-8)
+
+
+def test_the_average_of_bfloat16_gradients_keeps_moving():
+    # In bfloat16 the average would stay at 1: its neighbour is 1 + 2**-7.
+    transform = suppress_variance(0.001)
+    state = transform.init(jnp.zeros(1, jnp.bfloat16))
+    _, state = transform.update(jnp.ones(1, jnp.bfloat16), state)
+    for _ in range(100):
+        d, state = transform.update(jnp.full(1, 2, jnp.bfloat16), state)
+    assert d.dtype == jnp.float32
+    np.testing.assert_allclose(d, 2 - 0.999**100, rtol=1e-5)
+
+
+def test_the_average_is_sharded_as_the_parameters_are():
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("x"))
+    params = jax.device_put(jnp.zeros((8, 2)), sharding)
+    transform = suppress_variance(0.5)
+    state = transform.init(params)
+    assert state.direction.sharding == sharding
+    _, state = jax.jit(transform.update)(params, state)
+    assert state.direction.sharding.is_equivalent_to(sharding, 2)
 
 
 @pytest.mark.parametrize("theta", [-0.1, 1.1, float("nan"), "0.5", None, True])

@@ -43,7 +43,7 @@ def test_result_files_and_records(unbroken):
         assert 0 <= record["top1"] <= record["top5"] <= 1
         assert record["loss"] > 0
     for record in records[::2]:
-        np.testing.assert_allclose(record["perturbation_norm"], 0.05, rtol=1e-4)
+        np.testing.assert_allclose(record["perturbation_norm"], 0.1, rtol=1e-4)
         assert 0.5 < record["cosine"] <= 1
     # Cosine over 22 steps: the rates of steps 10 and 21.
     rates = [0.025 * (1 + np.cos(np.pi * step / 22)) for step in (10, 21)]
@@ -69,7 +69,7 @@ def test_other_settings_in_the_same_folder_are_refused(unbroken):
     workdir, *_ = unbroken
     status, _, err = runs.finish(runs.start(workdir, *SHORT, "rho=0.07"))
     assert status == 2
-    assert "rho=0.05 there, 0.07 here" in err
+    assert "rho=0.1 there, 0.07 here" in err
 
 
 def assert_same_end(workdir, unbroken):
@@ -296,7 +296,7 @@ def test_damaged_run_folders_are_one_message(unbroken, tmp_path):
     refused(runs.start(workdir, *SHORT), "metrics.jsonl ends at epoch 0")
     shutil.copy(unbroken[0] / "metrics.jsonl", workdir)
     shutil.rmtree(workdir / "checkpoints")
-    refused(runs.start(workdir, *SHORT, "rho=0.07"), "rho=0.05 there, 0.07 here")
+    refused(runs.start(workdir, *SHORT, "rho=0.07"), "rho=0.1 there, 0.07 here")
     shutil.copytree(unbroken[0] / "checkpoints", workdir / "checkpoints", dirs_exist_ok=True)
     for path in (workdir / f"checkpoints/{TOTAL_STEPS}").rglob("*"):
         if path.is_file():
