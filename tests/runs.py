@@ -13,6 +13,9 @@ import orbax.checkpoint as ocp
 ROOT = pathlib.Path(__file__).parents[1]
 # Differ from run to run.
 TIMES = {"seconds", "images_per_second"}
+# Two epochs of digits, saved often: the run that most tests start, stop or damage.
+SHORT = ("epochs=2", "checkpoint_every_steps=3")
+TOTAL_STEPS = 22
 
 
 def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefix=()):
@@ -62,3 +65,8 @@ def checkpoint(workdir, step):
         tree = checkpointer.restore(path, restore_args=as_numpy)
     flat = ocp.tree.to_flat_dict(tree)
     return {"/".join(key): np.asarray(value) for key, value in flat.items()}
+
+
+def steps_saved(workdir):
+    """The steps of all complete checkpoints."""
+    return [int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]

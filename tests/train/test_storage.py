@@ -152,7 +152,7 @@ CONFIG = {"lr": 0.1, "milestones": (1, 2), "data_dir": "a"}
 def begin(folder):
     workdir.check(folder, CONFIG)
     workdir.write_config(folder, CONFIG)
-    (folder / "metrics.jsonl").write_text("")
+    (folder / "metrics.jsonl").write_text("{}")
 
 
 def test_the_folder_takes_the_same_run_only(tmp_path):
@@ -168,6 +168,9 @@ def test_the_folder_takes_the_same_run_only(tmp_path):
 def test_a_folder_where_nothing_has_begun_takes_any_run(tmp_path):
     workdir.check(tmp_path, CONFIG)
     workdir.write_config(tmp_path, CONFIG)
+    # As a run leaves it that diverged, or was killed, before anything was saved.
+    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "checkpoints/3.orbax-checkpoint-tmp").mkdir()
     workdir.check(tmp_path, CONFIG | {"lr": 0.2})
 
 

@@ -39,12 +39,19 @@ def check(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
         for field in sorted((old.keys() & new.keys()) - _MAY_CHANGE)
         if old[field] != new[field]
     ]
-    begun = (workdir / "metrics.jsonl").exists() or any((workdir / "checkpoints").iterdir())
-    if differences and begun:
+    if differences and _has_begun(workdir):
         raise ValueError(
             f"{workdir} holds a run with other settings ({'; '.join(differences)}): "
             "give another --workdir, or delete that one"
         )
+
+
+def _has_begun(workdir: pathlib.Path) -> bool:
+    """Whether the folder holds any result: a record or a complete checkpoint."""
+    records = workdir / "metrics.jsonl"
+    return (records.exists() and records.stat().st_size > 0) or any(
+        path.name.isdigit() for path in (workdir / "checkpoints").iterdir()
+    )
 
 
 def write_config(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
