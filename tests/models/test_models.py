@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vasso_jax.models import create
+from vasso_jax.models.layers import BatchNorm
 
 
 def init(name, shape=(2, 32, 32, 3), num_classes=10, **kwargs):
@@ -50,6 +51,23 @@ def test_bfloat16_computes_low_and_keeps_float32_parameters_and_statistics():
     reference = create("wrn10_1", 10).apply(variables, x, train=True, mutable=["batch_stats"])[0]
     assert not jnp.array_equal(logits, reference)
     np.testing.assert_allclose(logits, reference, atol=0.05 * jnp.abs(reference).max())
+
+
+def test_batch_norm_normalises_by_the_biased_variance_and_keeps_the_unbiased_one():
+    x = np.random.default_rng(0).normal(3, 2, (2, 2, 1, 4)).astype(np.float32)
+    norm = BatchNorm(momentum=0.25)
+    variables = norm.init(jax.random.key(0), x, train=True)
+    y, moved = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    flat = x.reshape(4, 4)
+    mean = flat.mean(0)
+    np.testing.assert_allclose(
+        y.reshape(4, 4), (flat - mean) / np.sqrt(flat.var(0) + 1e-5), rtol=1e-4, atol=1e-5
+    )
+    statistics = moved["batch_stats"]
+    np.testing.assert_allclose(statistics["mean"], 0.25 * mean, rtol=1e-5)
+    np.testing.assert_allclose(statistics["var"], 0.75 + 0.25 * flat.var(0, ddof=1), rtol=1e-5)
+    # Initialising on a batch does not move them.
+    np.testing.assert_array_equal(variables["batch_stats"]["mean"], 0)
 
 
 def test_initialisation_is_the_authors():
