@@ -76,9 +76,17 @@ def test_an_unwritable_workdir_is_one_message(tmp_path):
     refused(runs.start(occupied), "cannot be written")
 
 
-def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path):
-    options = ("lr=1e30", "batch_size=718", "checkpoint_every_steps=1", "epochs=4")
-    refused(runs.start(tmp_path, *options), "the run diverged", "smaller lr")
+@pytest.mark.parametrize(
+    ("found_in", "options"),
+    [
+        ("a parameter", ("checkpoint_every_steps=1",)),
+        ("the test loss", ("batch_size=718",)),
+        ("the training loss", ()),
+    ],
+)
+def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path, found_in, options):
+    process = runs.start(tmp_path, "lr=1e30", "epochs=4", *options)
+    refused(process, f"the run diverged: {found_in} is", "smaller lr")
     for step in runs.steps_saved(tmp_path):
         assert all(np.isfinite(x).all() for x in runs.checkpoint(tmp_path, step).values())
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
