@@ -1,6 +1,10 @@
 """Directions: transforms that turn the clean gradient g into the direction d of the perturbation.
 
 SAM's direction is the gradient itself and needs no transform.
+
+`sharpness_aware(..., refresh_every=k)` calls a direction with the keyword `fresh`, a bool scalar.
+Where it is False there is no new gradient: a direction with a memory ignores what it is given and
+leaves its memory as it was.
 """
 
 from typing import Any, NamedTuple
@@ -9,8 +13,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._hyperparameters import ScalarOrSchedule, check_range, value_at
-from vasso_jax.optim._norms import accumulation_dtype, all_finite
+from vasso_jax.optim._hyperparameters import (
+    ScalarOrSchedule,
+    check_dtype,
+    check_range,
+    value_at,
+)
+from vasso_jax.optim._norms import accumulation_dtype, all_finite, widen
 
 
 class SuppressVarianceState(NamedTuple):
@@ -18,37 +27,44 @@ class SuppressVarianceState(NamedTuple):
 
     Attributes:
         count: int32 scalar, how many finite gradients the average holds.
-        direction: the average d, with structure and shapes of the parameters, in their dtype or in
-            float32 where that is wider (a bfloat16 average would stop moving for small theta). It
-            is sharded as the parameters are where `init` sees them as arrays; under `jax.jit` the
-            compiler decides, unless it is given `out_shardings`.
+        direction: the average d, with structure and shapes of the parameters, in their dtype, or in
+            float32 where that is wider, or in `accumulator_dtype`. It is sharded as the parameters
+            are where `init` sees them as arrays; under `jax.jit` the compiler decides, unless it is
+            given `out_shardings`.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
     direction: optax.Updates
 
 
-def suppress_variance(theta: ScalarOrSchedule) -> optax.GradientTransformation:
+def suppress_variance(
+    theta: ScalarOrSchedule, *, accumulator_dtype: Any = None
+) -> optax.GradientTransformationExtraArgs:
     """Replaces each clean gradient by the exponential moving average of those seen so far (VaSSO).
 
         d_0 = g_0
         d_t = (1 - theta) d_{t-1} + theta g_t
 
     The average starts at the first gradient, not at zero, so it needs no bias correction; `theta`
-    weighs the *new* gradient. theta = 1 is SAM, theta = 0 keeps the first gradient for ever, the
-    authors' default 0.9 is close to SAM, 0.4 and 0.2 suppress visibly.
+    weighs the *new* gradient. theta = 1 is SAM (and, with `refresh_every`, keeps the last gradient
+    for reuse), theta = 0 keeps the first gradient for ever, the authors' default 0.9 is close to
+    SAM, 0.4 and 0.2 suppress visibly.
 
     A gradient with a NaN or an infinity anywhere is left out as a whole: the average, its count and
     the returned direction stay as they were (zero before the first finite gradient).
 
     Args:
         theta: weight of the new gradient, in [0, 1], or a schedule of `count`.
+        accumulator_dtype: dtype in which the average is kept; None: the parameters', at least
+            float32. bfloat16 halves its memory; the average is still computed in float32, but a
+            step of it below 2**-9 of its size is then rounded away.
 
     Returns:
-        A transform whose updates are d, and whose state is a `SuppressVarianceState`.
+        A transform whose updates are d, and whose state is a `SuppressVarianceState`: one copy of
+        the parameters.
 
     Raises:
-        ValueError: theta is a number outside [0, 1].
+        ValueError: theta is a number outside [0, 1], or the dtype is not a floating-point one.
 
     References:
         Li and Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression,
@@ -65,25 +81,139 @@ def suppress_variance(theta: ScalarOrSchedule) -> optax.GradientTransformation:
         [3. 1.]
     """
     check_range("theta", theta, 0.0, 1.0)
+    check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> SuppressVarianceState:
-        direction = jax.tree.map(lambda p: jnp.zeros_like(p, accumulation_dtype(p)), params)
-        return SuppressVarianceState(jnp.zeros((), jnp.int32), direction)
+        return SuppressVarianceState(
+            jnp.zeros((), jnp.int32), _zero_average(params, accumulator_dtype)
+        )
 
     def update(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        fresh: jax.Array | bool = True,
+        **extra_args: Any,
     ) -> tuple[optax.Updates, SuppressVarianceState]:
-        del params
+        del params, extra_args
+        taken = all_finite(updates) & fresh
         weight = jnp.where(state.count == 0, 1.0, value_at(theta, state.count))
-        finite = all_finite(updates)
+        direction = _moved(state.direction, updates, weight, taken)
+        count = jnp.where(taken, optax.safe_increment(state.count), state.count)
+        return direction, SuppressVarianceState(count, _cast_like(direction, state.direction))
 
-        def average(d: jax.Array, g: jax.Array) -> jax.Array:
-            w = weight.astype(jnp.finfo(d.dtype).dtype)
-            # jnp.where, not a product with a mask: 0 * NaN is NaN.
-            return jnp.where(finite, (1 - w) * d + w * g.astype(d.dtype), d)
+    return optax.GradientTransformationExtraArgs(init, update)
 
-        direction = jax.tree.map(average, state.direction, updates)
-        count = jnp.where(finite, optax.safe_increment(state.count), state.count)
-        return direction, SuppressVarianceState(count, direction)
 
-    return optax.GradientTransformation(init, update)
+class FriendlyState(NamedTuple):
+    """State of `friendly`.
+
+    Attributes:
+        count: int32 scalar, how many finite gradients the average holds.
+        average: the EMA m of the clean gradients: structure, shapes, dtype and sharding as
+            `SuppressVarianceState.direction`.
+    """
+
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
+    average: optax.Updates
+
+
+def friendly(
+    sigma: ScalarOrSchedule = 1.0,
+    theta: ScalarOrSchedule = 0.1,
+    *,
+    accumulator_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Takes the part of the gradient that all minibatches share out of it (Friendly-SAM).
+
+        m_t = (1 - theta) m_{t-1} + theta g_t,    m_0 = g_0
+        d_t = g_t - sigma m_t,                    d_0 = g_0
+
+    The opposite of `suppress_variance`: what is left is the minibatch noise. The average is of the
+    full clean gradients. As in the authors' code it starts at the first gradient, whose own
+    direction is itself; with their sigma = 1 this takes their steps (they subtract m_{t-1}, which
+    for sigma = 1 is the same direction). Their lambda is 1 - theta.
+
+    A gradient that is not finite leaves the average as it was; the direction is then not finite,
+    and `sharpness_aware` passes it on to the base optimizer, as every method without memory does.
+
+    Args:
+        sigma: how much of the average is taken out, >= 0, or a schedule.
+        theta: weight of the new gradient in the average, in [0, 1], or a schedule.
+        accumulator_dtype: see `suppress_variance`.
+
+    Returns:
+        A transform whose updates are d, and whose state is a `FriendlyState`: one copy of the
+        parameters.
+
+    Raises:
+        ValueError: sigma is a number below 0, theta one outside [0, 1], or the dtype is not a
+            floating-point one.
+
+    References:
+        Li et al., Friendly Sharpness-Aware Minimization, CVPR 2024, algorithm 1,
+        https://arxiv.org/abs/2403.12350
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import friendly
+        >>> direction = friendly(sigma=1.0, theta=0.25)
+        >>> state = direction.init(jnp.zeros(2))
+        >>> d, state = direction.update(jnp.array([4.0, 0.0]), state)
+        >>> d, state = direction.update(jnp.array([4.0, 4.0]), state)
+        >>> print(d)
+        [0. 3.]
+    """
+    check_range("sigma", sigma, 0.0)
+    check_range("theta", theta, 0.0, 1.0)
+    check_dtype("accumulator_dtype", accumulator_dtype)
+
+    def init(params: optax.Params) -> FriendlyState:
+        return FriendlyState(jnp.zeros((), jnp.int32), _zero_average(params, accumulator_dtype))
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        fresh: jax.Array | bool = True,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, FriendlyState]:
+        del params, extra_args
+        taken = all_finite(updates) & fresh
+        first = state.count == 0
+        weight = jnp.where(first, 1.0, value_at(theta, state.count))
+        average = _moved(state.average, updates, weight, taken)
+        removed = jnp.where(first, 0.0, value_at(sigma, state.count))
+        direction = jax.tree.map(
+            lambda g, m: g.astype(m.dtype) - removed.astype(jnp.finfo(m.dtype).dtype) * m,
+            updates,
+            average,
+        )
+        count = jnp.where(taken, optax.safe_increment(state.count), state.count)
+        return direction, FriendlyState(count, _cast_like(average, state.average))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _zero_average(params: optax.Params, dtype: Any) -> optax.Updates:
+    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype or accumulation_dtype(p)), params)
+
+
+def _moved(
+    average: optax.Updates, grads: optax.Updates, weight: jax.Array, taken: jax.Array
+) -> optax.Updates:
+    """(1 - weight) average + weight grads where `taken`, else the average; float32 or wider."""
+
+    def moved(m: jax.Array, g: jax.Array) -> jax.Array:
+        m = widen(m)
+        w = weight.astype(jnp.finfo(m.dtype).dtype)
+        # jnp.where, not a product with a mask: 0 * NaN is NaN.
+        return jnp.where(taken, (1 - w) * m + w * g.astype(m.dtype), m)
+
+    return jax.tree.map(moved, average, grads)
+
+
+def _cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)

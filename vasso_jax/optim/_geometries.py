@@ -6,15 +6,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._hyperparameters import ScalarOrSchedule, check_range, value_at
-from vasso_jax.optim._norms import accumulation_dtype, global_norm
+from vasso_jax.optim._hyperparameters import (
+    Mask,
+    ScalarOrSchedule,
+    check_range,
+    masked_leaves,
+    value_at,
+)
+from vasso_jax.optim._norms import global_norm, scale, widen
 
-# The authors add this to the norm, so a zero direction gives a zero perturbation.
+# VaSSO's authors add this to the norm, so a zero direction gives a zero perturbation.
 _NORM_OFFSET = 1e-7
 
 
-class L2BallState(NamedTuple):
-    """State of `l2_ball`.
+class BallState(NamedTuple):
+    """State of `l2_ball` and `adaptive_ball`.
 
     Attributes:
         count: int32 scalar, the step at which a schedule of rho is read.
@@ -23,7 +29,7 @@ class L2BallState(NamedTuple):
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
 
 
-def l2_ball(rho: ScalarOrSchedule) -> optax.GradientTransformation:
+def l2_ball(rho: ScalarOrSchedule, *, mask: Mask | None = None) -> optax.GradientTransformation:
     """Scales a direction to the sphere of radius rho, one L2 norm over all parameters.
 
         eps = rho d / (||d|| + 1e-7)
@@ -32,12 +38,14 @@ def l2_ball(rho: ScalarOrSchedule) -> optax.GradientTransformation:
 
     Args:
         rho: radius in parameter units, >= 0, or a schedule of the step.
+        mask: which parameters are perturbed, as in `optax.masked`: a pytree of bools, or a function
+            of the directions that returns one. The others get zero and do not count in the norm.
 
     Returns:
-        A transform whose updates are eps, and whose state is an `L2BallState`.
+        A transform whose updates are eps, and whose state is a `BallState`.
 
     Raises:
-        ValueError: rho is a number below 0.
+        ValueError: rho is a number below 0; (from `update`) the mask does not fit the parameters.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -53,22 +61,102 @@ def l2_ball(rho: ScalarOrSchedule) -> optax.GradientTransformation:
     """
     check_range("rho", rho, 0.0)
 
-    def init(params: optax.Params) -> L2BallState:
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, BallState]:
         del params
-        return L2BallState(jnp.zeros((), jnp.int32))
+        direction = _restricted(updates, mask)
+        radius = value_at(rho, state.count)
+        eps = scale(direction, radius / (global_norm(direction) + _NORM_OFFSET))
+        return eps, _next(state)
+
+    return optax.GradientTransformation(_first, update)
+
+
+def adaptive_ball(
+    rho: ScalarOrSchedule,
+    *,
+    eta: float = 0.01,
+    mask: Mask | None = None,
+    adapt: Mask | None = None,
+) -> optax.GradientTransformation:
+    """Scales a direction to the ellipsoid that follows the size of each parameter (ASAM).
+
+        T   = |w| + eta   where `adapt`, else 1
+        eps = rho T^2 d / (||T d|| + 1e-7)
+
+    so that ||eps / T|| = rho, with one norm over all parameters. The perturbed loss then no longer
+    depends on how a network's layers share a common scale.
+
+    Args:
+        rho: radius relative to T, >= 0, or a schedule of the step. About ten times that of
+            `l2_ball` (the authors: 0.5 on CIFAR-10, 1 on CIFAR-100).
+        eta: what T is at least, >= 0.
+        mask: which parameters are perturbed; see `l2_ball`.
+        adapt: which parameters T follows, a mask too; None: all. The authors leave the biases out.
+
+    Returns:
+        A transform whose updates are eps, and whose state is a `BallState`. Its `update` needs
+        `params`.
+
+    Raises:
+        ValueError: rho or eta is a number below 0; (from `update`) params are missing, or a mask
+            does not fit them.
+
+    References:
+        Kwon et al., ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant Learning of
+        Deep Neural Networks, ICML 2021, equation (8), https://arxiv.org/abs/2102.11600
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import adaptive_ball
+        >>> ball, w = adaptive_ball(rho=0.5, eta=0.0), jnp.array([1.0, -2.0])
+        >>> eps, _ = ball.update(jnp.array([3.0, 2.0]), ball.init(w), w)
+        >>> print(eps)
+        [0.3 0.8]
+    """
+    check_range("rho", rho, 0.0)
+    check_range("eta", eta, 0.0)
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, L2BallState]:
-        del params
-        scale = value_at(rho, state.count) / (global_norm(updates) + _NORM_OFFSET)
-
-        def scaled(d: jax.Array) -> jax.Array:
-            dtype = accumulation_dtype(d)
-            return (d.astype(dtype) * scale.astype(jnp.finfo(dtype).dtype)).astype(d.dtype)
-
-        return jax.tree.map(scaled, updates), L2BallState(
-            jnp.asarray(optax.safe_increment(state.count))
+    ) -> tuple[optax.Updates, BallState]:
+        if params is None:
+            raise ValueError("adaptive_ball needs the parameters: update(d, state, params)")
+        direction = _restricted(updates, mask)
+        # In float32 or wider throughout: the square of a bfloat16 would be rounded twice.
+        size = jax.tree.map(
+            lambda adapted, d, w: jnp.abs(widen(w)) + eta if adapted else jnp.ones_like(d),
+            masked_leaves(adapt, direction),
+            direction,
+            params,
         )
+        stretched = jax.tree.map(lambda t, d: t * widen(d), size, direction)
+        radius = value_at(rho, state.count)
+        eps = scale(
+            jax.tree.map(lambda t, s: t * s, size, stretched),
+            radius / (global_norm(stretched) + _NORM_OFFSET),
+        )
+        return jax.tree.map(lambda e, d: e.astype(d.dtype), eps, direction), _next(state)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(_first, update)
+
+
+def _first(params: optax.Params) -> BallState:
+    del params
+    return BallState(jnp.zeros((), jnp.int32))
+
+
+def _next(state: BallState) -> BallState:
+    return BallState(jnp.asarray(optax.safe_increment(state.count)))
+
+
+def _restricted(direction: optax.Updates, mask: Mask | None) -> optax.Updates:
+    """`direction` with zeros where the mask is False."""
+    if mask is None:
+        return direction
+    return jax.tree.map(
+        lambda keep, d: d if keep else jnp.zeros_like(d),
+        masked_leaves(mask, direction),
+        direction,
+    )

@@ -1,12 +1,18 @@
-"""Numbers that may follow a schedule: checked once when given, looked up at every step."""
+"""Arguments of the optimizers: numbers that may follow a schedule, counts, dtypes and masks."""
 
 import numbers
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 ScalarOrSchedule = optax.ScalarOrSchedule
+
+# As in `optax.masked`: a pytree of bools with the structure of the parameters (or a prefix of it),
+# or a function that makes one from such a pytree.
+Mask = Any | Callable[[Any], Any]
 
 
 def check_range(name: str, value: ScalarOrSchedule, low: float, high: float | None = None) -> None:
@@ -30,3 +36,51 @@ def check_range(name: str, value: ScalarOrSchedule, low: float, high: float | No
 def value_at(value: ScalarOrSchedule, count: jax.Array) -> jax.Array:
     """The hyperparameter at step `count` (int32 scalar), as a scalar array."""
     return jnp.asarray(value(count) if callable(value) else value)
+
+
+def check_count(name: str, value: Any, *, static: bool = False) -> None:
+    """Raises ValueError unless `value` is None, an int >= 1, or an array where not `static`.
+
+    Arrays pass unread, as in `check_range`; a static one is needed while tracing.
+    """
+    if value is None or (isinstance(value, jax.Array) and not static):
+        return
+    hint = ""
+    if isinstance(value, jax.Array):
+        hint = f" (under optax.inject_hyperparams, name it in static_args=({name!r},))"
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}{hint}")
+
+
+def check_dtype(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is None or a floating-point dtype."""
+    if value is not None and not jnp.issubdtype(value, jnp.inexact):
+        raise ValueError(f"{name} must be a floating-point dtype as jnp.bfloat16, got {value!r}")
+
+
+def check_transform(name: str, transform: Any) -> None:
+    """Raises TypeError unless `transform` has the `init` and `update` of an optax transform."""
+    if not (hasattr(transform, "init") and hasattr(transform, "update")):
+        raise TypeError(
+            f"{name} must be an optax transform such as optax.sgd(0.1), got {transform!r}"
+        )
+
+
+def masked_leaves(mask: Mask | None, tree: Any) -> Any:
+    """A pytree of bools with the structure of `tree`: what `mask` says of each leaf.
+
+    Raises:
+        ValueError: the mask is neither a prefix of `tree` nor a function that returns one.
+    """
+    if mask is None:
+        return jax.tree.map(lambda leaf: True, tree)
+    wanted: Any = mask(tree) if callable(mask) else mask
+    try:
+        return jax.tree.map(
+            lambda keep, part: jax.tree.map(lambda leaf: bool(keep), part), wanted, tree
+        )
+    except ValueError as error:
+        raise ValueError(
+            "a mask must be a pytree of bools with the structure of the parameters, or a function "
+            f"of them that returns one: {error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Reductions over a whole pytree, accumulated in at least float32 whatever the leaves' dtype."""
+"""Arithmetic over whole pytrees, in at least float32 whatever the leaves' dtype."""
 
 from typing import Any
 
@@ -11,12 +11,16 @@ def accumulation_dtype(leaf: jax.Array) -> jnp.dtype:
     return jnp.promote_types(leaf.dtype, jnp.float32)
 
 
+def widen(leaf: jax.Array) -> jax.Array:
+    """`leaf` in its accumulation dtype."""
+    return leaf.astype(accumulation_dtype(leaf))
+
+
 def vdot(a: Any, b: Any) -> jax.Array:
     """Real part of the inner product of two pytrees of one structure: a float scalar."""
 
     def leaf_vdot(x: jax.Array, y: jax.Array) -> jax.Array:
-        dtype = accumulation_dtype(x)
-        return jnp.sum(jnp.real(jnp.conj(x.astype(dtype)) * y.astype(dtype)))
+        return jnp.sum(jnp.real(jnp.conj(widen(x)) * widen(y)))
 
     products = jax.tree.leaves(jax.tree.map(leaf_vdot, a, b))
     return sum(products, start=jnp.zeros((), jnp.float32))
@@ -27,7 +31,47 @@ def global_norm(tree: Any) -> jax.Array:
     return jnp.sqrt(vdot(tree, tree))
 
 
+def scale(tree: Any, factor: jax.Array) -> Any:
+    """`tree` times a scalar, multiplied in the accumulation dtype and returned in its own."""
+
+    def scaled(leaf: jax.Array) -> jax.Array:
+        wide = widen(leaf)
+        return (wide * factor.astype(jnp.finfo(wide.dtype).dtype)).astype(leaf.dtype)
+
+    return jax.tree.map(scaled, tree)
+
+
+def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """numerator / denominator of scalars, 0 where the denominator is not above 0."""
+    above = denominator > 0
+    return jnp.where(above, numerator / jnp.where(above, denominator, 1), 0)
+
+
+def add_scaled(a: Any, factor: jax.Array, b: Any) -> Any:
+    """a + factor * b, added in the accumulation dtype and returned in a's."""
+    return jax.tree.map(
+        lambda x, y: (widen(x) + factor.astype(jnp.finfo(widen(x).dtype).dtype) * y).astype(
+            x.dtype
+        ),
+        a,
+        b,
+    )
+
+
+def orthogonal_part(a: Any, b: Any) -> Any:
+    """The component of `a` orthogonal to `b`; `a` itself where b vanishes."""
+    return add_scaled(a, -ratio(vdot(b, a), vdot(b, b)), b)
+
+
 def all_finite(tree: Any) -> jax.Array:
     """Whether no leaf of `tree` has a NaN or an infinity: a bool scalar."""
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.stack([jnp.array(True), *leaves]).all()
+
+
+def vary_with(x: jax.Array, scalar: jax.Array) -> jax.Array:
+    """`x`, marked as differing between the devices of a `jax.shard_map` where `scalar` does.
+
+    The two branches of a conditional, and what a loop starts from and returns, must agree in that.
+    """
+    return x + (0 * scalar).astype(x.dtype)

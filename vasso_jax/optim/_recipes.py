@@ -1,32 +1,51 @@
-"""Published methods as compositions of directions, geometries and a base optimizer."""
+"""Published methods as compositions of a direction, a geometry, a descent rule and a base.
+
+What the recipes have in common:
+
+- `base`, the optimizer that takes the resulting gradient, as `optax.sgd(0.1, momentum=0.9)`. Weight
+  decay and clipping belong in there: they act on that gradient and on the unperturbed parameters.
+- `mask`, `refresh_every`, `microbatches`: see `l2_ball` and `sharpness_aware`. With `refresh_every`
+  a method without a memory gets one, a copy of the parameters that holds the last direction.
+- The result is a transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
+- Costs are in gradient evaluations a step, and in memory beside the base's that lasts from step to
+  step, in copies of the parameters.
+- A ValueError for a number out of range, a TypeError for a base that is no optax transform.
+"""
+
+from typing import Any, Literal
 
 import optax
 
-from vasso_jax.optim._directions import suppress_variance
-from vasso_jax.optim._geometries import l2_ball
-from vasso_jax.optim._hyperparameters import ScalarOrSchedule
-from vasso_jax.optim._sharpness_aware import check_transform, sharpness_aware
+from vasso_jax.optim._descent import surrogate_gap
+from vasso_jax.optim._directions import friendly, suppress_variance
+from vasso_jax.optim._geometries import adaptive_ball, l2_ball
+from vasso_jax.optim._hyperparameters import Mask, ScalarOrSchedule, check_transform
+from vasso_jax.optim._looksam import look_sharpness_aware
+from vasso_jax.optim._sharpness_aware import sharpness_aware
+from vasso_jax.optim._sparsity import sparse_mask
+
+Transform = optax.GradientTransformation
+SharpnessAware = optax.GradientTransformationExtraArgs
 
 
 def sam(
-    base: optax.GradientTransformation, rho: ScalarOrSchedule = 0.05
-) -> optax.GradientTransformationExtraArgs:
+    base: Transform,
+    rho: ScalarOrSchedule = 0.05,
+    *,
+    mask: Mask | None = None,
+    refresh_every: int | None = None,
+    microbatches: int | None = None,
+) -> SharpnessAware:
     """Sharpness-aware minimization.
 
         eps = rho g / (||g|| + 1e-7),  g = grad L(w)
         w  <- base step with grad L(w + eps), applied at w
 
+    Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
+
     Args:
-        base: the optimizer that takes the perturbed gradient, as `optax.sgd(0.1, momentum=0.9)`.
+        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
         rho: radius of the perturbation, >= 0, or a schedule.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`. Two gradient
-        evaluations a step, no memory beside the base's.
-
-    Raises:
-        ValueError: rho is a number below 0.
-        TypeError: base is not an optax transform.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -35,57 +54,345 @@ def sam(
     Example:
         >>> import jax, jax.numpy as jnp, optax
         >>> from vasso_jax.optim import sam
-        >>> grad = jax.grad(lambda w, i: 0.5 * jnp.sum(w**2))
-        >>> tx = sam(optax.sgd(0.5), rho=0.1)
-        >>> w = jnp.array([1.0, 0.0])
-        >>> updates, _ = tx.update(grad(w, 0), tx.init(w), w, grad_fn=grad)
+        >>> grad_fn = jax.grad(lambda w, i: 0.5 * jnp.sum(w**2))
+        >>> tx, w = sam(optax.sgd(0.5), rho=0.1), jnp.array([1.0, 0.0])
+        >>> updates, _ = tx.update(grad_fn(w, 0), tx.init(w), w, grad_fn=grad_fn)
         >>> print(optax.apply_updates(w, updates))
         [0.45 0.  ]
     """
-    check_transform("base", base)
-    return optax.chain(sharpness_aware(l2_ball(rho)), base)
+    perturbation = optax.chain(*_memory(refresh_every), l2_ball(rho, mask=mask))
+    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
 
 
 def vasso(
-    base: optax.GradientTransformation,
+    base: Transform,
     rho: ScalarOrSchedule = 0.05,
     theta: ScalarOrSchedule = 0.9,
-) -> optax.GradientTransformationExtraArgs:
+    *,
+    mask: Mask | None = None,
+    refresh_every: int | None = None,
+    microbatches: int | None = None,
+    accumulator_dtype: Any = None,
+) -> SharpnessAware:
     """Variance-suppressed sharpness-aware optimization.
 
         d  <- (1 - theta) d + theta g,  g = grad L(w), starting at the first g
         eps = rho d / (||d|| + 1e-7)
         w  <- base step with grad L(w + eps), applied at w
 
+    Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (half with bfloat16).
+
     Args:
-        base: the optimizer that takes the perturbed gradient, as `optax.sgd(0.1, momentum=0.9)`.
-            Weight decay belongs in there: it acts on w and is not part of d.
+        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
         rho: radius of the perturbation, >= 0, or a schedule.
         theta: weight of the new gradient in d, in [0, 1], or a schedule. 1 is SAM; smaller values
             suppress more of the minibatch noise in the direction.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`. Two gradient
-        evaluations a step, one copy of the parameters (d) beside the base's memory.
-
-    Raises:
-        ValueError: rho is a number below 0, or theta one outside [0, 1].
-        TypeError: base is not an optax transform.
+        accumulator_dtype: of d; see `suppress_variance`.
 
     References:
         Li and Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression,
-        NeurIPS 2023, https://arxiv.org/abs/2309.15639
+        NeurIPS 2023, https://arxiv.org/abs/2309.15639; cheaper variants in the follow-up,
+        https://arxiv.org/abs/2509.02433
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
         >>> from vasso_jax.optim import vasso
-        >>> grad = jax.grad(lambda w, i: 0.5 * jnp.sum(w**2))
-        >>> tx = vasso(optax.sgd(0.5), rho=0.1, theta=0.4)
-        >>> w = jnp.array([1.0, 0.0])
-        >>> updates, _ = tx.update(grad(w, 0), tx.init(w), w, grad_fn=grad)
+        >>> grad_fn = jax.grad(lambda w, i: 0.5 * jnp.sum(w**2))
+        >>> tx, w = vasso(optax.sgd(0.5), rho=0.1, theta=0.4), jnp.array([1.0, 0.0])
+        >>> updates, _ = tx.update(grad_fn(w, 0), tx.init(w), w, grad_fn=grad_fn)
         >>> print(optax.apply_updates(w, updates))
         [0.45 0.  ]
     """
+    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
+    perturbation = optax.chain(direction, l2_ball(rho, mask=mask))
+    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+
+
+def asam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.5,
+    *,
+    eta: float = 0.01,
+    adapt: Mask | None = None,
+    mask: Mask | None = None,
+    refresh_every: int | None = None,
+    microbatches: int | None = None,
+) -> SharpnessAware:
+    """Adaptive SAM: the perturbation follows the size of each parameter.
+
+        eps = rho T^2 g / (||T g|| + 1e-7),  T = |w| + eta
+        w  <- base step with grad L(w + eps), applied at w
+
+    Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
+
+    Args:
+        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
+        rho: radius relative to T, >= 0, or a schedule. The authors: 0.5 on CIFAR-10, 1 on
+            CIFAR-100 and ImageNet.
+        eta, adapt: see `adaptive_ball`.
+
+    References:
+        Kwon et al., ASAM, ICML 2021, https://arxiv.org/abs/2102.11600
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from vasso_jax.optim import asam
+        >>> grad_fn = jax.grad(lambda w, i: 0.5 * jnp.sum(w**2))
+        >>> tx, w = asam(optax.sgd(0.5), rho=0.1, eta=0.0), jnp.array([2.0, 0.0])
+        >>> updates, _ = tx.update(grad_fn(w, 0), tx.init(w), w, grad_fn=grad_fn)
+        >>> print(optax.apply_updates(w, updates))
+        [0.9 0. ]
+    """
+    ball = adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask)
+    perturbation = optax.chain(*_memory(refresh_every), ball)
+    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+
+
+def vasso_asam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.5,
+    theta: ScalarOrSchedule = 0.9,
+    *,
+    eta: float = 0.01,
+    adapt: Mask | None = None,
+    mask: Mask | None = None,
+    refresh_every: int | None = None,
+    microbatches: int | None = None,
+    accumulator_dtype: Any = None,
+) -> SharpnessAware:
+    """VaSSO's direction in ASAM's geometry.
+
+        d  <- (1 - theta) d + theta g,  g = grad L(w), starting at the first g
+        eps = rho T^2 d / (||T d|| + 1e-7),  T = |w| + eta
+        w  <- base step with grad L(w + eps), applied at w
+
+    Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (half with bfloat16).
+
+    Args:
+        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
+        rho, eta, adapt: see `asam`.
+        theta, accumulator_dtype: see `vasso`.
+
+    References:
+        https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2102.11600
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import vasso_asam
+        >>> tx = vasso_asam(optax.adamw(1e-3), rho=0.5, theta=0.4)
+    """
+    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
+    perturbation = optax.chain(direction, adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask))
+    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+
+
+def friendly_sam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.05,
+    theta: ScalarOrSchedule = 0.1,
+    *,
+    sigma: ScalarOrSchedule = 1.0,
+    mask: Mask | None = None,
+    refresh_every: int | None = None,
+    microbatches: int | None = None,
+    accumulator_dtype: Any = None,
+) -> SharpnessAware:
+    """Friendly SAM: perturbs along the minibatch noise only.
+
+        m  <- (1 - theta) m + theta g,  g = grad L(w), starting at the first g
+        eps = rho d / (||d|| + 1e-7),   d = g - sigma m (g itself at the first step)
+        w  <- base step with grad L(w + eps), applied at w
+
+    Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (2 with it).
+
+    Args:
+        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
+        rho: radius of the perturbation, >= 0, or a schedule.
+        theta: weight of the new gradient in m, in [0, 1], or a schedule: 1 - lambda of the paper.
+            The authors: 0.4 to 0.05.
+        sigma: how much of m is taken out, >= 0, or a schedule.
+        accumulator_dtype: of m; see `suppress_variance`.
+
+    References:
+        Li et al., Friendly Sharpness-Aware Minimization, CVPR 2024,
+        https://arxiv.org/abs/2403.12350
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import friendly_sam
+        >>> tx = friendly_sam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4)
+    """
+    direction = friendly(sigma, theta, accumulator_dtype=accumulator_dtype)
+    perturbation = optax.chain(direction, *_memory(refresh_every), l2_ball(rho, mask=mask))
+    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+
+
+def gsam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.05,
+    *,
+    alpha: float = 0.4,
+    mask: Mask | None = None,
+    microbatches: int | None = None,
+) -> SharpnessAware:
+    """Surrogate-gap guided SAM: descends on the gap between perturbed and clean loss, too.
+
+        eps = rho g / (||g|| + 1e-7),  g = grad L(w),  g_p = grad L(w + eps)
+        w  <- base step with g_p - alpha (the part of g orthogonal to g_p), applied at w
+
+    Cost: 2 evaluations, no memory.
+
+    Args:
+        base: see the module's docstring, as `mask` and `microbatches`.
+        rho: radius, >= 0, or a schedule; the paper's is `rho_tied_to_lr(...)`.
+        alpha: weight of the gap, >= 0; 0 is SAM.
+
+    References:
+        Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training, ICLR 2022,
+        https://arxiv.org/abs/2203.08065
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import gsam, rho_tied_to_lr
+        >>> lr = optax.cosine_decay_schedule(0.1, 1000)
+        >>> rho = rho_tied_to_lr(lr, rho_max=0.1, rho_min=0.02, lr_max=0.1)
+        >>> tx = gsam(optax.sgd(lr, momentum=0.9), rho, alpha=0.4)
+    """
+    gap = surrogate_gap(alpha)
+    return _on(
+        base, sharpness_aware(l2_ball(rho, mask=mask), descent=gap, microbatches=microbatches)
+    )
+
+
+def vasso_gsam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.05,
+    theta: ScalarOrSchedule = 0.9,
+    *,
+    alpha: float = 0.4,
+    mask: Mask | None = None,
+    microbatches: int | None = None,
+    accumulator_dtype: Any = None,
+) -> SharpnessAware:
+    """VaSSO's direction with GSAM's descent.
+
+        d  <- (1 - theta) d + theta g,  g = grad L(w), starting at the first g
+        eps = rho d / (||d|| + 1e-7),  g_p = grad L(w + eps)
+        w  <- base step with g_p - alpha (the part of g orthogonal to g_p), applied at w
+
+    Cost: 2 evaluations, 1 copy (half with bfloat16).
+
+    Args:
+        base: see the module's docstring, as `mask` and `microbatches`.
+        rho, alpha: see `gsam`.
+        theta, accumulator_dtype: see `vasso`.
+
+    References:
+        https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2203.08065
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import vasso_gsam
+        >>> tx = vasso_gsam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4, alpha=0.2)
+    """
+    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
+    perturbation = optax.chain(direction, l2_ball(rho, mask=mask))
+    gap = surrogate_gap(alpha)
+    return _on(base, sharpness_aware(perturbation, descent=gap, microbatches=microbatches))
+
+
+def looksam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.05,
+    *,
+    alpha: ScalarOrSchedule = 0.7,
+    look_every: int = 5,
+    mask: Mask | None = None,
+    microbatches: int | None = None,
+    accumulator_dtype: Any = None,
+) -> SharpnessAware:
+    """LookSAM: SAM's perturbed pass every k-th step, its effect reused in between.
+
+        every k-th step: as SAM; g_v = the part of grad L(w + eps) orthogonal to g = grad L(w)
+        else:            w <- base step with g + alpha ||g|| / ||g_v||  g_v
+
+    Cost: 1 + 1/k evaluations, 1 copy (half with bfloat16).
+
+    Args:
+        base: see the module's docstring, as `mask` and `microbatches`.
+        rho: radius of the perturbation, >= 0, or a schedule.
+        alpha, look_every, accumulator_dtype: see `look_sharpness_aware`.
+
+    References:
+        Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization, CVPR 2022,
+        https://arxiv.org/abs/2203.02714
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import looksam
+        >>> tx = looksam(optax.adamw(1e-3), rho=0.1, alpha=0.7, look_every=5)
+    """
+    return _on(
+        base,
+        look_sharpness_aware(
+            l2_ball(rho, mask=mask),
+            alpha=alpha,
+            look_every=look_every,
+            microbatches=microbatches,
+            accumulator_dtype=accumulator_dtype,
+        ),
+    )
+
+
+def ssam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.1,
+    *,
+    density: float = 0.5,
+    choice: Literal["fisher", "random"] = "fisher",
+    mask_every: int = 100,
+    seed: int = 0,
+    mask: Mask | None = None,
+    refresh_every: int | None = None,
+    microbatches: int | None = None,
+) -> SharpnessAware:
+    """Sparse SAM: perturbs a share of the coordinates only.
+
+        eps = rho g / (||g|| + 1e-7) * m,  g = grad L(w),  m a mask of 0 and 1
+        w  <- base step with grad L(w + eps), applied at w
+
+    Cost: 2 evaluations (1 + 1/k with `refresh_every`), one byte a parameter (and 1 copy with it).
+
+    Args:
+        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
+        rho: radius before the mask, >= 0, or a schedule.
+        density: share of ones in m, in [0, 1]: 1 - sparsity of the paper.
+        choice, seed: how m is drawn; see `sparse_mask`.
+        mask_every: steps between two choices of m, >= 1.
+
+    References:
+        Mi et al., Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach,
+        NeurIPS 2022, https://arxiv.org/abs/2210.05177
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import ssam
+        >>> tx = ssam(optax.sgd(0.1, momentum=0.9), rho=0.1, density=0.1, mask_every=390)
+    """
+    sparse = sparse_mask(density, choice=choice, every=mask_every, seed=seed)
+    perturbation = optax.chain(*_memory(refresh_every), l2_ball(rho, mask=mask), sparse)
+    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+
+
+def _memory(refresh_every: int | None) -> list[Transform]:
+    """What holds the direction while it is reused."""
+    return [] if refresh_every is None else [suppress_variance(1.0)]
+
+
+def _cadence(refresh_every: int | None, microbatches: int | None) -> dict[str, int | None]:
+    return {"refresh_every": refresh_every, "microbatches": microbatches}
+
+
+def _on(base: Transform, gradient: SharpnessAware) -> SharpnessAware:
     check_transform("base", base)
-    perturbation = optax.chain(suppress_variance(theta), l2_ball(rho))
-    return optax.chain(sharpness_aware(perturbation), base)
+    return optax.chain(gradient, base)

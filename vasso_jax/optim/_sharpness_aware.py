@@ -1,117 +1,139 @@
-"""The step that all sharpness-aware methods share: replace g(w) by the gradient at w + eps."""
+"""The step that sharpness-aware methods share: replace g(w) by the gradient at w + eps."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._norms import global_norm, vdot
-
-GradFn = Callable[[optax.Params, int], optax.Updates]
-
-
-class SharpnessAwareState(NamedTuple):
-    """State of `sharpness_aware`.
-
-    Attributes:
-        perturbation: state of the perturbation chain (VaSSO's average is in there).
-        perturbation_norm: float32 scalar, ||(w + eps) - w|| as realised in the parameters' dtype at
-            the last step.
-        cosine: float32 scalar, cosine between the clean gradient and the realised perturbation at
-            the last step: for an L2 ball, between the gradient and the direction. 0 where either
-            vanishes.
-    """
-
-    perturbation: optax.OptState
-    perturbation_norm: jax.Array
-    cosine: jax.Array
+from vasso_jax.optim._descent import DescentRule, perturbed_gradient
+from vasso_jax.optim._directions import SuppressVarianceState
+from vasso_jax.optim._evaluation import GradFn, as_evaluate, if_needed, mean_over, report
+from vasso_jax.optim._hyperparameters import check_count, check_transform
+from vasso_jax.optim._state import SharpnessAwareState, initial_state, realised, required
 
 
 def sharpness_aware(
     perturbation: optax.GradientTransformation,
+    *,
+    descent: DescentRule | None = None,
+    refresh_every: int | None = None,
+    microbatches: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the clean gradient at w by the gradient at the perturbed parameters w + eps.
 
         eps     = perturbation(grad L(w))
-        updates = grad L(w + eps)
+        updates = grad L(w + eps),  or descent(grad L(w), grad L(w + eps))
 
     Put it first in an `optax.chain`; what follows (clipping, weight decay, the base optimizer) sees
-    the perturbed gradient and the unperturbed parameters w.
+    these updates and the unperturbed parameters w.
 
-    `update` needs two things beside the clean gradient: `params`, and the keyword `grad_fn`, a
-    function `(params, i) -> gradient` of the same minibatch. It is called once, with i = 0. This is
-    the convention of `optax.contrib.sam(opaque_mode=True)`.
+    **Calling convention.** `update(grads, state, params, grad_fn=grad_fn)`, where `grad_fn(params,
+    i)` is the gradient of microbatch i (always 0 without `microbatches`) of the same batch: the
+    convention of `optax.contrib.sam(opaque_mode=True)`. With None in place of `grads` the optimizer
+    asks `grad_fn` for the clean gradient itself, when it needs it; transforms that precede it in a
+    chain then do not see that gradient. `value_and_update` returns loss values and aux too.
+
+    **Cadence.** With `refresh_every=k` the direction is renewed by every k-th clean gradient only
+    and reused in between; `perturbation` must remember it (`suppress_variance`, with theta = 1 for
+    SAM). With None for `grads` the clean pass of the other steps is not made, which leaves 1 + 1/k
+    evaluations a step. (Under `vmap` a conditional becomes a selection, and nothing is saved.)
+
+    **Microbatches.** With `microbatches=m` every pass is the mean of m evaluations, i = 0 .. m - 1,
+    one after the other, so that a large batch need not fit into memory at once. There is one
+    perturbation, that of the whole batch, and `grads` is the mean of the m gradients too. For one
+    perturbation a microbatch see `m_sharpness_aware`.
 
     Args:
         perturbation: transform from the clean gradient to eps, as `optax.chain(suppress_variance(
             0.4), l2_ball(0.1))`. Extra keyword arguments of `update` reach it.
+        descent: rule for the updates, as `surrogate_gap(alpha)`; None: the perturbed gradient.
+        refresh_every: k >= 1; None is 1.
+        microbatches: m >= 1; None is 1.
 
     Returns:
         A transform with extra arguments; its state is a `SharpnessAwareState`. It costs one
-        evaluation of `grad_fn` a step and no memory beside that of `perturbation`.
+        evaluation of `grad_fn` a step beside the clean one, and no memory beside that of
+        `perturbation`.
 
     Raises:
         TypeError: `perturbation` is not an optax transform.
-        ValueError: (from `update`) `params` or `grad_fn` is missing.
+        ValueError: a count is not an int >= 1; `refresh_every` together with `descent`; (from
+            `init`) `refresh_every` without a memory; (from `update`) `params` or `grad_fn` missing.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
         >>> from vasso_jax.optim import l2_ball, sharpness_aware
-        >>> loss = lambda w: 0.5 * jnp.sum(w**2)
+        >>> grad_fn = jax.grad(lambda w, i: 0.5 * jnp.sum(w**2))
         >>> tx = optax.chain(sharpness_aware(l2_ball(rho=0.5)), optax.sgd(1.0))
         >>> w = jnp.array([3.0, 4.0])
-        >>> updates, _ = tx.update(jax.grad(loss)(w), tx.init(w), w,
-        ...                        grad_fn=jax.grad(lambda w, i: loss(w)))
+        >>> updates, _ = tx.update(grad_fn(w, 0), tx.init(w), w, grad_fn=grad_fn)
         >>> print(updates)
         [-3.3 -4.4]
     """
     check_transform("perturbation", perturbation)
+    check_count("microbatches", microbatches, static=True)
+    check_count("refresh_every", refresh_every)
+    if refresh_every is not None and descent is not None:
+        raise ValueError(
+            "refresh_every does not go together with descent, which needs the clean gradient of "
+            "every step"
+        )
     perturbation = optax.with_extra_args_support(perturbation)
+    parts = microbatches or 1
 
     def init(params: optax.Params) -> SharpnessAwareState:
-        zero = jnp.zeros((), jnp.float32)
-        return SharpnessAwareState(perturbation.init(params), zero, zero)
+        state = perturbation.init(params)
+        if refresh_every is not None and not _remembers(state):
+            raise ValueError(
+                "refresh_every needs a perturbation that remembers its direction: put "
+                "suppress_variance(theta) before the ball, with theta=1.0 for SAM"
+            )
+        return initial_state(state)
 
     def update(
-        updates: optax.Updates,
-        state: SharpnessAwareState,
+        updates: optax.Updates | None,
+        state: Any,
         params: optax.Params | None = None,
         *,
         grad_fn: GradFn | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, SharpnessAwareState]:
-        if params is None or grad_fn is None:
-            missing = "params" if params is None else "grad_fn"
-            raise ValueError(
-                f"a sharpness-aware update needs {missing}: call tx.update(grads, state, params, "
-                "grad_fn=grad_fn) with grad_fn(params, i) -> gradients of the same minibatch"
-            )
-        eps, perturbation_state = perturbation.update(
-            updates, state.perturbation, params, **extra_args
+        w, grad_fn = required(params, grad_fn)
+        evaluate = as_evaluate(grad_fn)
+        fresh: Any = True
+        if refresh_every is not None:
+            fresh = state.count % refresh_every == 0
+            extra_args["fresh"] = fresh
+
+        def whole_batch(at: optax.Params) -> tuple[optax.Updates, Any]:
+            return mean_over(lambda i: evaluate(at, i), parts)
+
+        clean, clean_results = updates, None
+        if updates is None:
+            clean, clean_results = if_needed(fresh, whole_batch, w)
+        eps, perturbation_state = perturbation.update(clean, state.perturbation, w, **extra_args)
+        perturbed = optax.apply_updates(w, eps)
+        grads, results = whole_batch(perturbed)
+        report(grad_fn, (fresh, clean_results), (True, results), parts)
+
+        norm, cosine = realised(clean, w, perturbed)
+        new_state = SharpnessAwareState(
+            optax.safe_increment(state.count),
+            perturbation_state,
+            (),
+            norm,
+            jnp.where(fresh, cosine, state.cosine),
         )
-        perturbed = optax.apply_updates(params, eps)
-        norm, cosine = _realised(updates, params, perturbed)
-        return grad_fn(perturbed, 0), SharpnessAwareState(perturbation_state, norm, cosine)
+        return (descent or perturbed_gradient)(clean, grads), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
 
 
-def _realised(
-    grads: optax.Updates, params: optax.Params, perturbed: optax.Params
-) -> tuple[jax.Array, jax.Array]:
-    """Norm of the perturbation after rounding, and its cosine to the clean gradient (float32)."""
-    eps = jax.tree.map(jnp.subtract, perturbed, params)
-    norm = global_norm(eps)
-    product = global_norm(grads) * norm
-    cosine = jnp.where(product > 0, vdot(grads, eps) / jnp.where(product > 0, product, 1), 0)
-    return norm.astype(jnp.float32), cosine.astype(jnp.float32)
+def _remembers(state: optax.OptState) -> bool:
+    """Whether a perturbation chain with this state keeps its direction from step to step."""
 
+    def is_memory(node: Any) -> bool:
+        return isinstance(node, SuppressVarianceState)
 
-def check_transform(name: str, transform: Any) -> None:
-    """Raises TypeError unless `transform` has the `init` and `update` of an optax transform."""
-    if not (hasattr(transform, "init") and hasattr(transform, "update")):
-        raise TypeError(
-            f"{name} must be an optax transform such as optax.sgd(0.1), got {transform!r}"
-        )
+    return any(map(is_memory, jax.tree.leaves(state, is_leaf=is_memory)))

@@ -1,0 +1,83 @@
+"""What the tests of the optimizers share: every recipe and base, and small losses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vasso_jax import optim
+
+RECIPES = {
+    "sam": lambda base, **options: optim.sam(base, 0.1, **options),
+    "vasso": lambda base, **options: optim.vasso(base, 0.1, 0.4, **options),
+    "asam": lambda base, **options: optim.asam(base, 0.5, **options),
+    "vasso_asam": lambda base, **options: optim.vasso_asam(base, 0.5, 0.4, **options),
+    "friendly_sam": lambda base, **options: optim.friendly_sam(base, 0.1, 0.4, **options),
+    "gsam": lambda base, **options: optim.gsam(base, 0.1, alpha=0.2, **options),
+    "vasso_gsam": lambda base, **options: optim.vasso_gsam(base, 0.1, 0.4, alpha=0.2, **options),
+    "looksam": lambda base, **options: optim.looksam(base, 0.1, look_every=2, **options),
+    "ssam": lambda base, **options: optim.ssam(base, 0.1, mask_every=2, **options),
+}
+# Those whose clean pass can be saved.
+REFRESHED = ("sam", "vasso", "asam", "vasso_asam", "friendly_sam", "ssam")
+BASES = {
+    "sgd": lambda: optax.sgd(0.1),
+    "momentum": lambda: optax.sgd(0.02, momentum=0.9, nesterov=True),
+    "adam": lambda: optax.adam(0.01),
+    "adamw": lambda: optax.adamw(0.01, weight_decay=0.1),
+    "lion": lambda: optax.lion(0.01),
+}
+
+
+def params(dtype=jnp.float32):
+    """Matrix, vector, scalar, an empty leaf and a None, eight rows for eight devices."""
+    rng = np.random.default_rng(0)
+    return {
+        "w": jnp.asarray(rng.normal(size=(8, 3)), dtype),
+        "b": jnp.asarray(rng.normal(size=3), dtype),
+        "scale": jnp.asarray(1.5, dtype),
+        "empty": jnp.zeros((0, 2), dtype),
+        "none": None,
+    }
+
+
+def loss(params, x):
+    """A least-squares loss of a scaled linear map; x [B, 8]."""
+    y = jnp.sin(jnp.arange(3, dtype=x.dtype))
+    return jnp.mean((params["scale"] * (x @ params["w"]) + params["b"] - y) ** 2)
+
+
+def batch(step=0, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(step).normal(size=(16, 8)), dtype)
+
+
+def step(tx, params, state, x):
+    """One step by the plain calling convention."""
+
+    def grad_fn(params, i):
+        return jax.grad(loss)(params, x)
+
+    updates, state = tx.update(grad_fn(params, 0), state, params, grad_fn=grad_fn)
+    return optax.apply_updates(params, updates), state
+
+
+def run(tx, params, steps=4, dtype=jnp.float32):
+    """The parameters after some jitted steps on different batches."""
+    jitted = jax.jit(lambda p, s, x: step(tx, p, s, x))
+    state = tx.init(params)
+    for i in range(steps):
+        params, state = jitted(params, state, batch(i, dtype))
+    return params
+
+
+def assert_close(actual, expected, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), actual, expected)
+
+
+def assert_equal(actual, expected):
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def spec(tree):
+    """Structure, shapes and dtypes."""
+    return jax.tree.map(lambda x: (jnp.shape(x), jnp.asarray(x).dtype), tree)

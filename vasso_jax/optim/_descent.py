@@ -1,0 +1,109 @@
+"""Descent rules: what the base optimizer gets, from the clean and the perturbed gradient.
+
+SAM's is the perturbed gradient itself.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import optax
+
+from vasso_jax.optim._hyperparameters import ScalarOrSchedule, check_range
+from vasso_jax.optim._norms import add_scaled, orthogonal_part
+
+DescentRule = Callable[[optax.Updates, optax.Updates], optax.Updates]
+
+
+def perturbed_gradient(clean: optax.Updates, perturbed: optax.Updates) -> optax.Updates:
+    """SAM's rule: the gradient at w + eps."""
+    del clean
+    return perturbed
+
+
+def surrogate_gap(alpha: float) -> DescentRule:
+    """GSAM's rule: also descend on the gap between the perturbed and the clean loss.
+
+        g_perp  = g - <g, g_p> / ||g_p||^2  g_p     the part of g orthogonal to g_p
+        updates = g_p - alpha g_perp
+
+    Going up along g_perp raises the clean loss, and leaves the perturbed one as it is to first
+    order: the gap between the two, the sharpness, shrinks.
+
+    Args:
+        alpha: weight of the gap, >= 0; 0 is SAM.
+
+    Returns:
+        A rule `(clean, perturbed) -> updates` for `sharpness_aware(descent=...)`.
+
+    Raises:
+        ValueError: alpha is a number below 0.
+
+    References:
+        Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training, ICLR 2022,
+        algorithm 1, https://arxiv.org/abs/2203.08065
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import surrogate_gap
+        >>> print(surrogate_gap(alpha=0.5)(jnp.array([1.0, 2.0]), jnp.array([3.0, 0.0])))
+        [ 3. -1.]
+    """
+    check_range("alpha", alpha, 0.0)
+
+    def rule(clean: optax.Updates, perturbed: optax.Updates) -> optax.Updates:
+        gap = orthogonal_part(clean, perturbed)
+        return add_scaled(perturbed, -jnp.asarray(alpha), gap)
+
+    return rule
+
+
+def rho_tied_to_lr(
+    learning_rate: ScalarOrSchedule,
+    *,
+    rho_max: float,
+    lr_max: float,
+    rho_min: float = 0.0,
+    lr_min: float = 0.0,
+) -> optax.Schedule:
+    """GSAM's schedule of rho: linear in the learning rate.
+
+        rho_t = rho_min + (rho_max - rho_min) (lr_t - lr_min) / (lr_max - lr_min)
+
+    Never negative: a learning rate below lr_min (a warm-up from 0, say) would make it so, and a
+    negative radius would perturb downhill.
+
+    Args:
+        learning_rate: the schedule of the base optimizer, or a number.
+        rho_max, rho_min: rho at lr_max and at lr_min, >= 0.
+        lr_max, lr_min: range of the learning rate, lr_max > lr_min >= 0; if both are equal, rho is
+            rho_max.
+
+    Returns:
+        A schedule: step (int32 scalar) -> rho, to be given as the `rho` of any method.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    References:
+        Zhuang et al., ICLR 2022, algorithm 1, https://arxiv.org/abs/2203.08065
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import rho_tied_to_lr
+        >>> lr = optax.linear_schedule(0.1, 0.0, 10)
+        >>> rho = rho_tied_to_lr(lr, rho_max=0.5, lr_max=0.1)
+        >>> print(rho(0), rho(5), rho(10))
+        0.5 0.25 0.0
+    """
+    for name, value in (("rho_max", rho_max), ("rho_min", rho_min), ("lr_min", lr_min)):
+        check_range(name, value, 0.0)
+    check_range("lr_max", lr_max, lr_min)
+
+    def rho(count: jnp.ndarray) -> jnp.ndarray:
+        if lr_max == lr_min:
+            return jnp.asarray(rho_max)
+        lr = learning_rate(count) if callable(learning_rate) else learning_rate
+        share = (lr - lr_min) / (lr_max - lr_min)
+        return jnp.maximum(rho_min + (rho_max - rho_min) * share, 0.0)
+
+    return rho

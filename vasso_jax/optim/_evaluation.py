@@ -1,0 +1,124 @@
+"""Evaluations of the gradient: over microbatches, only when needed, with what else a pass returns.
+
+An `Evaluate` is a function `(params, i) -> (gradient, results)`; `results` is a pytree, empty for a
+plain `grad_fn`, and the loss value and aux of a pass for a `LossGradFn`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vasso_jax.optim._norms import vary_with, widen
+
+GradFn = Callable[[optax.Params, Any], optax.Updates]
+Evaluate = Callable[[optax.Params, Any], tuple[optax.Updates, Any]]
+AxisName = str | tuple[str, ...]
+_T = TypeVar("_T")
+
+
+class Evaluation(NamedTuple):
+    """What one pass returned beside its gradient.
+
+    Attributes:
+        taken: bool scalar. False where the step did without this pass; the others are then zeros.
+        value: the loss, a scalar; with microbatches, their mean.
+        aux: what the loss function returned beside it, or None; with microbatches=m, every leaf
+            has a leading axis of size m.
+    """
+
+    taken: jax.Array
+    value: Any
+    aux: Any
+
+
+class LossGradFn:
+    """A `grad_fn` made from a loss function, that keeps what the passes of one step returned."""
+
+    def __init__(self, loss_fn: Callable[..., Any], has_aux: bool) -> None:
+        self._value_and_grad: Callable[..., Any] = jax.value_and_grad(loss_fn, has_aux=has_aux)
+        self._has_aux = has_aux
+        self.clean: Evaluation | None = None
+        self.perturbed: Evaluation | None = None
+
+    def evaluate(self, params: optax.Params, i: Any) -> tuple[optax.Updates, Any]:
+        """The gradient, and the value and aux, of microbatch i."""
+        results, grads = self._value_and_grad(params, i)
+        return grads, results if self._has_aux else (results, None)
+
+    def __call__(self, params: optax.Params, i: Any) -> optax.Updates:
+        return self.evaluate(params, i)[0]
+
+
+def as_evaluate(grad_fn: GradFn) -> Evaluate:
+    """`grad_fn` with its results, which are empty for a plain function."""
+    if isinstance(grad_fn, LossGradFn):
+        return grad_fn.evaluate
+    return lambda params, i: (grad_fn(params, i), ())
+
+
+def report(
+    grad_fn: GradFn,
+    clean: tuple[jax.Array | bool, Any],
+    perturbed: tuple[jax.Array | bool, Any],
+    microbatches: int,
+) -> None:
+    """Gives a `LossGradFn` the (taken, results) of both passes."""
+    if isinstance(grad_fn, LossGradFn):
+        grad_fn.clean = _evaluation(*clean, microbatches)
+        grad_fn.perturbed = _evaluation(*perturbed, microbatches)
+
+
+def _evaluation(taken: jax.Array | bool, results: Any, microbatches: int) -> Evaluation:
+    value, aux = results
+    return Evaluation(jnp.asarray(taken), value if microbatches == 1 else value.mean(0), aux)
+
+
+def if_needed(needed: jax.Array | bool, function: Callable[..., _T], *args: Any) -> _T:
+    """function(*args) where `needed`, else zeros; a Python bool leaves no conditional behind."""
+    if needed is True:
+        return function(*args)
+
+    def zeros(*args: Any) -> _T:
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))
+
+    return jax.lax.cond(needed, function, zeros, *args)
+
+
+def mean_over(
+    function: Callable[[Any], tuple[_T, Any]], microbatches: int, axis_name: AxisName | None = None
+) -> tuple[_T, Any]:
+    """Mean of the first, stack of the second result of function(i) for i in 0 .. microbatches - 1.
+
+    Sums are taken in float32 or wider, one microbatch after the other in a `jax.lax.scan`. With one
+    microbatch it is function(0). With an axis name, the mean is also over that axis of devices.
+    """
+    if microbatches == 1:
+        mean, results = function(0)
+    else:
+        shapes = jax.eval_shape(lambda i: function(i)[0], jnp.int32(0))
+        zeros = jax.tree.map(lambda s: widen(jnp.zeros(s.shape, s.dtype)), shapes)
+
+        def add(total: Any, i: jax.Array) -> tuple[Any, Any]:
+            summand, results = function(i)
+            return jax.tree.map(lambda t, x: t + x, total, summand), results
+
+        total, results = jax.lax.scan(add, as_local(zeros, axis_name), jnp.arange(microbatches))
+        mean = jax.tree.map(lambda t, s: (t / microbatches).astype(s.dtype), total, shapes)
+    if axis_name is not None:
+        mean = jax.lax.pmean(mean, axis_name)
+    return mean, results
+
+
+def as_local(tree: _T, axis_name: AxisName | None) -> _T:
+    """`tree`, marked as differing between the devices along the axis.
+
+    Under `jax.shard_map` the gradient for parameters that all devices share is summed over the
+    devices by autodiff; for these it stays the device's own.
+    """
+    if axis_name is None:
+        return tree
+    index: Any = jax.lax.axis_index(axis_name)
+    return jax.tree.map(lambda x: vary_with(x, index), tree)

@@ -1,0 +1,134 @@
+"""LookSAM: the perturbed pass every k-th step only, and what it found reused in between."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vasso_jax.optim._evaluation import GradFn, as_evaluate, if_needed, mean_over, report
+from vasso_jax.optim._hyperparameters import (
+    ScalarOrSchedule,
+    check_count,
+    check_dtype,
+    check_range,
+    check_transform,
+    value_at,
+)
+from vasso_jax.optim._norms import (
+    accumulation_dtype,
+    add_scaled,
+    all_finite,
+    global_norm,
+    orthogonal_part,
+    ratio,
+)
+from vasso_jax.optim._state import SharpnessAwareState, initial_state, realised, required
+
+
+def look_sharpness_aware(
+    perturbation: optax.GradientTransformation,
+    *,
+    alpha: ScalarOrSchedule = 0.7,
+    look_every: int = 5,
+    microbatches: int | None = None,
+    accumulator_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Takes the perturbed gradient every k-th step, and imitates it in the steps between.
+
+        every k-th step:  g_s = grad L(w + eps),  eps = perturbation(g)
+                          g_v = g_s - <g_s, g> / ||g||^2  g,      updates = g_s
+        else:             updates = g + alpha ||g|| / ||g_v||  g_v
+
+    g_v, the part of the perturbed gradient orthogonal to the clean one, is what turns to flat
+    regions; it changes slowly. Here the clean pass is made at every step and the perturbed one is
+    saved; `sharpness_aware(refresh_every=k)` does the opposite. Calling convention and microbatches
+    are those of `sharpness_aware`.
+
+    Where g_s or g is not finite, g_v stays as it was. Before the first step it is zero.
+
+    Args:
+        perturbation: see `sharpness_aware`; it sees the clean gradient of every step.
+        alpha: length of the reused part relative to ||g||, >= 0, or a schedule of the step.
+        look_every: k >= 1; 1 is SAM.
+        microbatches: see `sharpness_aware`.
+        accumulator_dtype: dtype in which g_v is kept; None: the parameters', at least float32.
+
+    Returns:
+        A transform with extra arguments; its state is a `SharpnessAwareState`, whose `memory` is
+        g_v: one copy of the parameters. 1 + 1/k gradient evaluations a step, the clean one
+        included.
+
+    Raises:
+        TypeError: `perturbation` is not an optax transform.
+        ValueError: an argument is out of range; (from `update`) `params` or `grad_fn` is missing.
+
+    References:
+        Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization, CVPR 2022,
+        algorithm 1, https://arxiv.org/abs/2203.02714
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from vasso_jax.optim import l2_ball, look_sharpness_aware
+        >>> grad_fn = jax.grad(lambda w, i: 0.5 * (w[0]**2 + 2 * w[1]**2))
+        >>> tx = look_sharpness_aware(l2_ball(0.5), alpha=1.0, look_every=2)
+        >>> w = jnp.array([2.0, 0.75])
+        >>> looked, state = tx.update(grad_fn(w, 0), tx.init(w), w, grad_fn=grad_fn)
+        >>> print(looked)
+        [2.4 2.1]
+        >>> imitated, state = tx.update(grad_fn(w, 0), state, w, grad_fn=grad_fn)
+        >>> print(imitated.round(3))
+        [0.5 3.5]
+    """
+    check_transform("perturbation", perturbation)
+    check_range("alpha", alpha, 0.0)
+    check_count("look_every", look_every)
+    check_count("microbatches", microbatches, static=True)
+    check_dtype("accumulator_dtype", accumulator_dtype)
+    perturbation = optax.with_extra_args_support(perturbation)
+    parts = microbatches or 1
+
+    def init(params: optax.Params) -> SharpnessAwareState:
+        memory = jax.tree.map(
+            lambda p: jnp.zeros_like(p, accumulator_dtype or accumulation_dtype(p)), params
+        )
+        return initial_state(perturbation.init(params), memory)
+
+    def update(
+        updates: optax.Updates | None,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        grad_fn: GradFn | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, SharpnessAwareState]:
+        w, grad_fn = required(params, grad_fn)
+        evaluate = as_evaluate(grad_fn)
+        look: Any = state.count % look_every == 0
+
+        def whole_batch(at: optax.Params) -> tuple[optax.Updates, Any]:
+            return mean_over(lambda i: evaluate(at, i), parts)
+
+        clean, clean_results = (updates, None) if updates is not None else whole_batch(w)
+        eps, perturbation_state = perturbation.update(clean, state.perturbation, w, **extra_args)
+        perturbed = optax.apply_updates(w, eps)
+        grads, results = if_needed(look, whole_batch, perturbed)
+        report(grad_fn, (True, clean_results), (look, results), parts)
+
+        found = orthogonal_part(grads, clean)
+        usable = look & all_finite(found)
+        memory = jax.tree.map(
+            lambda old, new: jnp.where(usable, new.astype(old.dtype), old), state.memory, found
+        )
+        factor = value_at(alpha, state.count) * ratio(global_norm(clean), global_norm(state.memory))
+        imitated = add_scaled(clean, factor, state.memory)
+        new_updates = jax.tree.map(lambda s, r: jnp.where(look, s, r), grads, imitated)
+        new_state = SharpnessAwareState(
+            optax.safe_increment(state.count),
+            perturbation_state,
+            memory,
+            *realised(clean, w, perturbed),
+        )
+        return new_updates, new_state
+
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]

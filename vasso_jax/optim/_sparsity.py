@@ -1,0 +1,145 @@
+"""Sparse perturbations: a transform that lets through a share of the coordinates only (SSAM)."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vasso_jax.optim._hyperparameters import check_count, check_range
+from vasso_jax.optim._norms import all_finite, vary_with
+
+
+class SparseMaskState(NamedTuple):
+    """State of `sparse_mask`.
+
+    Attributes:
+        age: int32 scalar, steps that the mask has served; it is renewed at `every`.
+        renewals: int32 scalar, how often it has been renewed.
+        mask: uint8, structure and shapes of the parameters, 1 where perturbed. (Not bool:
+            optax.contrib.sam selects states by arithmetic, which turns bool into int32.)
+    """
+
+    age: jax.Array
+    renewals: jax.Array
+    mask: Any
+
+
+def sparse_mask(
+    density: float,
+    *,
+    choice: Literal["fisher", "random"] = "fisher",
+    every: int = 100,
+    seed: int = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """Sets all but the share `density` of all coordinates to zero (SSAM).
+
+    After a ball, `optax.chain(l2_ball(rho), sparse_mask(0.5))`, it is the paper's perturbation,
+    whose norm is below rho; before the ball, one of norm rho with that sparsity.
+
+    The mask is chosen once in `every` steps, over all parameters together:
+
+    - `fisher`: the coordinates of the largest empirical Fisher information. The paper averages
+      squared gradients of single examples; that of the minibatch at hand is used here, unless the
+      keyword `fisher` of `update` gives something better (a pytree of non-negative numbers).
+    - `random`: drawn uniformly.
+
+    Exact up to ties; a coordinate of Fisher information 0 is never chosen. Where the given updates
+    are not finite, the mask stays; before the first finite ones everything is let through.
+
+    Args:
+        density: share of coordinates that are perturbed, in [0, 1] (the paper's 1 - sparsity).
+        choice: `fisher` or `random`.
+        every: steps between two choices, >= 1. The authors renew once an epoch or less.
+        seed: of `random`.
+
+    Returns:
+        A transform whose state is a `SparseMaskState`: one byte a parameter.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    References:
+        Mi et al., Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach,
+        NeurIPS 2022, algorithms 1 and 2, https://arxiv.org/abs/2210.05177
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import sparse_mask
+        >>> sparse = sparse_mask(density=0.5)
+        >>> eps, _ = sparse.update(jnp.array([0.3, -0.1, 0.2, -0.4]), sparse.init(jnp.zeros(4)))
+        >>> print(eps)
+        [ 0.3  0.   0.  -0.4]
+    """
+    check_range("density", density, 0.0, 1.0)
+    check_count("every", every)
+    if choice not in ("fisher", "random"):
+        raise ValueError(f"choice must be 'fisher' or 'random', got {choice!r}")
+
+    def init(params: optax.Params) -> SparseMaskState:
+        mask = jax.tree.map(lambda p: jnp.ones_like(p, jnp.uint8), params)
+        return SparseMaskState(jnp.full((), every, jnp.int32), jnp.zeros((), jnp.int32), mask)
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        fresh: jax.Array | bool = True,
+        fisher: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, SparseMaskState]:
+        del params, extra_args
+
+        def scores() -> Any:
+            if choice == "random":
+                return _uniform(state.renewals, updates, seed)
+            # The largest squares are the largest magnitudes, which do not underflow.
+            return jax.tree.map(jnp.abs, updates if fisher is None else fisher)
+
+        renew = (state.age >= every) & all_finite(updates) & fresh
+        mask = jax.lax.cond(
+            renew,
+            lambda: _largest(scores(), density),
+            lambda: jax.tree.map(lambda m: vary_with(m, renew), state.mask),
+        )
+        kept = jax.tree.map(lambda m, u: jnp.where(m == 1, u, jnp.zeros_like(u)), mask, updates)
+        age = jnp.where(renew, 1, optax.safe_increment(state.age))
+        renewals = state.renewals + renew.astype(jnp.int32)
+        return kept, SparseMaskState(age, renewals, mask)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _uniform(renewals: jax.Array, tree: Any, seed: int) -> Any:
+    """Numbers in [0, 1) with the structure and shapes of `tree`."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), renewals), len(leaves))
+    drawn = [jax.random.uniform(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, drawn)
+
+
+def _largest(scores: Any, density: float | jax.Array) -> Any:
+    """uint8 pytree: 1 at the largest share `density` of all scores (>= 0), taken together.
+
+    The threshold is built bit by bit, with one count over all leaves a bit. Sorting them as one
+    vector would gather sharded parameters on every device.
+    """
+    # Non-negative floats are ordered as the integers of the same bits.
+    bits = jax.tree.map(
+        lambda s: jax.lax.bitcast_convert_type(s.astype(jnp.float32), jnp.int32), scores
+    )
+    size = sum(leaf.size for leaf in jax.tree.leaves(bits))
+    wanted = jnp.round(jnp.asarray(density, jnp.float32) * size)
+
+    def count(threshold: jax.Array) -> jax.Array:
+        counts = [jnp.sum(leaf >= threshold) for leaf in jax.tree.leaves(bits)]
+        return sum(counts, start=jnp.zeros((), jnp.int32))
+
+    def add_bit(i: jax.Array, threshold: jax.Array) -> jax.Array:
+        candidate = threshold | jnp.left_shift(jnp.int32(1), jnp.int32(30 - i))
+        return jnp.where(count(candidate) >= wanted, candidate, threshold)
+
+    zero = jnp.zeros((), jnp.int32)
+    threshold = jax.lax.fori_loop(0, 31, add_bit, vary_with(zero, count(zero)))
+    return jax.tree.map(lambda b: ((b >= threshold) & (b > 0)).astype(jnp.uint8), bits)

@@ -1,0 +1,60 @@
+"""The state that all sharpness-aware transforms share, and how its parts are measured."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vasso_jax.optim._evaluation import GradFn
+from vasso_jax.optim._norms import global_norm, ratio, vdot
+
+
+class SharpnessAwareState(NamedTuple):
+    """State of `sharpness_aware`, `m_sharpness_aware` and `look_sharpness_aware`.
+
+    Attributes:
+        count: int32 scalar, steps taken.
+        perturbation: state of the perturbation chain (VaSSO's average is in there).
+        memory: what is kept of the last perturbed gradient: LookSAM's g_v, else ().
+        perturbation_norm: float32 scalar, ||(w + eps) - w|| as realised in the parameters' dtype at
+            the last step.
+        cosine: float32 scalar, cosine between the clean gradient and the realised perturbation at
+            the last step that had a clean pass: for an L2 ball, between the gradient and the
+            direction. 0 where either vanishes.
+
+    With one perturbation a microbatch or a device, the last two are means over these.
+    """
+
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
+    perturbation: optax.OptState
+    memory: Any
+    perturbation_norm: jax.Array
+    cosine: jax.Array
+
+
+def initial_state(perturbation: optax.OptState, memory: Any = ()) -> SharpnessAwareState:
+    """The state before the first step."""
+    zero = jnp.zeros((), jnp.float32)
+    return SharpnessAwareState(jnp.zeros((), jnp.int32), perturbation, memory, zero, zero)
+
+
+def required(params: optax.Params | None, grad_fn: GradFn | None) -> tuple[optax.Params, GradFn]:
+    """Both arguments, or a ValueError that names the missing one."""
+    if params is None or grad_fn is None:
+        missing = "params" if params is None else "grad_fn"
+        raise ValueError(
+            f"a sharpness-aware update needs {missing}: call tx.update(grads, state, params, "
+            "grad_fn=grad_fn) with grad_fn(params, i) -> gradients of the same minibatch"
+        )
+    return params, grad_fn
+
+
+def realised(
+    grads: optax.Updates, params: optax.Params, perturbed: optax.Params
+) -> tuple[jax.Array, jax.Array]:
+    """Norm of the perturbation after rounding, and its cosine to the clean gradient (float32)."""
+    eps = jax.tree.map(jnp.subtract, perturbed, params)
+    norm = global_norm(eps)
+    cosine = ratio(vdot(grads, eps), global_norm(grads) * norm)
+    return norm.astype(jnp.float32), cosine.astype(jnp.float32)

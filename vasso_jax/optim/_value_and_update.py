@@ -1,0 +1,119 @@
+"""One call for a whole step: both passes' loss values and aux, and the parameter updates."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vasso_jax.optim._evaluation import Evaluation, LossGradFn
+from vasso_jax.optim._state import SharpnessAwareState
+
+
+class Passes(NamedTuple):
+    """What the passes of one step returned beside their gradients.
+
+    Attributes:
+        clean: `Evaluation` at w.
+        perturbed: `Evaluation` at w + eps; not `taken` for an optimizer without such a pass.
+    """
+
+    clean: Evaluation
+    perturbed: Evaluation
+
+
+def value_and_update(
+    loss_fn: Callable[..., Any],
+    tx: optax.GradientTransformation | optax.MultiSteps,
+    has_aux: bool = False,
+) -> Callable[..., tuple[Passes, optax.Updates, optax.OptState]]:
+    """What `jax.value_and_grad` is to a gradient, for the whole step of any optax optimizer.
+
+    The optimizer evaluates the loss where and when it needs it, and the values and aux of its
+    passes come back: report the clean loss, take BatchNorm's statistics from either pass. With
+    `refresh_every=k` and with LookSAM this is what really saves the other passes (see `Evaluation`:
+    `taken`). An optimizer that is not sharpness-aware gets its gradient, and has a clean pass only.
+
+    To take both passes' BatchNorm statistics in turn, as VaSSO's authors do: where both passes
+    started from running statistics `old` and returned `clean` and `perturbed`, and new ones weigh
+    m, the second pass started from the first one's result gives
+    `perturbed + (1 - m) * (clean - old)`.
+
+    Args:
+        loss_fn: `(params, i, *args, **kwargs) -> loss`, or `-> (loss, aux)` with `has_aux`; loss is
+            a scalar, i the microbatch (0 without microbatches). Both passes get the same args:
+            the same batch and the same dropout key.
+        tx: any optax transform. Where a sharpness-aware one comes first (all recipes, also in
+            `optax.chain` and `optax.inject_hyperparams`), it asks for its gradients. Inside other
+            wrappers (`masked`, `partition`, `MultiSteps`) it is given them: all is the same but
+            that no pass is saved, and that the perturbed one is not reported. In `masked` and
+            `partition` it perturbs its own parameters, the others stay at w.
+        has_aux: whether loss_fn returns aux.
+
+    Returns:
+        A function `(params, state, *args, **kwargs) -> (passes, updates, new_state)`; pure, to be
+        jitted by the caller.
+
+    Raises:
+        ValueError: (from the function) microbatches inside such a wrapper.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from vasso_jax.optim import sam, value_and_update
+        >>> loss_fn = lambda w, i, x: 0.5 * jnp.sum((w - x) ** 2)
+        >>> tx = sam(optax.sgd(0.5), rho=0.1)
+        >>> w, x = jnp.array([1.0, 0.0]), jnp.zeros(2)
+        >>> passes, updates, state = value_and_update(loss_fn, tx)(w, tx.init(w), x)
+        >>> print(passes.clean.value, passes.perturbed.value, optax.apply_updates(w, updates))
+        0.5 0.605 [0.45 0.  ]
+    """
+    if isinstance(tx, optax.GradientTransformation):  # and not optax.MultiSteps, which takes them
+        tx = optax.with_extra_args_support(tx)
+
+    def step(
+        params: optax.Params, state: optax.OptState, *args: Any, **kwargs: Any
+    ) -> tuple[Passes, optax.Updates, optax.OptState]:
+        evaluations = LossGradFn(lambda p, i: loss_fn(p, i, *args, **kwargs), has_aux)
+        if _comes_first(state):
+            updates, state = tx.update(None, state, params, grad_fn=evaluations)  # pyright: ignore[reportArgumentType]
+            assert evaluations.clean is not None
+            assert evaluations.perturbed is not None
+            return Passes(evaluations.clean, evaluations.perturbed), updates, state
+
+        def own_part(part: optax.Params, i: Any) -> optax.Updates:
+            if not isinstance(i, int):
+                raise ValueError(
+                    "value_and_update cannot feed microbatches to a sharpness-aware transform "
+                    "inside another wrapper: put it first, and the wrapper around what follows it"
+                )
+            grads = evaluations(jax.tree.map(_fill, part, params, is_leaf=_is_masked), i)
+            return jax.tree.map(
+                lambda p, g: p if _is_masked(p) else g, part, grads, is_leaf=_is_masked
+            )
+
+        grads, (value, aux) = evaluations.evaluate(params, 0)
+        updates, state = tx.update(grads, state, params, grad_fn=own_part)
+        clean = Evaluation(jnp.array(True), value, aux)
+        untaken = jax.tree.map(jnp.zeros_like, clean)
+        return Passes(clean, untaken), updates, state
+
+    return step
+
+
+def _comes_first(state: optax.OptState) -> bool:
+    """Whether a transform with this state hands its first argument to a sharpness-aware one."""
+    if isinstance(state, SharpnessAwareState):
+        return True
+    if isinstance(state, optax.InjectStatefulHyperparamsState):
+        return _comes_first(state.inner_state)
+    # A plain tuple is a chain's; that of any single transform is a NamedTuple.
+    return type(state) is tuple and bool(state) and _comes_first(state[0])
+
+
+def _is_masked(leaf: Any) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
+
+
+def _fill(part: Any, whole: Any) -> Any:
+    return whole if _is_masked(part) else part
