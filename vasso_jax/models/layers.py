@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vasso_jax.models.convolution import conv_general_dilated
+
 Initializer = Callable[..., jax.Array]
 
 # PyTorch's default for convolution and linear weights: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
@@ -72,6 +74,7 @@ def conv(
         use_bias=False,
         kernel_init=init,
         dtype=dtype,
+        conv_general_dilated=conv_general_dilated,
         name=name,
     )
 
