@@ -1,6 +1,7 @@
 """Every field of an experiment, with its default: a small network on handwritten digits."""
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -19,10 +20,25 @@ def get_config() -> ConfigDict:
     config.model = "wrn10_1"
     config.dtype = "float32"  # of the arithmetic, or bfloat16; parameters stay float32
 
-    # Optimizer: sgd, sam, vasso, each on the base sgd, adam or adamw.
+    # Optimizer: sgd (the base alone), sam, vasso, asam, vasso_asam, friendly_sam, gsam, vasso_gsam,
+    # looksam or ssam. A method reads those of these fields that it has; an empty one
+    # leaves its paper's default (docs/optimizers.md).
     config.optimizer = "vasso"
-    config.rho = 0.05  # radius of the perturbation
-    config.theta = 0.9  # weight of the new gradient in VaSSO's direction; 1 is SAM
+    config.rho = placeholder(float)  # radius of the perturbation
+    config.rho_min = placeholder(float)  # if set, rho falls with the learning rate, rho to rho_min
+    config.theta = placeholder(float)  # weight of the new gradient in the average; VaSSO: 1 is SAM
+    config.sigma = placeholder(float)  # friendly_sam: how much of the average is taken out
+    config.eta = placeholder(float)  # asam: least size of a parameter
+    config.alpha = placeholder(float)  # gsam: weight of the gap; looksam: of the reused part
+    config.density = placeholder(float)  # ssam: share of perturbed coordinates
+    config.choice = placeholder(str)  # ssam: fisher or random
+    config.mask_every = placeholder(int)  # ssam: steps between two masks
+    config.look_every = placeholder(int)  # looksam: steps between two perturbed passes
+    config.refresh_every = placeholder(int)  # steps between two clean passes; empty: 1
+    config.perturb_vectors = True  # biases and BatchNorm parameters, too
+    config.accumulator_dtype = "float32"  # of averages; bfloat16 halves their memory
+    config.batch_stats = "clean"  # pass that BatchNorm's running statistics follow, or perturbed,
+    # or both, one after the other
     config.base = "sgd"
     config.lr = 0.05
     config.momentum = 0.9  # of sgd

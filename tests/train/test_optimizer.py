@@ -1,11 +1,19 @@
 """The trainer's optimizers: first steps by hand, order of clipping and decay, refusals."""
 
+import inspect
+
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from vasso_jax.train.optimizer import describe, make_base, make_optimizer
+from vasso_jax import optim
+from vasso_jax.train.optimizer import (
+    OPTIMIZERS,
+    default_rho,
+    describe,
+    make_base,
+    make_optimizer,
+)
 
 BASE = {
     "momentum": 0.9,
@@ -37,7 +45,7 @@ def test_sgd_and_adam_add_the_decay_to_the_gradient_and_adamw_does_not():
     )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "sam", "vasso"])
+@pytest.mark.parametrize("optimizer", sorted(set(OPTIMIZERS) - {"gsam", "vasso_gsam"}))
 def test_clipping_bounds_the_perturbed_gradient_before_the_decay(optimizer):
     base = make_base("sgd", 1.0, **(BASE | {"momentum": 0.0, "weight_decay": 0.5, "clip_norm": 1}))
     tx = make_optimizer(optimizer, base, rho=0.1, theta=0.5)
@@ -49,19 +57,30 @@ def test_clipping_bounds_the_perturbed_gradient_before_the_decay(optimizer):
     np.testing.assert_allclose(updates, -(clipped + 0.5 * w), rtol=1e-6)
 
 
-def test_optimizers_are_the_recipes():
-    w = jnp.array([2.0, -1.0])
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - {"sgd"}))
+def test_a_method_gets_what_it_has_and_its_own_defaults(name):
+    w, g = jnp.array([2.0, -1.0]), jnp.array([3.0, 4.0])
     base = make_base("sgd", 0.1, **BASE)
-    norms = {
-        name: optax.tree.get(
-            make_optimizer(name, base, rho=0.1, theta=0.5).init(w), "perturbation_norm"
-        )
-        for name in ("sgd", "sam", "vasso")
-    }
-    assert norms["sgd"] is None
-    assert norms["sam"] == norms["vasso"] == 0
+    recipe = getattr(optim, name)
+    every = {"theta": 0.5, "eta": 0.1, "sigma": 0.5, "density": 0.5, "rho": None, "alpha": None}
+    known = inspect.signature(recipe).parameters
+    own = {key: every[key] for key in known if every.get(key) is not None}
+    updates = []
+    for tx in (make_optimizer(name, base, **every), recipe(base, **own)):
+        state = tx.init(w)
+        for scale in (1.0, 2.0):
+            result, state = tx.update(jnp.array([3.0, scale]), state, w, grad_fn=lambda p, i: p * g)
+        updates.append(result)
+    np.testing.assert_array_equal(*updates)
+
+
+def test_unknown_optimizers_are_refused():
     with pytest.raises(ValueError, match="Did you mean vasso"):
-        make_optimizer("vaso", base, rho=0.1, theta=0.5)
+        make_optimizer("vaso", make_base("sgd", 0.1, **BASE), rho=0.1)
+
+
+def test_the_default_radius_is_the_method_s():
+    assert (default_rho("sgd"), default_rho("vasso"), default_rho("asam")) == (0.0, 0.05, 0.5)
 
 
 def test_description_leaves_out_what_does_not_apply():
@@ -71,9 +90,14 @@ def test_description_leaves_out_what_does_not_apply():
         "VaSSO (rho 0.1, theta 0.4) on sgd (lr 0.05 cosine after 5 epochs of warm-up, "
         "momentum 0.9, weight decay 0.001)"
     )
-    arguments |= {"warmup_epochs": 0.0, "weight_decay": 0.0, "clip_norm": 1.0}
+    arguments |= {"warmup_epochs": 0.0, "weight_decay": 0.0, "clip_norm": 1.0, "rho": None}
     assert (
         describe("sgd", "adam", **arguments) == "adam (lr 0.05 cosine, gradient norm clipped at 1)"
+    )
+    arguments |= {"accumulator_dtype": jnp.bfloat16, "refresh_every": 5, "clip_norm": 0.0}
+    assert describe("vasso_asam", "adam", **arguments) == (
+        "VaSSO in ASAM's geometry (rho 0.5, theta 0.4, eta 0.01, refresh every 5, "
+        "accumulator dtype bfloat16) on adam (lr 0.05 cosine)"
     )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from vasso_jax.optim import sam
+from vasso_jax.models.layers import BatchNorm
+from vasso_jax.optim import sam, vasso
 from vasso_jax.train.mesh import make_mesh
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import _cross_entropy, _top_k, make_eval_step, make_train_step
@@ -47,6 +48,7 @@ def train_once(model, tx, batch, **options):
         take_batch=lambda images, labels, step: (images, labels),
         augment=options.pop("augment", lambda key, images: as_float(images)),
         label_smoothing=options.pop("label_smoothing", 0.0),
+        batch_stats=options.pop("batch_stats", "clean"),
         seed=0,
         mesh=mesh,
     )
@@ -85,7 +87,82 @@ def test_a_sam_step_is_the_equations_with_statistics_of_the_clean_pass(batch):
     np.testing.assert_allclose(sums["top1"], (logits.argmax(1) == batch[1]).mean(), rtol=1e-6)
     np.testing.assert_allclose(sums["perturbation_norm"], RHO, rtol=1e-5)
     np.testing.assert_allclose(sums["cosine"], 1, rtol=1e-5)
-    assert sums["steps"] == after.step == 1
+    assert sums["clean_passes"] == after.step == 1
+
+
+class TinyOurs(nn.Module):
+    """A BatchNorm of the package over the pixels, and a linear layer."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dense(4, name="first")(x.reshape(len(x), -1))
+        return nn.Dense(3, name="head")(BatchNorm(name="bn")(x, train=train))
+
+
+def test_running_statistics_follow_the_chosen_passes(batch):
+    model, tx = TinyOurs(), sam(optax.sgd(LR), RHO)
+    before, _ = train_once(model, tx, batch)
+
+    def moved(params, running):
+        variables = {"params": params, "batch_stats": running}
+        _, new = model.apply(variables, as_float(batch[0]), train=True, mutable=["batch_stats"])
+        return new["batch_stats"]
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": before.batch_stats}
+        logits, _ = model.apply(variables, as_float(batch[0]), True, mutable=["batch_stats"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+    g = jax.grad(loss)(before.params)
+    scale = RHO / optax.tree.norm(g)
+    perturbed = jax.tree.map(lambda w, d: w + scale * d, before.params, g)
+    expected = {
+        "clean": moved(before.params, before.batch_stats),
+        "perturbed": moved(perturbed, before.batch_stats),
+        "both": moved(perturbed, moved(before.params, before.batch_stats)),
+    }
+    for which, statistics in expected.items():
+        _, after = train_once(model, tx, batch, batch_stats=which)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+            after.batch_stats,
+            statistics,
+        )
+        # A plain optimizer has one pass, whose statistics count.
+        _, plain = train_once(model, optax.sgd(LR), batch, batch_stats=which)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+            plain.batch_stats,
+            expected["clean"],
+        )
+    with pytest.raises(ValueError, match="Did you mean clean"):
+        train_once(model, tx, batch, batch_stats="cleans")
+
+
+def test_a_step_without_clean_pass_reports_nothing_and_leaves_the_statistics(batch):
+    model, tx = Tiny(), vasso(optax.sgd(LR), RHO, refresh_every=2)
+    mesh = make_mesh()
+    step = make_train_step(
+        model,
+        tx,
+        take_batch=lambda images, labels, step: (images, labels),
+        augment=lambda key, images: as_float(images),
+        label_smoothing=0.0,
+        batch_stats="clean",
+        seed=0,
+        mesh=mesh,
+    )
+    first = step(create_state(model, tx, SHAPE, 0), *batch)
+    kept = jax.tree.map(np.array, first)
+    second = step(first, *batch)
+    jax.tree.map(np.testing.assert_array_equal, second.batch_stats, kept.batch_stats)
+    jax.tree.map(np.testing.assert_array_equal, second.metric_sums, kept.metric_sums)
+    assert np.any(second.params["head"]["kernel"] != kept.params["head"]["kernel"])
+    assert second.metric_sums["clean_passes"] == 1
+    kept = jax.tree.map(np.array, second)
+    third = step(second, *batch)
+    assert third.metric_sums["clean_passes"] == 2
+    assert np.any(third.batch_stats["bn"]["mean"] != kept.batch_stats["bn"]["mean"])
 
 
 def test_both_passes_see_the_same_augmentation_and_dropout(batch):
@@ -109,6 +186,7 @@ def test_augmentation_differs_from_step_to_step(batch):
         take_batch=lambda images, labels, step: (images, labels),
         augment=lambda key, images: as_float(images) + jax.random.normal(key, images.shape),
         label_smoothing=0.0,
+        batch_stats="clean",
         seed=0,
         mesh=mesh,
     )

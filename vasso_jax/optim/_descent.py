@@ -4,6 +4,7 @@ SAM's is the perturbed gradient itself.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -99,11 +100,11 @@ def rho_tied_to_lr(
         check_range(name, value, 0.0)
     check_range("lr_max", lr_max, lr_min)
 
-    def rho(count: jnp.ndarray) -> jnp.ndarray:
+    def tied_to_lr(count: Any) -> Any:
         if lr_max == lr_min:
             return jnp.asarray(rho_max)
         lr = learning_rate(count) if callable(learning_rate) else learning_rate
         share = (lr - lr_min) / (lr_max - lr_min)
         return jnp.maximum(rho_min + (rho_max - rho_min) * share, 0.0)
 
-    return rho
+    return tied_to_lr

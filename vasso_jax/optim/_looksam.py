@@ -68,7 +68,7 @@ def look_sharpness_aware(
         algorithm 1, https://arxiv.org/abs/2203.02714
 
     Example:
-        >>> import jax, jax.numpy as jnp, optax
+        >>> import jax, jax.numpy as jnp, numpy as np
         >>> from vasso_jax.optim import l2_ball, look_sharpness_aware
         >>> grad_fn = jax.grad(lambda w, i: 0.5 * (w[0]**2 + 2 * w[1]**2))
         >>> tx = look_sharpness_aware(l2_ball(0.5), alpha=1.0, look_every=2)
@@ -77,7 +77,7 @@ def look_sharpness_aware(
         >>> print(looked)
         [2.4 2.1]
         >>> imitated, state = tx.update(grad_fn(w, 0), state, w, grad_fn=grad_fn)
-        >>> print(imitated.round(3))
+        >>> print(np.asarray(imitated).round(3))
         [0.5 3.5]
     """
     check_transform("perturbation", perturbation)

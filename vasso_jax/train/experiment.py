@@ -11,14 +11,19 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from vasso_jax import data, models
+from vasso_jax import data, models, optim
+from vasso_jax.choices import check_choice
 from vasso_jax.train.mesh import check_batch_size, make_mesh, replicated, with_shardings
-from vasso_jax.train.optimizer import describe, make_base, make_optimizer
+from vasso_jax.train.optimizer import default_rho, describe, make_base, make_optimizer
 from vasso_jax.train.schedules import make_schedule
 from vasso_jax.train.state import TrainState, create_state
 from vasso_jax.train.step import make_eval_step, make_train_step
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_HYPERPARAMETERS = (
+    *("rho", "theta", "sigma", "eta", "alpha", "density", "choice"),
+    *("mask_every", "look_every", "refresh_every"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +82,8 @@ def build(config: Any) -> Experiment:
         )
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), got {config.seed}")
-    if config.dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {config.dtype!r}")
+    for field in ("dtype", "accumulator_dtype"):
+        check_choice(field, config[field], tuple(_DTYPES))
     _create_model(config, num_classes=1)
     augmentation = data.Augmentation(
         crop_padding=config.crop_padding,
@@ -93,6 +98,10 @@ def build(config: Any) -> Experiment:
     steps_per_epoch = num_train // config.batch_size
     if not steps_per_epoch:
         raise ValueError(f"batch_size={config.batch_size} exceeds the {num_train} training images")
+    if config.refresh_every is not None and config.refresh_every > steps_per_epoch:
+        raise ValueError(
+            f"refresh_every={config.refresh_every} exceeds the {steps_per_epoch} steps of an epoch"
+        )
     schedule = make_schedule(
         config.schedule,
         lr=config.lr,
@@ -104,25 +113,13 @@ def build(config: Any) -> Experiment:
         decay_factor=config.decay_factor,
     )
     model = _create_model(config, num_classes=len(dataset.class_names))
-    tx = _create_optimizer(config, learning_rate=schedule)
+    tx, optimizer_words = _create_optimizer(config, learning_rate=schedule)
     image_shape = dataset.train.images.shape[1:]
     initial_state = partial(create_state, model, tx, image_shape, config.seed)
     normalize = partial(data.normalize, mean=dataset.mean, std=dataset.std)
     return Experiment(
         model_name=config.model,
-        optimizer_words=describe(
-            config.optimizer,
-            config.base,
-            rho=config.rho,
-            theta=config.theta,
-            lr=config.lr,
-            schedule=config.schedule,
-            warmup_epochs=config.warmup_epochs,
-            momentum=config.momentum,
-            nesterov=config.nesterov,
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-        ),
+        optimizer_words=optimizer_words,
         mesh=mesh,
         dataset=dataset,
         schedule=schedule,
@@ -140,6 +137,7 @@ def build(config: Any) -> Experiment:
             take_batch=data.take_batch,
             augment=partial(data.augment, options=augmentation, mean=dataset.mean, std=dataset.std),
             label_smoothing=config.label_smoothing,
+            batch_stats=config.batch_stats,
             seed=config.seed,
             mesh=mesh,
         ),
@@ -158,16 +156,38 @@ def _create_model(config: Any, num_classes: int) -> nn.Module:
 
 def _create_optimizer(
     config: Any, learning_rate: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
+) -> tuple[optax.GradientTransformationExtraArgs, str]:
+    """The optimizer, and the same in words."""
+    of_base = {name: config[name] for name in ("momentum", "nesterov", "weight_decay", "clip_norm")}
     base = make_base(
-        config.base,
-        learning_rate,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        b1=config.b1,
-        b2=config.b2,
-        eps=config.eps,
-        clip_norm=config.clip_norm,
+        config.base, learning_rate, b1=config.b1, b2=config.b2, eps=config.eps, **of_base
     )
-    return make_optimizer(config.optimizer, base, rho=config.rho, theta=config.theta)
+    hyperparameters = {name: config[name] for name in _HYPERPARAMETERS}
+    if config.rho_min is not None:
+        hyperparameters["rho"] = optim.rho_tied_to_lr(
+            learning_rate,
+            rho_max=default_rho(config.optimizer) if config.rho is None else config.rho,
+            rho_min=config.rho_min,
+            lr_max=config.lr,
+            lr_min=config.final_lr,
+        )
+    if not config.perturb_vectors:
+        hyperparameters["mask"] = _matrices
+    if config.accumulator_dtype != "float32":
+        hyperparameters["accumulator_dtype"] = _DTYPES[config.accumulator_dtype]
+    words = describe(
+        config.optimizer,
+        config.base,
+        lr=config.lr,
+        schedule=config.schedule,
+        warmup_epochs=config.warmup_epochs,
+        **of_base,
+        **hyperparameters,
+    )
+    tx = make_optimizer(config.optimizer, base, seed=config.seed, **hyperparameters)
+    return tx, words
+
+
+def _matrices(params: Any) -> Any:
+    """The mask of what has more than one axis: neither biases nor BatchNorm's parameters."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)

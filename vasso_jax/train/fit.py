@@ -48,7 +48,8 @@ class Fit:
         self._pace = Pace(experiment.batch_size)
         self._compiled = False
         # Trees come back from the device sorted by name; records keep the order of importance.
-        self._metric_names = [name for name in zero_metrics(state.opt_state) if name != "steps"]
+        names = zero_metrics(state.opt_state)
+        self._metric_names = [name for name in names if name != "clean_passes"]
         earlier = records.records[-1]["seconds"] if records.records else 0.0
         self._started = time.perf_counter() - earlier
 
@@ -125,9 +126,11 @@ class Fit:
             raise Stopped(self._step, self._experiment.total_steps, self._stop.signal)
 
     def _mean_metrics(self) -> dict[str, float]:
-        """Per-step means since the epoch began; waits for the device."""
+        """Means over the clean passes since the epoch began; waits for the device."""
         sums = jax.device_get(self._state.metric_sums)
-        means = {name: float(sums[name] / sums["steps"]) for name in self._metric_names}
+        # A step that reuses its direction has no clean pass; the first ones of an epoch may not.
+        passes = max(sums["clean_passes"], 1.0)
+        means = {name: float(sums[name] / passes) for name in self._metric_names}
         self._check_finite("the training loss", means["loss"])
         return means
 

@@ -1,12 +1,34 @@
 """The optimizer of a run from plain arguments, and in words."""
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import optax
 
+from vasso_jax import optim
 from vasso_jax.choices import check_choice
-from vasso_jax.optim import sam, vasso
 
 BASES = ("sgd", "adam", "adamw")
-OPTIMIZERS = ("sgd", "sam", "vasso")
+_RECIPES: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
+    "sam": optim.sam,
+    "vasso": optim.vasso,
+    "asam": optim.asam,
+    "vasso_asam": optim.vasso_asam,
+    "friendly_sam": optim.friendly_sam,
+    "gsam": optim.gsam,
+    "vasso_gsam": optim.vasso_gsam,
+    "looksam": optim.looksam,
+    "ssam": optim.ssam,
+}
+_TITLES = {
+    "vasso": "VaSSO",
+    "vasso_asam": "VaSSO in ASAM's geometry",
+    "vasso_gsam": "VaSSO with GSAM's descent",
+    "friendly_sam": "Friendly-SAM",
+    "looksam": "LookSAM",
+}
+OPTIMIZERS = ("sgd", *_RECIPES)
 
 
 def make_base(
@@ -58,27 +80,36 @@ def make_base(
 
 
 def make_optimizer(
-    name: str, base: optax.GradientTransformation, *, rho: float, theta: float
+    name: str, base: optax.GradientTransformation, **hyperparameters: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """`base` alone (`sgd`), or inside the sharpness-aware method `name` (`sam`, `vasso`).
+    """`base` alone (`sgd`), or inside the sharpness-aware method `name` of `vasso_jax.optim`.
+
+    Args:
+        name: one of OPTIMIZERS.
+        base: see `make_base`.
+        hyperparameters: arguments of the methods; a method gets those that it has and that are not
+            None, so that one set serves to compare several.
 
     Raises:
-        ValueError: unknown name, or rho or theta out of range.
+        ValueError: unknown name, or a number out of range.
     """
     check_choice("optimizer", name, OPTIMIZERS)
-    if name == "sam":
-        return sam(base, rho)
-    if name == "vasso":
-        return vasso(base, rho, theta)
-    return optax.with_extra_args_support(base)
+    if name == "sgd":
+        return optax.with_extra_args_support(base)
+    known = inspect.signature(_RECIPES[name]).parameters
+    given = {k: v for k, v in hyperparameters.items() if k in known and v is not None}
+    return _RECIPES[name](base, **given)
+
+
+def default_rho(name: str) -> float:
+    """The radius of the method `name` where none is given; 0 for `sgd`."""
+    return 0.0 if name == "sgd" else inspect.signature(_RECIPES[name]).parameters["rho"].default
 
 
 def describe(
     optimizer: str,
     base: str,
     *,
-    rho: float,
-    theta: float,
     lr: float,
     schedule: str,
     warmup_epochs: float,
@@ -86,6 +117,7 @@ def describe(
     nesterov: bool,
     weight_decay: float,
     clip_norm: float,
+    **hyperparameters: Any,
 ) -> str:
     """The optimizer in words, leaving out what does not apply."""
     warmup = f" after {warmup_epochs:g} epochs of warm-up" if warmup_epochs else ""
@@ -97,8 +129,19 @@ def describe(
     if clip_norm:
         words.append(f"gradient norm clipped at {clip_norm:g}")
     text = f"{base} ({', '.join(words)})"
-    if optimizer == "sam":
-        return f"SAM (rho {rho:g}) on {text}"
-    if optimizer == "vasso":
-        return f"VaSSO (rho {rho:g}, theta {theta:g}) on {text}"
-    return text
+    if optimizer == "sgd":
+        return text
+    known = inspect.signature(_RECIPES[optimizer]).parameters
+    defaults = {k: v.default for k, v in known.items() if v.default is not v.empty}
+    given = {k: v for k, v in hyperparameters.items() if k in known and v is not None}
+    values = {k: v for k, v in (defaults | given).items() if v is not None and k != "seed"}
+    in_words = [f"{name.replace('_', ' ')} {_word(value)}" for name, value in values.items()]
+    return f"{_TITLES.get(optimizer, optimizer.upper())} ({', '.join(in_words)}) on {text}"
+
+
+def _word(value: Any) -> str:
+    """A hyperparameter's value for people."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    # Schedules, masks and dtypes are known by their names.
+    return getattr(value, "__name__", str(value)).strip("_").replace("_", " ")

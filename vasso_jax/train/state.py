@@ -19,9 +19,9 @@ class TrainState(flax.struct.PyTreeNode):
         params: the unperturbed parameters w, float32.
         batch_stats: BatchNorm's running statistics, float32; empty for networks without.
         opt_state: state of the optax chain (VaSSO's average is in there).
-        metric_sums: {name: float32 scalar}, each the sum of a per-step mean since the last report,
-            and `steps`, how many. Part of the state, so that a run resumed within an epoch reports
-            what an unbroken one does.
+        metric_sums: {name: float32 scalar}, each the sum, over the steps since the last report that
+            had a clean pass, of a mean over the batch, and `clean_passes`, how many. Part of the
+            state, so that a run resumed within an epoch reports what an unbroken one does.
     """
 
     step: jax.Array
@@ -33,7 +33,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def zero_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
     """Metric sums at the start of an epoch, with those of the perturbation where there is one."""
-    names = ["steps", "loss", "top1", "top5", *perturbation_metrics(opt_state)]
+    names = ["clean_passes", "loss", "top1", "top5", *perturbation_metrics(opt_state)]
     return {name: jnp.zeros((), jnp.float32) for name in names}
 
 
