@@ -1,3 +1,4 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Descent rules: what the base optimizer gets, from the clean and the perturbed gradient.
 
 SAM's is the perturbed gradient itself.

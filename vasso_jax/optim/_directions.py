@@ -1,3 +1,4 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Directions: transforms that turn the clean gradient g into the direction d of the perturbation.
 
 SAM's direction is the gradient itself and needs no transform.
@@ -19,7 +20,8 @@ from vasso_jax.optim._hyperparameters import (
     check_range,
     value_at,
 )
-from vasso_jax.optim._norms import accumulation_dtype, all_finite, widen
+from vasso_jax.optim._norms import accumulation_dtype, all_finite, real_like, widen
+from vasso_jax.optim._typed import tree_map
 
 
 class SuppressVarianceState(NamedTuple):
@@ -186,10 +188,8 @@ def friendly(
         weight = jnp.where(first, 1.0, value_at(theta, state.count))
         average = _moved(state.average, updates, weight, taken)
         removed = jnp.where(first, 0.0, value_at(sigma, state.count))
-        direction = jax.tree.map(
-            lambda g, m: g.astype(m.dtype) - removed.astype(jnp.finfo(m.dtype).dtype) * m,
-            updates,
-            average,
+        direction = tree_map(
+            lambda g, m: g.astype(m.dtype) - real_like(removed, m) * m, updates, average
         )
         count = jnp.where(taken, optax.safe_increment(state.count), state.count)
         return direction, FriendlyState(count, _cast_like(average, state.average))
@@ -198,7 +198,7 @@ def friendly(
 
 
 def _zero_average(params: optax.Params, dtype: Any) -> optax.Updates:
-    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype or accumulation_dtype(p)), params)
+    return tree_map(lambda p: jnp.zeros_like(p, dtype or accumulation_dtype(p)), params)
 
 
 def _moved(
@@ -208,12 +208,12 @@ def _moved(
 
     def moved(m: jax.Array, g: jax.Array) -> jax.Array:
         m = widen(m)
-        w = weight.astype(jnp.finfo(m.dtype).dtype)
+        w = real_like(weight, m)
         # jnp.where, not a product with a mask: 0 * NaN is NaN.
         return jnp.where(taken, (1 - w) * m + w * g.astype(m.dtype), m)
 
-    return jax.tree.map(moved, average, grads)
+    return tree_map(moved, average, grads)
 
 
 def _cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
-    return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
+    return tree_map(lambda x, y: x.astype(y.dtype), tree, like)

@@ -1,3 +1,4 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Evaluations of the gradient: over microbatches, only when needed, with what else a pass returns.
 
 An `Evaluate` is a function `(params, i) -> (gradient, results)`; `results` is a pytree, empty for a
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._norms import vary_with, widen
+from vasso_jax.optim._typed import lax, tree_map
 
 GradFn = Callable[[optax.Params, Any], optax.Updates]
 Evaluate = Callable[[optax.Params, Any], tuple[optax.Updates, Any]]
@@ -82,9 +84,9 @@ def if_needed(needed: jax.Array | bool, function: Callable[..., _T], *args: Any)
         return function(*args)
 
     def zeros(*args: Any) -> _T:
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))
+        return tree_map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))
 
-    return jax.lax.cond(needed, function, zeros, *args)
+    return lax.cond(needed, function, zeros, *args)
 
 
 def mean_over(
@@ -98,15 +100,15 @@ def mean_over(
     if microbatches == 1:
         mean, results = function(0)
     else:
-        shapes = jax.eval_shape(lambda i: function(i)[0], jnp.int32(0))
-        zeros = jax.tree.map(lambda s: widen(jnp.zeros(s.shape, s.dtype)), shapes)
+        shapes, _ = jax.eval_shape(function, jnp.int32(0))
+        zeros = tree_map(lambda s: widen(jnp.zeros(s.shape, s.dtype)), shapes)
 
         def add(total: Any, i: jax.Array) -> tuple[Any, Any]:
             summand, results = function(i)
-            return jax.tree.map(lambda t, x: t + x, total, summand), results
+            return tree_map(lambda t, x: t + x, total, summand), results
 
         total, results = jax.lax.scan(add, as_local(zeros, axis_name), jnp.arange(microbatches))
-        mean = jax.tree.map(lambda t, s: (t / microbatches).astype(s.dtype), total, shapes)
+        mean = tree_map(lambda t, s: (t / microbatches).astype(s.dtype), total, shapes)
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
     return mean, results
@@ -121,4 +123,4 @@ def as_local(tree: _T, axis_name: AxisName | None) -> _T:
     if axis_name is None:
         return tree
     index: Any = jax.lax.axis_index(axis_name)
-    return jax.tree.map(lambda x: vary_with(x, index), tree)
+    return tree_map(lambda x: vary_with(x, index), tree)

@@ -1,3 +1,4 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Geometries: transforms that turn a direction d into the perturbation eps of that direction."""
 
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from vasso_jax.optim._hyperparameters import (
     value_at,
 )
 from vasso_jax.optim._norms import global_norm, scale, widen
+from vasso_jax.optim._typed import tree_map
 
 # VaSSO's authors add this to the norm, so a zero direction gives a zero perturbation.
 _NORM_OFFSET = 1e-7
@@ -125,19 +127,19 @@ def adaptive_ball(
             raise ValueError("adaptive_ball needs the parameters: update(d, state, params)")
         direction = _restricted(updates, mask)
         # In float32 or wider throughout: the square of a bfloat16 would be rounded twice.
-        size = jax.tree.map(
+        size = tree_map(
             lambda adapted, d, w: jnp.abs(widen(w)) + eta if adapted else jnp.ones_like(d),
             masked_leaves(adapt, direction),
             direction,
             params,
         )
-        stretched = jax.tree.map(lambda t, d: t * widen(d), size, direction)
+        stretched = tree_map(lambda t, d: t * widen(d), size, direction)
         radius = value_at(rho, state.count)
         eps = scale(
-            jax.tree.map(lambda t, s: t * s, size, stretched),
+            tree_map(lambda t, s: t * s, size, stretched),
             radius / (global_norm(stretched) + _NORM_OFFSET),
         )
-        return jax.tree.map(lambda e, d: e.astype(d.dtype), eps, direction), _next(state)
+        return tree_map(lambda e, d: e.astype(d.dtype), eps, direction), _next(state)
 
     return optax.GradientTransformation(_first, update)
 
@@ -155,7 +157,7 @@ def _restricted(direction: optax.Updates, mask: Mask | None) -> optax.Updates:
     """`direction` with zeros where the mask is False."""
     if mask is None:
         return direction
-    return jax.tree.map(
+    return tree_map(
         lambda keep, d: d if keep else jnp.zeros_like(d),
         masked_leaves(mask, direction),
         direction,

@@ -1,12 +1,17 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Arguments of the optimizers: numbers that may follow a schedule, counts, dtypes and masks."""
 
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from vasso_jax.optim._typed import tree_map
+
+_Transform = TypeVar("_Transform", bound=optax.GradientTransformation)
 
 ScalarOrSchedule = optax.ScalarOrSchedule
 
@@ -23,11 +28,12 @@ def check_range(name: str, value: ScalarOrSchedule, low: float, high: float | No
     if callable(value) or isinstance(value, jax.Array):
         return
     allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
+    number: Any = value
     in_range = (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool)
-        and low <= float(value) <= (float("inf") if high is None else high)
-        and float(value) != float("inf")
+        isinstance(number, numbers.Real | bool)
+        and not isinstance(number, bool)
+        and low <= float(number) <= (float("inf") if high is None else high)
+        and float(number) != float("inf")
     )
     if not in_range:
         raise ValueError(f"{name} must be a number {allowed} or an optax schedule, got {value!r}")
@@ -58,12 +64,13 @@ def check_dtype(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a floating-point dtype as jnp.bfloat16, got {value!r}")
 
 
-def check_transform(name: str, transform: Any) -> None:
-    """Raises TypeError unless `transform` has the `init` and `update` of an optax transform."""
+def check_transform(name: str, transform: _Transform) -> _Transform:
+    """`transform`, or TypeError if it has not the `init` and `update` of an optax transform."""
     if not (hasattr(transform, "init") and hasattr(transform, "update")):
         raise TypeError(
             f"{name} must be an optax transform such as optax.sgd(0.1), got {transform!r}"
         )
+    return transform
 
 
 def masked_leaves(mask: Mask | None, tree: Any) -> Any:
@@ -73,12 +80,10 @@ def masked_leaves(mask: Mask | None, tree: Any) -> Any:
         ValueError: the mask is neither a prefix of `tree` nor a function that returns one.
     """
     if mask is None:
-        return jax.tree.map(lambda leaf: True, tree)
+        return tree_map(lambda leaf: True, tree)
     wanted: Any = mask(tree) if callable(mask) else mask
     try:
-        return jax.tree.map(
-            lambda keep, part: jax.tree.map(lambda leaf: bool(keep), part), wanted, tree
-        )
+        return tree_map(lambda keep, part: tree_map(lambda leaf: bool(keep), part), wanted, tree)
     except ValueError as error:
         raise ValueError(
             "a mask must be a pytree of bools with the structure of the parameters, or a function "

@@ -1,8 +1,8 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """LookSAM: the perturbed pass every k-th step only, and what it found reused in between."""
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -24,6 +24,7 @@ from vasso_jax.optim._norms import (
     ratio,
 )
 from vasso_jax.optim._state import SharpnessAwareState, initial_state, realised, required
+from vasso_jax.optim._typed import tree_map
 
 
 def look_sharpness_aware(
@@ -89,7 +90,7 @@ def look_sharpness_aware(
     parts = microbatches or 1
 
     def init(params: optax.Params) -> SharpnessAwareState:
-        memory = jax.tree.map(
+        memory = tree_map(
             lambda p: jnp.zeros_like(p, accumulator_dtype or accumulation_dtype(p)), params
         )
         return initial_state(perturbation.init(params), memory)
@@ -117,14 +118,14 @@ def look_sharpness_aware(
 
         found = orthogonal_part(grads, clean)
         usable = look & all_finite(found)
-        memory = jax.tree.map(
+        memory = tree_map(
             lambda old, new: jnp.where(usable, new.astype(old.dtype), old), state.memory, found
         )
         factor = value_at(alpha, state.count) * ratio(global_norm(clean), global_norm(state.memory))
         imitated = add_scaled(clean, factor, state.memory)
-        new_updates = jax.tree.map(lambda s, r: jnp.where(look, s, r), grads, imitated)
+        new_updates = tree_map(lambda s, r: jnp.where(look, s, r), grads, imitated)
         new_state = SharpnessAwareState(
-            optax.safe_increment(state.count),
+            jnp.asarray(optax.safe_increment(state.count)),
             perturbation_state,
             memory,
             *realised(clean, w, perturbed),

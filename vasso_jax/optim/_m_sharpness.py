@@ -1,7 +1,9 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """m-sharpness: a perturbation for each part of the batch, instead of one for the whole."""
 
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._descent import DescentRule, perturbed_gradient
@@ -106,7 +108,7 @@ def m_sharpness_aware(
         report(grad_fn, (True, clean_results), (True, results), parts)
         _, perturbation_state = perturbation.update(clean, state.perturbation, w, **extra_args)
         new_state = SharpnessAwareState(
-            optax.safe_increment(state.count), perturbation_state, (), norm, cosine
+            jnp.asarray(optax.safe_increment(state.count)), perturbation_state, (), norm, cosine
         )
         return new_updates, new_state
 

@@ -1,9 +1,12 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Arithmetic over whole pytrees, in at least float32 whatever the leaves' dtype."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from vasso_jax.optim._typed import tree_map
 
 
 def accumulation_dtype(leaf: jax.Array) -> jnp.dtype:
@@ -16,13 +19,18 @@ def widen(leaf: jax.Array) -> jax.Array:
     return leaf.astype(accumulation_dtype(leaf))
 
 
+def real_like(scalar: jax.Array, leaf: jax.Array) -> jax.Array:
+    """`scalar` in the real dtype of the precision of `leaf`, which may be complex."""
+    return scalar.astype(leaf.real.dtype)
+
+
 def vdot(a: Any, b: Any) -> jax.Array:
     """Real part of the inner product of two pytrees of one structure: a float scalar."""
 
     def leaf_vdot(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.sum(jnp.real(jnp.conj(widen(x)) * widen(y)))
 
-    products = jax.tree.leaves(jax.tree.map(leaf_vdot, a, b))
+    products = jax.tree.leaves(tree_map(leaf_vdot, a, b))
     return sum(products, start=jnp.zeros((), jnp.float32))
 
 
@@ -36,9 +44,9 @@ def scale(tree: Any, factor: jax.Array) -> Any:
 
     def scaled(leaf: jax.Array) -> jax.Array:
         wide = widen(leaf)
-        return (wide * factor.astype(jnp.finfo(wide.dtype).dtype)).astype(leaf.dtype)
+        return (wide * real_like(factor, wide)).astype(leaf.dtype)
 
-    return jax.tree.map(scaled, tree)
+    return tree_map(scaled, tree)
 
 
 def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -49,13 +57,12 @@ def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
 
 def add_scaled(a: Any, factor: jax.Array, b: Any) -> Any:
     """a + factor * b, added in the accumulation dtype and returned in a's."""
-    return jax.tree.map(
-        lambda x, y: (widen(x) + factor.astype(jnp.finfo(widen(x).dtype).dtype) * y).astype(
-            x.dtype
-        ),
-        a,
-        b,
-    )
+
+    def added(x: jax.Array, y: jax.Array) -> jax.Array:
+        wide = widen(x)
+        return (wide + real_like(factor, wide) * y).astype(x.dtype)
+
+    return tree_map(added, a, b)
 
 
 def orthogonal_part(a: Any, b: Any) -> Any:

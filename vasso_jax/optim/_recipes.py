@@ -1,15 +1,9 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Published methods as compositions of a direction, a geometry, a descent rule and a base.
 
-What the recipes have in common:
-
-- `base`, the optimizer that takes the resulting gradient, as `optax.sgd(0.1, momentum=0.9)`. Weight
-  decay and clipping belong in there: they act on that gradient and on the unperturbed parameters.
-- `mask`, `refresh_every`, `microbatches`: see `l2_ball` and `sharpness_aware`. With `refresh_every`
-  a method without a memory gets one, a copy of the parameters that holds the last direction.
-- The result is a transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-- Costs are in gradient evaluations a step, and in memory beside the base's that lasts from step to
-  step, in copies of the parameters.
-- A ValueError for a number out of range, a TypeError for a base that is no optax transform.
+Costs are gradient evaluations a step, and memory beside the base's that lasts from step to step, in
+copies of the parameters. With `refresh_every`, a method without a memory gets one: a copy that
+holds the last direction.
 """
 
 from typing import Any, Literal
@@ -44,8 +38,17 @@ def sam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
 
     Args:
-        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
+        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius of the perturbation, >= 0, or a schedule.
+        mask: which parameters are perturbed; see `l2_ball`.
+        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
+
+    Returns:
+        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
+
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: base is not an optax transform.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -61,51 +64,8 @@ def sam(
         [0.45 0.  ]
     """
     perturbation = optax.chain(*_memory(refresh_every), l2_ball(rho, mask=mask))
-    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
-
-
-def vasso(
-    base: Transform,
-    rho: ScalarOrSchedule = 0.05,
-    theta: ScalarOrSchedule = 0.9,
-    *,
-    mask: Mask | None = None,
-    refresh_every: int | None = None,
-    microbatches: int | None = None,
-    accumulator_dtype: Any = None,
-) -> SharpnessAware:
-    """Variance-suppressed sharpness-aware optimization.
-
-        d  <- (1 - theta) d + theta g,  g = grad L(w), starting at the first g
-        eps = rho d / (||d|| + 1e-7)
-        w  <- base step with grad L(w + eps), applied at w
-
-    Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (half with bfloat16).
-
-    Args:
-        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
-        rho: radius of the perturbation, >= 0, or a schedule.
-        theta: weight of the new gradient in d, in [0, 1], or a schedule. 1 is SAM; smaller values
-            suppress more of the minibatch noise in the direction.
-        accumulator_dtype: of d; see `suppress_variance`.
-
-    References:
-        Li and Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression,
-        NeurIPS 2023, https://arxiv.org/abs/2309.15639; cheaper variants in the follow-up,
-        https://arxiv.org/abs/2509.02433
-
-    Example:
-        >>> import jax, jax.numpy as jnp, optax
-        >>> from vasso_jax.optim import vasso
-        >>> grad_fn = jax.grad(lambda w, i: 0.5 * jnp.sum(w**2))
-        >>> tx, w = vasso(optax.sgd(0.5), rho=0.1, theta=0.4), jnp.array([1.0, 0.0])
-        >>> updates, _ = tx.update(grad_fn(w, 0), tx.init(w), w, grad_fn=grad_fn)
-        >>> print(optax.apply_updates(w, updates))
-        [0.45 0.  ]
-    """
-    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(direction, l2_ball(rho, mask=mask))
-    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
+    return optax.chain(gradient, check_transform("base", base))
 
 
 def asam(
@@ -126,10 +86,19 @@ def asam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
 
     Args:
-        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
+        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius relative to T, >= 0, or a schedule. The authors: 0.5 on CIFAR-10, 1 on
             CIFAR-100 and ImageNet.
         eta, adapt: see `adaptive_ball`.
+        mask: which parameters are perturbed; see `l2_ball`.
+        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
+
+    Returns:
+        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
+
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: base is not an optax transform.
 
     References:
         Kwon et al., ASAM, ICML 2021, https://arxiv.org/abs/2102.11600
@@ -145,45 +114,8 @@ def asam(
     """
     ball = adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask)
     perturbation = optax.chain(*_memory(refresh_every), ball)
-    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
-
-
-def vasso_asam(
-    base: Transform,
-    rho: ScalarOrSchedule = 0.5,
-    theta: ScalarOrSchedule = 0.9,
-    *,
-    eta: float = 0.01,
-    adapt: Mask | None = None,
-    mask: Mask | None = None,
-    refresh_every: int | None = None,
-    microbatches: int | None = None,
-    accumulator_dtype: Any = None,
-) -> SharpnessAware:
-    """VaSSO's direction in ASAM's geometry.
-
-        d  <- (1 - theta) d + theta g,  g = grad L(w), starting at the first g
-        eps = rho T^2 d / (||T d|| + 1e-7),  T = |w| + eta
-        w  <- base step with grad L(w + eps), applied at w
-
-    Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (half with bfloat16).
-
-    Args:
-        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
-        rho, eta, adapt: see `asam`.
-        theta, accumulator_dtype: see `vasso`.
-
-    References:
-        https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2102.11600
-
-    Example:
-        >>> import optax
-        >>> from vasso_jax.optim import vasso_asam
-        >>> tx = vasso_asam(optax.adamw(1e-3), rho=0.5, theta=0.4)
-    """
-    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(direction, adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask))
-    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
+    return optax.chain(gradient, check_transform("base", base))
 
 
 def friendly_sam(
@@ -206,12 +138,21 @@ def friendly_sam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (2 with it).
 
     Args:
-        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
+        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius of the perturbation, >= 0, or a schedule.
         theta: weight of the new gradient in m, in [0, 1], or a schedule: 1 - lambda of the paper.
             The authors: 0.4 to 0.05.
         sigma: how much of m is taken out, >= 0, or a schedule.
         accumulator_dtype: of m; see `suppress_variance`.
+        mask: which parameters are perturbed; see `l2_ball`.
+        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
+
+    Returns:
+        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
+
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: base is not an optax transform.
 
     References:
         Li et al., Friendly Sharpness-Aware Minimization, CVPR 2024,
@@ -224,7 +165,8 @@ def friendly_sam(
     """
     direction = friendly(sigma, theta, accumulator_dtype=accumulator_dtype)
     perturbation = optax.chain(direction, *_memory(refresh_every), l2_ball(rho, mask=mask))
-    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
+    return optax.chain(gradient, check_transform("base", base))
 
 
 def gsam(
@@ -243,9 +185,18 @@ def gsam(
     Cost: 2 evaluations, no memory.
 
     Args:
-        base: see the module's docstring, as `mask` and `microbatches`.
+        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius, >= 0, or a schedule; the paper's is `rho_tied_to_lr(...)`.
         alpha: weight of the gap, >= 0; 0 is SAM.
+        mask: which parameters are perturbed; see `l2_ball`.
+        microbatches: count >= 1; see `sharpness_aware`.
+
+    Returns:
+        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
+
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: base is not an optax transform.
 
     References:
         Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training, ICLR 2022,
@@ -258,47 +209,10 @@ def gsam(
         >>> rho = rho_tied_to_lr(lr, rho_max=0.1, rho_min=0.02, lr_max=0.1)
         >>> tx = gsam(optax.sgd(lr, momentum=0.9), rho, alpha=0.4)
     """
-    gap = surrogate_gap(alpha)
-    return _on(
-        base, sharpness_aware(l2_ball(rho, mask=mask), descent=gap, microbatches=microbatches)
+    gradient = sharpness_aware(
+        l2_ball(rho, mask=mask), descent=surrogate_gap(alpha), microbatches=microbatches
     )
-
-
-def vasso_gsam(
-    base: Transform,
-    rho: ScalarOrSchedule = 0.05,
-    theta: ScalarOrSchedule = 0.9,
-    *,
-    alpha: float = 0.4,
-    mask: Mask | None = None,
-    microbatches: int | None = None,
-    accumulator_dtype: Any = None,
-) -> SharpnessAware:
-    """VaSSO's direction with GSAM's descent.
-
-        d  <- (1 - theta) d + theta g,  g = grad L(w), starting at the first g
-        eps = rho d / (||d|| + 1e-7),  g_p = grad L(w + eps)
-        w  <- base step with g_p - alpha (the part of g orthogonal to g_p), applied at w
-
-    Cost: 2 evaluations, 1 copy (half with bfloat16).
-
-    Args:
-        base: see the module's docstring, as `mask` and `microbatches`.
-        rho, alpha: see `gsam`.
-        theta, accumulator_dtype: see `vasso`.
-
-    References:
-        https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2203.08065
-
-    Example:
-        >>> import optax
-        >>> from vasso_jax.optim import vasso_gsam
-        >>> tx = vasso_gsam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4, alpha=0.2)
-    """
-    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(direction, l2_ball(rho, mask=mask))
-    gap = surrogate_gap(alpha)
-    return _on(base, sharpness_aware(perturbation, descent=gap, microbatches=microbatches))
+    return optax.chain(gradient, check_transform("base", base))
 
 
 def looksam(
@@ -319,9 +233,18 @@ def looksam(
     Cost: 1 + 1/k evaluations, 1 copy (half with bfloat16).
 
     Args:
-        base: see the module's docstring, as `mask` and `microbatches`.
+        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius of the perturbation, >= 0, or a schedule.
         alpha, look_every, accumulator_dtype: see `look_sharpness_aware`.
+        mask: which parameters are perturbed; see `l2_ball`.
+        microbatches: count >= 1; see `sharpness_aware`.
+
+    Returns:
+        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
+
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: base is not an optax transform.
 
     References:
         Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization, CVPR 2022,
@@ -332,16 +255,14 @@ def looksam(
         >>> from vasso_jax.optim import looksam
         >>> tx = looksam(optax.adamw(1e-3), rho=0.1, alpha=0.7, look_every=5)
     """
-    return _on(
-        base,
-        look_sharpness_aware(
-            l2_ball(rho, mask=mask),
-            alpha=alpha,
-            look_every=look_every,
-            microbatches=microbatches,
-            accumulator_dtype=accumulator_dtype,
-        ),
+    gradient = look_sharpness_aware(
+        l2_ball(rho, mask=mask),
+        alpha=alpha,
+        look_every=look_every,
+        microbatches=microbatches,
+        accumulator_dtype=accumulator_dtype,
     )
+    return optax.chain(gradient, check_transform("base", base))
 
 
 def ssam(
@@ -364,11 +285,20 @@ def ssam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), one byte a parameter (and 1 copy with it).
 
     Args:
-        base: see the module's docstring, as `mask`, `refresh_every` and `microbatches`.
+        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius before the mask, >= 0, or a schedule.
         density: share of ones in m, in [0, 1]: 1 - sparsity of the paper.
         choice, seed: how m is drawn; see `sparse_mask`.
         mask_every: steps between two choices of m, >= 1.
+        mask: which parameters are perturbed; see `l2_ball`.
+        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
+
+    Returns:
+        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
+
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: base is not an optax transform.
 
     References:
         Mi et al., Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach,
@@ -381,18 +311,10 @@ def ssam(
     """
     sparse = sparse_mask(density, choice=choice, every=mask_every, seed=seed)
     perturbation = optax.chain(*_memory(refresh_every), l2_ball(rho, mask=mask), sparse)
-    return _on(base, sharpness_aware(perturbation, **_cadence(refresh_every, microbatches)))
+    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
+    return optax.chain(gradient, check_transform("base", base))
 
 
 def _memory(refresh_every: int | None) -> list[Transform]:
     """What holds the direction while it is reused."""
     return [] if refresh_every is None else [suppress_variance(1.0)]
-
-
-def _cadence(refresh_every: int | None, microbatches: int | None) -> dict[str, int | None]:
-    return {"refresh_every": refresh_every, "microbatches": microbatches}
-
-
-def _on(base: Transform, gradient: SharpnessAware) -> SharpnessAware:
-    check_transform("base", base)
-    return optax.chain(gradient, base)

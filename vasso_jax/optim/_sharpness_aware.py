@@ -1,3 +1,4 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """The step that sharpness-aware methods share: replace g(w) by the gradient at w + eps."""
 
 from typing import Any
@@ -109,9 +110,9 @@ def sharpness_aware(
         def whole_batch(at: optax.Params) -> tuple[optax.Updates, Any]:
             return mean_over(lambda i: evaluate(at, i), parts)
 
-        clean, clean_results = updates, None
-        if updates is None:
-            clean, clean_results = if_needed(fresh, whole_batch, w)
+        clean, clean_results = (
+            (updates, None) if updates is not None else if_needed(fresh, whole_batch, w)
+        )
         eps, perturbation_state = perturbation.update(clean, state.perturbation, w, **extra_args)
         perturbed = optax.apply_updates(w, eps)
         grads, results = whole_batch(perturbed)
@@ -119,7 +120,7 @@ def sharpness_aware(
 
         norm, cosine = realised(clean, w, perturbed)
         new_state = SharpnessAwareState(
-            optax.safe_increment(state.count),
+            jnp.asarray(optax.safe_increment(state.count)),
             perturbation_state,
             (),
             norm,

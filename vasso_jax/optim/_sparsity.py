@@ -1,3 +1,4 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Sparse perturbations: a transform that lets through a share of the coordinates only (SSAM)."""
 
 from typing import Any, Literal, NamedTuple
@@ -8,6 +9,7 @@ import optax
 
 from vasso_jax.optim._hyperparameters import check_count, check_range
 from vasso_jax.optim._norms import all_finite, vary_with
+from vasso_jax.optim._typed import lax, tree_map
 
 
 class SparseMaskState(NamedTuple):
@@ -77,7 +79,7 @@ def sparse_mask(
         raise ValueError(f"choice must be 'fisher' or 'random', got {choice!r}")
 
     def init(params: optax.Params) -> SparseMaskState:
-        mask = jax.tree.map(lambda p: jnp.ones_like(p, jnp.uint8), params)
+        mask = tree_map(lambda p: jnp.ones_like(p, jnp.uint8), params)
         return SparseMaskState(jnp.full((), every, jnp.int32), jnp.zeros((), jnp.int32), mask)
 
     def update(
@@ -95,15 +97,15 @@ def sparse_mask(
             if choice == "random":
                 return _uniform(state.renewals, updates, seed)
             # The largest squares are the largest magnitudes, which do not underflow.
-            return jax.tree.map(jnp.abs, updates if fisher is None else fisher)
+            return tree_map(jnp.abs, updates if fisher is None else fisher)
 
         renew = (state.age >= every) & all_finite(updates) & fresh
-        mask = jax.lax.cond(
+        mask = lax.cond(
             renew,
             lambda: _largest(scores(), density),
-            lambda: jax.tree.map(lambda m: vary_with(m, renew), state.mask),
+            lambda: tree_map(lambda m: vary_with(m, renew), state.mask),
         )
-        kept = jax.tree.map(lambda m, u: jnp.where(m == 1, u, jnp.zeros_like(u)), mask, updates)
+        kept = tree_map(lambda m, u: jnp.where(m == 1, u, jnp.zeros_like(u)), mask, updates)
         age = jnp.where(renew, 1, optax.safe_increment(state.age))
         renewals = state.renewals + renew.astype(jnp.int32)
         return kept, SparseMaskState(age, renewals, mask)
@@ -113,10 +115,9 @@ def sparse_mask(
 
 def _uniform(renewals: jax.Array, tree: Any, seed: int) -> Any:
     """Numbers in [0, 1) with the structure and shapes of `tree`."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), renewals), len(leaves))
-    drawn = [jax.random.uniform(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, drawn)
+    count = len(jax.tree.leaves(tree))
+    keys = iter(jax.random.split(jax.random.fold_in(jax.random.key(seed), renewals), count))
+    return tree_map(lambda leaf: jax.random.uniform(next(keys), leaf.shape), tree)
 
 
 def _largest(scores: Any, density: float | jax.Array) -> Any:
@@ -126,7 +127,7 @@ def _largest(scores: Any, density: float | jax.Array) -> Any:
     vector would gather sharded parameters on every device.
     """
     # Non-negative floats are ordered as the integers of the same bits.
-    bits = jax.tree.map(
+    bits = tree_map(
         lambda s: jax.lax.bitcast_convert_type(s.astype(jnp.float32), jnp.int32), scores
     )
     size = sum(leaf.size for leaf in jax.tree.leaves(bits))
@@ -141,5 +142,5 @@ def _largest(scores: Any, density: float | jax.Array) -> Any:
         return jnp.where(count(candidate) >= wanted, candidate, threshold)
 
     zero = jnp.zeros((), jnp.int32)
-    threshold = jax.lax.fori_loop(0, 31, add_bit, vary_with(zero, count(zero)))
-    return jax.tree.map(lambda b: ((b >= threshold) & (b > 0)).astype(jnp.uint8), bits)
+    threshold = lax.fori_loop(0, 31, add_bit, vary_with(zero, count(zero)))
+    return tree_map(lambda b: ((b >= threshold) & (b > 0)).astype(jnp.uint8), bits)

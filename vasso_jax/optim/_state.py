@@ -1,3 +1,4 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """The state that all sharpness-aware transforms share, and how its parts are measured."""
 
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import optax
 
 from vasso_jax.optim._evaluation import GradFn
 from vasso_jax.optim._norms import global_norm, ratio, vdot
+from vasso_jax.optim._typed import tree_map
 
 
 class SharpnessAwareState(NamedTuple):
@@ -54,7 +56,7 @@ def realised(
     grads: optax.Updates, params: optax.Params, perturbed: optax.Params
 ) -> tuple[jax.Array, jax.Array]:
     """Norm of the perturbation after rounding, and its cosine to the clean gradient (float32)."""
-    eps = jax.tree.map(jnp.subtract, perturbed, params)
+    eps = tree_map(jnp.subtract, perturbed, params)
     norm = global_norm(eps)
     cosine = ratio(vdot(grads, eps), global_norm(grads) * norm)
     return norm.astype(jnp.float32), cosine.astype(jnp.float32)

@@ -1,14 +1,15 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """One call for a whole step: both passes' loss values and aux, and the parameter updates."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._evaluation import Evaluation, LossGradFn
 from vasso_jax.optim._state import SharpnessAwareState
+from vasso_jax.optim._typed import tree_map
 
 
 class Passes(NamedTuple):
@@ -68,15 +69,21 @@ def value_and_update(
         >>> print(passes.clean.value, passes.perturbed.value, optax.apply_updates(w, updates))
         0.5 0.605 [0.45 0.  ]
     """
-    if isinstance(tx, optax.GradientTransformation):  # and not optax.MultiSteps, which takes them
-        tx = optax.with_extra_args_support(tx)
+    # optax.MultiSteps takes extra arguments as it is.
+    update: Any = tx.update
+    if isinstance(tx, optax.GradientTransformation):
+        update = optax.with_extra_args_support(tx).update
 
     def step(
         params: optax.Params, state: optax.OptState, *args: Any, **kwargs: Any
     ) -> tuple[Passes, optax.Updates, optax.OptState]:
-        evaluations = LossGradFn(lambda p, i: loss_fn(p, i, *args, **kwargs), has_aux)
+
+        def loss_of_part(at: optax.Params, i: Any) -> Any:
+            return loss_fn(at, i, *args, **kwargs)
+
+        evaluations = LossGradFn(loss_of_part, has_aux)
         if _comes_first(state):
-            updates, state = tx.update(None, state, params, grad_fn=evaluations)  # pyright: ignore[reportArgumentType]
+            updates, state = update(None, state, params, grad_fn=evaluations)
             assert evaluations.clean is not None
             assert evaluations.perturbed is not None
             return Passes(evaluations.clean, evaluations.perturbed), updates, state
@@ -87,28 +94,26 @@ def value_and_update(
                     "value_and_update cannot feed microbatches to a sharpness-aware transform "
                     "inside another wrapper: put it first, and the wrapper around what follows it"
                 )
-            grads = evaluations(jax.tree.map(_fill, part, params, is_leaf=_is_masked), i)
-            return jax.tree.map(
-                lambda p, g: p if _is_masked(p) else g, part, grads, is_leaf=_is_masked
-            )
+            whole = tree_map(_fill, part, params, is_leaf=_is_masked)
+            return tree_map(_mask_as, part, evaluations(whole, i), is_leaf=_is_masked)
 
         grads, (value, aux) = evaluations.evaluate(params, 0)
-        updates, state = tx.update(grads, state, params, grad_fn=own_part)
+        updates, state = update(grads, state, params, grad_fn=own_part)
         clean = Evaluation(jnp.array(True), value, aux)
-        untaken = jax.tree.map(jnp.zeros_like, clean)
+        untaken = tree_map(lambda x: jnp.zeros_like(x), clean)
         return Passes(clean, untaken), updates, state
 
     return step
 
 
-def _comes_first(state: optax.OptState) -> bool:
+def _comes_first(state: Any) -> bool:
     """Whether a transform with this state hands its first argument to a sharpness-aware one."""
     if isinstance(state, SharpnessAwareState):
         return True
     if isinstance(state, optax.InjectStatefulHyperparamsState):
         return _comes_first(state.inner_state)
     # A plain tuple is a chain's; that of any single transform is a NamedTuple.
-    return type(state) is tuple and bool(state) and _comes_first(state[0])
+    return type(state) is tuple and state != () and _comes_first(state[0])
 
 
 def _is_masked(leaf: Any) -> bool:
@@ -117,3 +122,7 @@ def _is_masked(leaf: Any) -> bool:
 
 def _fill(part: Any, whole: Any) -> Any:
     return whole if _is_masked(part) else part
+
+
+def _mask_as(part: Any, whole: Any) -> Any:
+    return part if _is_masked(part) else whole

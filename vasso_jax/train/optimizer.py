@@ -119,7 +119,8 @@ def describe(
     clip_norm: float,
     **hyperparameters: Any,
 ) -> str:
-    """The optimizer in words, leaving out what does not apply."""
+    """The optimizer in words, leaving out what does not apply; names as in `make_optimizer`."""
+    check_choice("optimizer", optimizer, OPTIMIZERS)
     warmup = f" after {warmup_epochs:g} epochs of warm-up" if warmup_epochs else ""
     words = [f"lr {lr:g} {schedule}{warmup}"]
     if base == "sgd" and momentum:
