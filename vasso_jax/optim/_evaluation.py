@@ -25,7 +25,8 @@ class Evaluation(NamedTuple):
     """What one pass returned beside its gradient.
 
     Attributes:
-        taken: bool scalar. False where the step did without this pass; the others are then zeros.
+        taken: bool scalar. False where the step did without this pass: with `refresh_every` and for
+            LookSAM. Then value and aux are ZERO, and mean nothing: see `aux_or`.
         value: the loss, a scalar; with microbatches, their mean.
         aux: what the loss function returned beside it, or None; with microbatches=m, every leaf
             has a leading axis of size m.
@@ -34,6 +35,10 @@ class Evaluation(NamedTuple):
     taken: jax.Array
     value: Any
     aux: Any
+
+    def aux_or(self, otherwise: Any) -> Any:
+        """aux where the pass was taken, else `otherwise`, of the same structure and shapes."""
+        return tree_map(lambda a, o: jnp.where(self.taken, a, o), self.aux, otherwise)
 
 
 class LossGradFn:

@@ -36,6 +36,9 @@ def value_and_update(
     `refresh_every=k` and with LookSAM this is what really saves the other passes (see `Evaluation`:
     `taken`). An optimizer that is not sharpness-aware gets its gradient, and has a clean pass only.
 
+    BatchNorm: let the loss function return the moved running statistics as aux, and carry on
+    `passes.clean.aux_or(old)`, which keeps the old ones where the clean pass was saved.
+
     To take both passes' BatchNorm statistics in turn, as VaSSO's authors do: where both passes
     started from running statistics `old` and returned `clean` and `perturbed`, and new ones weigh
     m, the second pass started from the first one's result gives
