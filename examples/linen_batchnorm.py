@@ -49,8 +49,7 @@ def main():
         passes, updates, state = both_passes(params, state, stats, x, y)
         # With refresh_every some steps have no clean pass: they keep the statistics. For those of
         # both passes in turn, as VaSSO's authors have it, see value_and_update's docstring.
-        stats = passes.clean.aux_or(stats)
-        return optax.apply_updates(params, updates), state, stats, passes
+        return optax.apply_updates(params, updates), state, passes.clean.aux_or(stats), passes
 
     rng = np.random.default_rng(0)
     for epoch in range(1, EPOCHS + 1):

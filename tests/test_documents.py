@@ -1,6 +1,7 @@
 """What the README, the configs and the packaging say, against the code."""
 
 import importlib
+import inspect
 import pathlib
 import re
 import sys
@@ -11,20 +12,41 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import default
+from vasso_jax import optim
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 FIELDS = set(default.get_config())
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, page="README.md"):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_in_the_readme_runs(code):
-    exec(compile(code, "README.md", "exec"), {})
+@pytest.mark.parametrize("page", PAGES)
+def test_python_on_a_page_runs_from_top_to_bottom(page):
+    names = {}
+    for code in blocks("python", page):
+        exec(compile(code, page, "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_files_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_table_of_recipes_has_their_defaults():
+    text = (ROOT / "docs/optimizers.md").read_text()
+    for name, arguments in re.findall(r"^\| `(\w+)` \| (rho [^|]+) \|", text, re.MULTILINE):
+        parameters = inspect.signature(getattr(optim, name)).parameters
+        stated = dict(argument.rsplit(" ", 1) for argument in arguments.split(", "))
+        assert {key: parameters[key].default for key in stated} == {
+            key: float(value) for key, value in stated.items()
+        }
+    assert len(re.findall(r"^\| `\w+` \| rho ", text, re.MULTILINE)) == 9
 
 
 def test_the_readme_names_existing_fields_and_files():
