@@ -50,7 +50,7 @@ def surrogate_gap(alpha: float) -> DescentRule:
         >>> print(surrogate_gap(alpha=0.5)(jnp.array([1.0, 2.0]), jnp.array([3.0, 0.0])))
         [ 3. -1.]
     """
-    check_range("alpha", alpha, 0.0)
+    check_range("alpha", alpha, 0.0, schedule=False)
 
     def rule(clean: optax.Updates, perturbed: optax.Updates) -> optax.Updates:
         gap = orthogonal_part(clean, perturbed)
@@ -76,7 +76,7 @@ def rho_tied_to_lr(
 
     Args:
         learning_rate: the schedule of the base optimizer, or a number.
-        rho_max, rho_min: rho at lr_max and at lr_min, >= 0.
+        rho_max, rho_min: rho at lr_max and at lr_min, rho_max >= rho_min >= 0.
         lr_max, lr_min: range of the learning rate, lr_max > lr_min >= 0; if both are equal, rho is
             rho_max.
 
@@ -97,9 +97,10 @@ def rho_tied_to_lr(
         >>> print(rho(0), rho(5), rho(10))
         0.5 0.25 0.0
     """
-    for name, value in (("rho_max", rho_max), ("rho_min", rho_min), ("lr_min", lr_min)):
-        check_range(name, value, 0.0)
-    check_range("lr_max", lr_max, lr_min)
+    check_range("rho_min", rho_min, 0.0, schedule=False)
+    check_range("rho_max", rho_max, rho_min, schedule=False)
+    check_range("lr_min", lr_min, 0.0, schedule=False)
+    check_range("lr_max", lr_max, lr_min, schedule=False)
 
     def tied_to_lr(count: Any) -> Any:
         if lr_max == lr_min:

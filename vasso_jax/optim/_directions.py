@@ -20,7 +20,7 @@ from vasso_jax.optim._hyperparameters import (
     check_range,
     value_at,
 )
-from vasso_jax.optim._norms import accumulation_dtype, all_finite, real_like, widen
+from vasso_jax.optim._norms import all_finite, average_dtype, real_like, widen
 from vasso_jax.optim._typed import tree_map
 
 
@@ -28,6 +28,7 @@ class SuppressVarianceState(NamedTuple):
     """State of `suppress_variance`.
 
     Attributes:
+        step: int32 scalar, updates so far, at which schedules are read.
         count: int32 scalar, how many finite gradients the average holds.
         direction: the average d, with structure and shapes of the parameters, in their dtype, or in
             float32 where that is wider, or in `accumulator_dtype`. It is sharded as the parameters
@@ -35,6 +36,7 @@ class SuppressVarianceState(NamedTuple):
             given `out_shardings`.
     """
 
+    step: jax.Array
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
     direction: optax.Updates
 
@@ -56,7 +58,7 @@ def suppress_variance(
     the returned direction stay as they were (zero before the first finite gradient).
 
     Args:
-        theta: weight of the new gradient, in [0, 1], or a schedule of `count`.
+        theta: weight of the new gradient, in [0, 1], or a schedule of the step.
         accumulator_dtype: dtype in which the average is kept; None: the parameters', at least
             float32. bfloat16 halves its memory; the average is still computed in float32, but a
             step of it below 2**-9 of its size is then rounded away.
@@ -86,9 +88,8 @@ def suppress_variance(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> SuppressVarianceState:
-        return SuppressVarianceState(
-            jnp.zeros((), jnp.int32), _zero_average(params, accumulator_dtype)
-        )
+        zero = jnp.zeros((), jnp.int32)
+        return SuppressVarianceState(zero, zero, _zero_average(params, accumulator_dtype))
 
     def update(
         updates: optax.Updates,
@@ -100,10 +101,12 @@ def suppress_variance(
     ) -> tuple[optax.Updates, SuppressVarianceState]:
         del params, extra_args
         taken = all_finite(updates) & fresh
-        weight = jnp.where(state.count == 0, 1.0, value_at(theta, state.count))
+        weight = jnp.where(state.count == 0, 1.0, value_at(theta, state.step))
         direction = _moved(state.direction, updates, weight, taken)
         count = jnp.where(taken, optax.safe_increment(state.count), state.count)
-        return direction, SuppressVarianceState(count, _cast_like(direction, state.direction))
+        step = jnp.asarray(optax.safe_increment(state.step))
+        kept = _cast_like(direction, state.direction)
+        return direction, SuppressVarianceState(step, count, kept)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -112,11 +115,13 @@ class FriendlyState(NamedTuple):
     """State of `friendly`.
 
     Attributes:
+        step: int32 scalar, updates so far, at which schedules are read.
         count: int32 scalar, how many finite gradients the average holds.
         average: the EMA m of the clean gradients: structure, shapes, dtype and sharding as
             `SuppressVarianceState.direction`.
     """
 
+    step: jax.Array
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
     average: optax.Updates
 
@@ -134,8 +139,8 @@ def friendly(
 
     The opposite of `suppress_variance`: what is left is the minibatch noise. The average is of the
     full clean gradients. As in the authors' code it starts at the first gradient, whose own
-    direction is itself; with their sigma = 1 this takes their steps (they subtract m_{t-1}, which
-    for sigma = 1 is the same direction). Their lambda is 1 - theta.
+    direction is itself; with their sigma = 1, and theta < 1, this takes their steps (they subtract
+    m_{t-1}, which is then the same direction). Their lambda is 1 - theta.
 
     A gradient that is not finite leaves the average as it was; the direction is then not finite,
     and `sharpness_aware` passes it on to the base optimizer, as every method without memory does.
@@ -172,7 +177,8 @@ def friendly(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> FriendlyState:
-        return FriendlyState(jnp.zeros((), jnp.int32), _zero_average(params, accumulator_dtype))
+        zero = jnp.zeros((), jnp.int32)
+        return FriendlyState(zero, zero, _zero_average(params, accumulator_dtype))
 
     def update(
         updates: optax.Updates,
@@ -185,20 +191,21 @@ def friendly(
         del params, extra_args
         taken = all_finite(updates) & fresh
         first = state.count == 0
-        weight = jnp.where(first, 1.0, value_at(theta, state.count))
+        weight = jnp.where(first, 1.0, value_at(theta, state.step))
         average = _moved(state.average, updates, weight, taken)
-        removed = jnp.where(first, 0.0, value_at(sigma, state.count))
+        removed = jnp.where(first, 0.0, value_at(sigma, state.step))
         direction = tree_map(
             lambda g, m: g.astype(m.dtype) - real_like(removed, m) * m, updates, average
         )
         count = jnp.where(taken, optax.safe_increment(state.count), state.count)
-        return direction, FriendlyState(count, _cast_like(average, state.average))
+        step = jnp.asarray(optax.safe_increment(state.step))
+        return direction, FriendlyState(step, count, _cast_like(average, state.average))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _zero_average(params: optax.Params, dtype: Any) -> optax.Updates:
-    return tree_map(lambda p: jnp.zeros_like(p, dtype or accumulation_dtype(p)), params)
+    return tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, dtype)), params)
 
 
 def _moved(

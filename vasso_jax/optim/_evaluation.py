@@ -26,10 +26,10 @@ class Evaluation(NamedTuple):
 
     Attributes:
         taken: bool scalar. False where the step did without this pass: with `refresh_every` and for
-            LookSAM. Then value and aux are ZERO, and mean nothing: see `aux_or`.
-        value: the loss, a scalar; with microbatches, their mean.
-        aux: what the loss function returned beside it, or None; with microbatches=m, every leaf
-            has a leading axis of size m.
+            LookSAM.
+        value: the loss, a scalar; with microbatches, their mean. NaN where not taken.
+        aux: what the loss function returned beside it, or None; with two or more microbatches every
+            leaf has a leading axis of that size. Zeros where not taken: see `aux_or`.
     """
 
     taken: jax.Array
@@ -37,8 +37,22 @@ class Evaluation(NamedTuple):
     aux: Any
 
     def aux_or(self, otherwise: Any) -> Any:
-        """aux where the pass was taken, else `otherwise`, of the same structure and shapes."""
+        """aux where the pass was taken, else `otherwise`.
+
+        Raises:
+            ValueError: `otherwise` has not the structure and shapes of aux.
+        """
+        if shapes(otherwise) != shapes(self.aux):
+            raise ValueError(
+                f"aux is {shapes(self.aux)}, and the alternative {shapes(otherwise)}: with "
+                "microbatches, average aux over its leading axis first"
+            )
         return tree_map(lambda a, o: jnp.where(self.taken, a, o), self.aux, otherwise)
+
+
+def shapes(tree: Any) -> Any:
+    """Structure and shapes of a pytree."""
+    return jax.tree.map(jnp.shape, tree)
 
 
 class LossGradFn:
@@ -51,8 +65,13 @@ class LossGradFn:
         self.perturbed: Evaluation | None = None
 
     def evaluate(self, params: optax.Params, i: Any) -> tuple[optax.Updates, Any]:
-        """The gradient, and the value and aux, of microbatch i."""
+        """The gradient, and the value and aux, of microbatch i.
+
+        For complex parameters it is JAX's conjugated, the direction of steepest ascent, as optax
+        expects it.
+        """
         results, grads = self._value_and_grad(params, i)
+        grads = tree_map(lambda g: g.conj() if jnp.iscomplexobj(g) else g, grads)
         return grads, results if self._has_aux else (results, None)
 
     def __call__(self, params: optax.Params, i: Any) -> optax.Updates:
@@ -63,7 +82,18 @@ def as_evaluate(grad_fn: GradFn) -> Evaluate:
     """`grad_fn` with its results, which are empty for a plain function."""
     if isinstance(grad_fn, LossGradFn):
         return grad_fn.evaluate
-    return lambda params, i: (grad_fn(params, i), ())
+
+    def evaluate(params: optax.Params, i: Any) -> tuple[optax.Updates, Any]:
+        grads = grad_fn(params, i)
+        if jax.tree.structure(grads) != jax.tree.structure(params):
+            raise ValueError(
+                "grad_fn(params, i) must return a gradient with the structure of the parameters, "
+                f"{jax.tree.structure(params)}; it returned {jax.tree.structure(grads)} (use "
+                "jax.grad, not jax.value_and_grad)"
+            )
+        return grads, ()
+
+    return evaluate
 
 
 def report(
@@ -80,7 +110,9 @@ def report(
 
 def _evaluation(taken: jax.Array | bool, results: Any, microbatches: int) -> Evaluation:
     value, aux = results
-    return Evaluation(jnp.asarray(taken), value if microbatches == 1 else value.mean(0), aux)
+    value = value if microbatches == 1 else value.mean(0)
+    # A loud value: a zero would pass for a loss.
+    return Evaluation(jnp.asarray(taken), jnp.where(taken, value, jnp.nan), aux)
 
 
 def if_needed(needed: jax.Array | bool, function: Callable[..., _T], *args: Any) -> _T:

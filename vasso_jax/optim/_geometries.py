@@ -10,6 +10,7 @@ import optax
 from vasso_jax.optim._hyperparameters import (
     Mask,
     ScalarOrSchedule,
+    check_mask,
     check_range,
     masked_leaves,
     value_at,
@@ -62,12 +63,13 @@ def l2_ball(rho: ScalarOrSchedule, *, mask: Mask | None = None) -> optax.Gradien
         [0.3 0.4]
     """
     check_range("rho", rho, 0.0)
+    check_mask("mask", mask)
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, BallState]:
         del params
-        direction = _restricted(updates, mask)
+        direction = restricted(updates, mask)
         radius = value_at(rho, state.count)
         eps = scale(direction, radius / (global_norm(direction) + _NORM_OFFSET))
         return eps, _next(state)
@@ -118,14 +120,16 @@ def adaptive_ball(
         [0.3 0.8]
     """
     check_range("rho", rho, 0.0)
-    check_range("eta", eta, 0.0)
+    check_range("eta", eta, 0.0, schedule=False)
+    check_mask("mask", mask)
+    check_mask("adapt", adapt)
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, BallState]:
         if params is None:
             raise ValueError("adaptive_ball needs the parameters: update(d, state, params)")
-        direction = _restricted(updates, mask)
+        direction = restricted(updates, mask)
         # In float32 or wider throughout: the square of a bfloat16 would be rounded twice.
         size = tree_map(
             lambda adapted, d, w: jnp.abs(widen(w)) + eta if adapted else jnp.ones_like(d),
@@ -153,7 +157,7 @@ def _next(state: BallState) -> BallState:
     return BallState(jnp.asarray(optax.safe_increment(state.count)))
 
 
-def _restricted(direction: optax.Updates, mask: Mask | None) -> optax.Updates:
+def restricted(direction: optax.Updates, mask: Mask | None) -> optax.Updates:
     """`direction` with zeros where the mask is False."""
     if mask is None:
         return direction

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vasso_jax.optim._typed import tree_map
@@ -20,12 +21,19 @@ ScalarOrSchedule = optax.ScalarOrSchedule
 Mask = Any | Callable[[Any], Any]
 
 
-def check_range(name: str, value: ScalarOrSchedule, low: float, high: float | None = None) -> None:
-    """Raises ValueError unless `value` is a schedule, an array, or a number in [low, high].
+def check_range(
+    name: str,
+    value: ScalarOrSchedule,
+    low: float,
+    high: float | None = None,
+    *,
+    schedule: bool = True,
+) -> None:
+    """Raises ValueError unless `value` is an array, a number in [low, high], or a `schedule`.
 
     Arrays pass unread: under `optax.inject_hyperparams` they are traced and have no value yet.
     """
-    if callable(value) or isinstance(value, jax.Array):
+    if isinstance(value, jax.Array) or (schedule and callable(value)):
         return
     allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
     number: Any = value
@@ -36,7 +44,8 @@ def check_range(name: str, value: ScalarOrSchedule, low: float, high: float | No
         and float(number) != float("inf")
     )
     if not in_range:
-        raise ValueError(f"{name} must be a number {allowed} or an optax schedule, got {value!r}")
+        otherwise = " or an optax schedule" if schedule else ""
+        raise ValueError(f"{name} must be a number {allowed}{otherwise}, got {value!r}")
 
 
 def value_at(value: ScalarOrSchedule, count: jax.Array) -> jax.Array:
@@ -60,7 +69,7 @@ def check_count(name: str, value: Any, *, static: bool = False) -> None:
 
 def check_dtype(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is None or a floating-point dtype."""
-    if value is not None and not jnp.issubdtype(value, jnp.inexact):
+    if value is not None and not jnp.issubdtype(value, jnp.floating):
         raise ValueError(f"{name} must be a floating-point dtype as jnp.bfloat16, got {value!r}")
 
 
@@ -73,17 +82,33 @@ def check_transform(name: str, transform: _Transform) -> _Transform:
     return transform
 
 
+def check_mask(name: str, mask: Mask | None) -> None:
+    """Raises ValueError if `mask` is an array: what becomes of a function taken for a schedule."""
+    if isinstance(mask, jax.Array):
+        raise ValueError(
+            f"{name} must be a pytree of bools or a function that returns one, got an array; under "
+            f"optax.inject_hyperparams, name it in static_args=({name!r},)"
+        )
+
+
 def masked_leaves(mask: Mask | None, tree: Any) -> Any:
     """A pytree of bools with the structure of `tree`: what `mask` says of each leaf.
 
     Raises:
-        ValueError: the mask is neither a prefix of `tree` nor a function that returns one.
+        ValueError: the mask is neither a prefix of `tree` nor a function that returns one, or what
+            it says is not a bool.
     """
     if mask is None:
         return tree_map(lambda leaf: True, tree)
     wanted: Any = mask(tree) if callable(mask) else mask
+
+    def spread(keep: Any, part: Any) -> Any:
+        if type(keep) not in (bool, np.bool_):
+            raise ValueError(f"it says {keep!r}")
+        return tree_map(lambda leaf: bool(keep), part)
+
     try:
-        return tree_map(lambda keep, part: tree_map(lambda leaf: bool(keep), part), wanted, tree)
+        return tree_map(spread, wanted, tree)
     except ValueError as error:
         raise ValueError(
             "a mask must be a pytree of bools with the structure of the parameters, or a function "

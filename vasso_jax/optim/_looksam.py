@@ -16,14 +16,20 @@ from vasso_jax.optim._hyperparameters import (
     value_at,
 )
 from vasso_jax.optim._norms import (
-    accumulation_dtype,
     add_scaled,
     all_finite,
+    average_dtype,
     global_norm,
     orthogonal_part,
     ratio,
 )
-from vasso_jax.optim._state import SharpnessAwareState, initial_state, realised, required
+from vasso_jax.optim._state import (
+    SharpnessAwareState,
+    initial_state,
+    next_reuses,
+    realised,
+    required,
+)
 from vasso_jax.optim._typed import tree_map
 
 
@@ -46,7 +52,8 @@ def look_sharpness_aware(
     saved; `sharpness_aware(refresh_every=k)` does the opposite. Calling convention and microbatches
     are those of `sharpness_aware`.
 
-    Where g_s or g is not finite, g_v stays as it was. Before the first step it is zero.
+    Where g_s or g is not finite, g_v stays as it was, and the next step looks again. Before the
+    first step it is zero.
 
     Args:
         perturbation: see `sharpness_aware`; it sees the clean gradient of every step.
@@ -90,9 +97,7 @@ def look_sharpness_aware(
     parts = microbatches or 1
 
     def init(params: optax.Params) -> SharpnessAwareState:
-        memory = tree_map(
-            lambda p: jnp.zeros_like(p, accumulator_dtype or accumulation_dtype(p)), params
-        )
+        memory = tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, accumulator_dtype)), params)
         return initial_state(perturbation.init(params), memory)
 
     def update(
@@ -105,13 +110,15 @@ def look_sharpness_aware(
     ) -> tuple[optax.Updates, SharpnessAwareState]:
         w, grad_fn = required(params, grad_fn)
         evaluate = as_evaluate(grad_fn)
-        look: Any = state.count % look_every == 0
+        look: Any = state.reuses_left == 0
 
         def whole_batch(at: optax.Params) -> tuple[optax.Updates, Any]:
             return mean_over(lambda i: evaluate(at, i), parts)
 
         clean, clean_results = (updates, None) if updates is not None else whole_batch(w)
-        eps, perturbation_state = perturbation.update(clean, state.perturbation, w, **extra_args)
+        eps, perturbation_state = perturbation.update(
+            clean, state.perturbation, w, clean=clean, **extra_args
+        )
         perturbed = optax.apply_updates(w, eps)
         grads, results = if_needed(look, whole_batch, perturbed)
         report(grad_fn, (True, clean_results), (look, results), parts)
@@ -126,6 +133,7 @@ def look_sharpness_aware(
         new_updates = tree_map(lambda s, r: jnp.where(look, s, r), grads, imitated)
         new_state = SharpnessAwareState(
             jnp.asarray(optax.safe_increment(state.count)),
+            next_reuses(state.reuses_left, usable, look_every),
             perturbation_state,
             memory,
             *realised(clean, w, perturbed),

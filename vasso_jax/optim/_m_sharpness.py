@@ -97,7 +97,7 @@ def m_sharpness_aware(
 
         def both_passes(i: Any) -> tuple[Any, Any]:
             clean, clean_results = evaluate(as_local(w, axis_name), i)
-            eps, _ = perturbation.update(clean, state.perturbation, w, **extra_args)
+            eps, _ = perturbation.update(clean, state.perturbation, w, clean=clean, **extra_args)
             perturbed = optax.apply_updates(w, eps)
             grads, results = evaluate(perturbed, i)
             descended = (descent or perturbed_gradient)(clean, grads)
@@ -106,9 +106,16 @@ def m_sharpness_aware(
         means, (clean_results, results) = mean_over(both_passes, parts, axis_name)
         clean, new_updates, (norm, cosine) = means
         report(grad_fn, (True, clean_results), (True, results), parts)
-        _, perturbation_state = perturbation.update(clean, state.perturbation, w, **extra_args)
+        _, perturbation_state = perturbation.update(
+            clean, state.perturbation, w, clean=clean, **extra_args
+        )
         new_state = SharpnessAwareState(
-            jnp.asarray(optax.safe_increment(state.count)), perturbation_state, (), norm, cosine
+            jnp.asarray(optax.safe_increment(state.count)),
+            state.reuses_left,
+            perturbation_state,
+            (),
+            norm,
+            cosine,
         )
         return new_updates, new_state
 

@@ -14,6 +14,12 @@ def accumulation_dtype(leaf: jax.Array) -> jnp.dtype:
     return jnp.promote_types(leaf.dtype, jnp.float32)
 
 
+def average_dtype(leaf: jax.Array, wanted: Any) -> jnp.dtype:
+    """The dtype in which an average of `leaf` is kept: `wanted` if given and `leaf` is real."""
+    real = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jnp.dtype(wanted) if wanted is not None and real else accumulation_dtype(leaf)
+
+
 def widen(leaf: jax.Array) -> jax.Array:
     """`leaf` in its accumulation dtype."""
     return leaf.astype(accumulation_dtype(leaf))
@@ -74,6 +80,12 @@ def all_finite(tree: Any) -> jax.Array:
     """Whether no leaf of `tree` has a NaN or an infinity: a bool scalar."""
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.stack([jnp.array(True), *leaves]).all()
+
+
+def any_nonzero(tree: Any) -> jax.Array:
+    """Whether some leaf of `tree` is not zero throughout: a bool scalar."""
+    leaves = [jnp.any(leaf != 0) for leaf in jax.tree.leaves(tree)]
+    return jnp.stack([jnp.array(False), *leaves]).any()
 
 
 def vary_with(x: jax.Array, scalar: jax.Array) -> jax.Array:

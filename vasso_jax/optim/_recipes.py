@@ -29,6 +29,7 @@ def sam(
     mask: Mask | None = None,
     refresh_every: int | None = None,
     microbatches: int | None = None,
+    accumulator_dtype: Any = None,
 ) -> SharpnessAware:
     """Sharpness-aware minimization.
 
@@ -42,6 +43,7 @@ def sam(
         rho: radius of the perturbation, >= 0, or a schedule.
         mask: which parameters are perturbed; see `l2_ball`.
         refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
+        accumulator_dtype: of the copy that `refresh_every` keeps; see `suppress_variance`.
 
     Returns:
         A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
@@ -63,7 +65,7 @@ def sam(
         >>> print(optax.apply_updates(w, updates))
         [0.45 0.  ]
     """
-    perturbation = optax.chain(*_memory(refresh_every), l2_ball(rho, mask=mask))
+    perturbation = optax.chain(*_memory(refresh_every, accumulator_dtype), l2_ball(rho, mask=mask))
     gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
     return optax.chain(gradient, check_transform("base", base))
 
@@ -77,6 +79,7 @@ def asam(
     mask: Mask | None = None,
     refresh_every: int | None = None,
     microbatches: int | None = None,
+    accumulator_dtype: Any = None,
 ) -> SharpnessAware:
     """Adaptive SAM: the perturbation follows the size of each parameter.
 
@@ -92,6 +95,7 @@ def asam(
         eta, adapt: see `adaptive_ball`.
         mask: which parameters are perturbed; see `l2_ball`.
         refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
+        accumulator_dtype: of the copy that `refresh_every` keeps; see `suppress_variance`.
 
     Returns:
         A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
@@ -113,7 +117,7 @@ def asam(
         [0.9 0. ]
     """
     ball = adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask)
-    perturbation = optax.chain(*_memory(refresh_every), ball)
+    perturbation = optax.chain(*_memory(refresh_every, accumulator_dtype), ball)
     gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
     return optax.chain(gradient, check_transform("base", base))
 
@@ -143,7 +147,7 @@ def friendly_sam(
         theta: weight of the new gradient in m, in [0, 1], or a schedule: 1 - lambda of the paper.
             The authors: 0.4 to 0.05.
         sigma: how much of m is taken out, >= 0, or a schedule.
-        accumulator_dtype: of m; see `suppress_variance`.
+        accumulator_dtype: of what it keeps; see `suppress_variance`.
         mask: which parameters are perturbed; see `l2_ball`.
         refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
 
@@ -164,7 +168,9 @@ def friendly_sam(
         >>> tx = friendly_sam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4)
     """
     direction = friendly(sigma, theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(direction, *_memory(refresh_every), l2_ball(rho, mask=mask))
+    perturbation = optax.chain(
+        direction, *_memory(refresh_every, accumulator_dtype), l2_ball(rho, mask=mask)
+    )
     gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
     return optax.chain(gradient, check_transform("base", base))
 
@@ -276,6 +282,7 @@ def ssam(
     mask: Mask | None = None,
     refresh_every: int | None = None,
     microbatches: int | None = None,
+    accumulator_dtype: Any = None,
 ) -> SharpnessAware:
     """Sparse SAM: perturbs a share of the coordinates only.
 
@@ -292,6 +299,7 @@ def ssam(
         mask_every: steps between two choices of m, >= 1.
         mask: which parameters are perturbed; see `l2_ball`.
         refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
+        accumulator_dtype: of the copy that `refresh_every` keeps; see `suppress_variance`.
 
     Returns:
         A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
@@ -309,12 +317,16 @@ def ssam(
         >>> from vasso_jax.optim import ssam
         >>> tx = ssam(optax.sgd(0.1, momentum=0.9), rho=0.1, density=0.1, mask_every=390)
     """
-    sparse = sparse_mask(density, choice=choice, every=mask_every, seed=seed)
-    perturbation = optax.chain(*_memory(refresh_every), l2_ball(rho, mask=mask), sparse)
+    sparse = sparse_mask(density, choice=choice, every=mask_every, seed=seed, mask=mask)
+    perturbation = optax.chain(
+        *_memory(refresh_every, accumulator_dtype), l2_ball(rho, mask=mask), sparse
+    )
     gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
     return optax.chain(gradient, check_transform("base", base))
 
 
-def _memory(refresh_every: int | None) -> list[Transform]:
+def _memory(refresh_every: int | None, accumulator_dtype: Any) -> list[Transform]:
     """What holds the direction while it is reused."""
-    return [] if refresh_every is None else [suppress_variance(1.0)]
+    if refresh_every is None:
+        return []
+    return [suppress_variance(1.0, accumulator_dtype=accumulator_dtype)]

@@ -11,7 +11,14 @@ from vasso_jax.optim._descent import DescentRule, perturbed_gradient
 from vasso_jax.optim._directions import SuppressVarianceState
 from vasso_jax.optim._evaluation import GradFn, as_evaluate, if_needed, mean_over, report
 from vasso_jax.optim._hyperparameters import check_count, check_transform
-from vasso_jax.optim._state import SharpnessAwareState, initial_state, realised, required
+from vasso_jax.optim._norms import all_finite
+from vasso_jax.optim._state import (
+    SharpnessAwareState,
+    initial_state,
+    next_reuses,
+    realised,
+    required,
+)
 
 
 def sharpness_aware(
@@ -38,7 +45,8 @@ def sharpness_aware(
     **Cadence.** With `refresh_every=k` the direction is renewed by every k-th clean gradient only
     and reused in between; `perturbation` must remember it (`suppress_variance`, with theta = 1 for
     SAM). With None for `grads` the clean pass of the other steps is not made, which leaves 1 + 1/k
-    evaluations a step. (Under `vmap` a conditional becomes a selection, and nothing is saved.)
+    evaluations a step. Where that gradient is not finite, the next step tries again. (Under `vmap`
+    a conditional becomes a selection, and nothing is saved.)
 
     **Microbatches.** With `microbatches=m` every pass is the mean of m evaluations, i = 0 .. m - 1,
     one after the other, so that a large batch need not fit into memory at once. There is one
@@ -47,7 +55,8 @@ def sharpness_aware(
 
     Args:
         perturbation: transform from the clean gradient to eps, as `optax.chain(suppress_variance(
-            0.4), l2_ball(0.1))`. Extra keyword arguments of `update` reach it.
+            0.4), l2_ball(0.1))`. Extra keyword arguments of `update` reach it, and `clean`, the
+            clean gradient.
         descent: rule for the updates, as `surrogate_gap(alpha)`; None: the perturbed gradient.
         refresh_every: k >= 1; None is 1.
         microbatches: m >= 1; None is 1.
@@ -104,7 +113,7 @@ def sharpness_aware(
         evaluate = as_evaluate(grad_fn)
         fresh: Any = True
         if refresh_every is not None:
-            fresh = state.count % refresh_every == 0
+            fresh = state.reuses_left == 0
             extra_args["fresh"] = fresh
 
         def whole_batch(at: optax.Params) -> tuple[optax.Updates, Any]:
@@ -113,14 +122,20 @@ def sharpness_aware(
         clean, clean_results = (
             (updates, None) if updates is not None else if_needed(fresh, whole_batch, w)
         )
-        eps, perturbation_state = perturbation.update(clean, state.perturbation, w, **extra_args)
+        eps, perturbation_state = perturbation.update(
+            clean, state.perturbation, w, clean=clean, **extra_args
+        )
         perturbed = optax.apply_updates(w, eps)
         grads, results = whole_batch(perturbed)
         report(grad_fn, (fresh, clean_results), (True, results), parts)
 
+        reuses_left = state.reuses_left
+        if refresh_every is not None:
+            reuses_left = next_reuses(reuses_left, fresh & all_finite(clean), refresh_every)
         norm, cosine = realised(clean, w, perturbed)
         new_state = SharpnessAwareState(
             jnp.asarray(optax.safe_increment(state.count)),
+            reuses_left,
             perturbation_state,
             (),
             norm,

@@ -7,8 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._hyperparameters import check_count, check_range
-from vasso_jax.optim._norms import all_finite, vary_with
+from vasso_jax.optim._geometries import restricted
+from vasso_jax.optim._hyperparameters import (
+    Mask,
+    check_count,
+    check_mask,
+    check_range,
+    masked_leaves,
+)
+from vasso_jax.optim._norms import all_finite, any_nonzero, vary_with
 from vasso_jax.optim._typed import lax, tree_map
 
 
@@ -33,6 +40,7 @@ def sparse_mask(
     choice: Literal["fisher", "random"] = "fisher",
     every: int = 100,
     seed: int = 0,
+    mask: Mask | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Sets all but the share `density` of all coordinates to zero (SSAM).
 
@@ -42,18 +50,21 @@ def sparse_mask(
     The mask is chosen once in `every` steps, over all parameters together:
 
     - `fisher`: the coordinates of the largest empirical Fisher information. The paper averages
-      squared gradients of single examples; that of the minibatch at hand is used here, unless the
-      keyword `fisher` of `update` gives something better (a pytree of non-negative numbers).
+      squared gradients of single examples; the square of the minibatch's clean gradient is used
+      here (outside of a sharpness-aware transform, of what it is given), unless the keyword
+      `fisher` of `update` has something better: a pytree of non-negative numbers.
     - `random`: drawn uniformly.
 
-    Exact up to ties; a coordinate of Fisher information 0 is never chosen. Where the given updates
-    are not finite, the mask stays; before the first finite ones everything is let through.
+    The share is exact but for ties, which are kept together; a coordinate of Fisher information 0
+    is never chosen. Where that information is zero throughout, or something is not finite, the old
+    mask serves another step; before the first choice everything is let through.
 
     Args:
         density: share of coordinates that are perturbed, in [0, 1] (the paper's 1 - sparsity).
         choice: `fisher` or `random`.
         every: steps between two choices, >= 1. The authors renew once an epoch or less.
         seed: of `random`.
+        mask: which parameters are perturbed at all, as in `l2_ball`; density is a share of these.
 
     Returns:
         A transform whose state is a `SparseMaskState`: one byte a parameter.
@@ -73,8 +84,9 @@ def sparse_mask(
         >>> print(eps)
         [ 0.3  0.   0.  -0.4]
     """
-    check_range("density", density, 0.0, 1.0)
+    check_range("density", density, 0.0, 1.0, schedule=False)
     check_count("every", every)
+    check_mask("mask", mask)
     if choice not in ("fisher", "random"):
         raise ValueError(f"choice must be 'fisher' or 'random', got {choice!r}")
 
@@ -88,27 +100,34 @@ def sparse_mask(
         params: optax.Params | None = None,
         *,
         fresh: jax.Array | bool = True,
+        clean: optax.Updates | None = None,
         fisher: Any = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, SparseMaskState]:
         del params, extra_args
+        # The largest squares are the largest magnitudes, which do not underflow.
+        information = updates if clean is None else clean
+        information = restricted(information if fisher is None else fisher, mask)
+        useful = all_finite(information) & (choice == "random" or any_nonzero(information))
 
-        def scores() -> Any:
+        def choose() -> Any:
+            scores = information
             if choice == "random":
-                return _uniform(state.renewals, updates, seed)
-            # The largest squares are the largest magnitudes, which do not underflow.
-            return tree_map(jnp.abs, updates if fisher is None else fisher)
+                scores = restricted(_uniform(state.renewals, updates, seed), mask)
+            perturbed = jax.tree.leaves(masked_leaves(mask, updates))
+            leaves = jax.tree.leaves(updates)
+            size = sum(x.size for x, keep in zip(leaves, perturbed, strict=True) if keep)
+            wanted = jnp.round(jnp.asarray(density, jnp.float32) * size)
+            return _largest(tree_map(lambda s: jnp.abs(s), scores), wanted)
 
-        renew = (state.age >= every) & all_finite(updates) & fresh
-        mask = lax.cond(
-            renew,
-            lambda: _largest(scores(), density),
-            lambda: tree_map(lambda m: vary_with(m, renew), state.mask),
+        renew = (state.age >= every) & useful & fresh
+        chosen = lax.cond(
+            renew, choose, lambda: tree_map(lambda m: vary_with(m, renew), state.mask)
         )
-        kept = tree_map(lambda m, u: jnp.where(m == 1, u, jnp.zeros_like(u)), mask, updates)
+        kept = tree_map(lambda m, u: jnp.where(m == 1, u, jnp.zeros_like(u)), chosen, updates)
         age = jnp.where(renew, 1, optax.safe_increment(state.age))
         renewals = state.renewals + renew.astype(jnp.int32)
-        return kept, SparseMaskState(age, renewals, mask)
+        return kept, SparseMaskState(age, renewals, chosen)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -120,8 +139,8 @@ def _uniform(renewals: jax.Array, tree: Any, seed: int) -> Any:
     return tree_map(lambda leaf: jax.random.uniform(next(keys), leaf.shape), tree)
 
 
-def _largest(scores: Any, density: float | jax.Array) -> Any:
-    """uint8 pytree: 1 at the largest share `density` of all scores (>= 0), taken together.
+def _largest(scores: Any, wanted: jax.Array) -> Any:
+    """uint8 pytree: 1 at the `wanted` (a scalar) largest of all scores (>= 0), taken together.
 
     The threshold is built bit by bit, with one count over all leaves a bit. Sorting them as one
     vector would gather sharded parameters on every device.
@@ -130,8 +149,6 @@ def _largest(scores: Any, density: float | jax.Array) -> Any:
     bits = tree_map(
         lambda s: jax.lax.bitcast_convert_type(s.astype(jnp.float32), jnp.int32), scores
     )
-    size = sum(leaf.size for leaf in jax.tree.leaves(bits))
-    wanted = jnp.round(jnp.asarray(density, jnp.float32) * size)
 
     def count(threshold: jax.Array) -> jax.Array:
         counts = [jnp.sum(leaf >= threshold) for leaf in jax.tree.leaves(bits)]

@@ -17,6 +17,8 @@ class SharpnessAwareState(NamedTuple):
 
     Attributes:
         count: int32 scalar, steps taken.
+        reuses_left: int32 scalar, for how many steps what was found is reused before the pass that
+            finds it is made again: of `refresh_every` and `look_every`, else always 0.
         perturbation: state of the perturbation chain (VaSSO's average is in there).
         memory: what is kept of the last perturbed gradient: LookSAM's g_v, else ().
         perturbation_norm: float32 scalar, ||(w + eps) - w|| as realised in the parameters' dtype at
@@ -29,6 +31,7 @@ class SharpnessAwareState(NamedTuple):
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
+    reuses_left: jax.Array
     perturbation: optax.OptState
     memory: Any
     perturbation_norm: jax.Array
@@ -37,8 +40,13 @@ class SharpnessAwareState(NamedTuple):
 
 def initial_state(perturbation: optax.OptState, memory: Any = ()) -> SharpnessAwareState:
     """The state before the first step."""
-    zero = jnp.zeros((), jnp.float32)
-    return SharpnessAwareState(jnp.zeros((), jnp.int32), perturbation, memory, zero, zero)
+    zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+    return SharpnessAwareState(none, none, perturbation, memory, zero, zero)
+
+
+def next_reuses(left: jax.Array, renewed: jax.Array, every: Any) -> jax.Array:
+    """`reuses_left` after a step; where nothing usable was found, the next step tries again."""
+    return jnp.where(renewed, every - 1, jnp.maximum(left - 1, 0)).astype(jnp.int32)
 
 
 def required(params: optax.Params | None, grad_fn: GradFn | None) -> tuple[optax.Params, GradFn]:

@@ -37,7 +37,11 @@ def value_and_update(
     `taken`). An optimizer that is not sharpness-aware gets its gradient, and has a clean pass only.
 
     BatchNorm: let the loss function return the moved running statistics as aux, and carry on
-    `passes.clean.aux_or(old)`, which keeps the old ones where the clean pass was saved.
+    `passes.clean.aux_or(old)`, which keeps the old ones where the clean pass was saved. (With
+    microbatches, all of which start from the old ones, their mean over the leading axis.)
+
+    Under `jax.shard_map` the loss must be the mean over the devices (`jax.lax.pmean`), but for
+    `m_sharpness_aware`: there it is the device's own, and so is the value that comes back.
 
     To take both passes' BatchNorm statistics in turn, as VaSSO's authors do: where both passes
     started from running statistics `old` and returned `clean` and `perturbed`, and new ones weigh
@@ -50,9 +54,11 @@ def value_and_update(
             the same batch and the same dropout key.
         tx: any optax transform. Where a sharpness-aware one comes first (all recipes, also in
             `optax.chain` and `optax.inject_hyperparams`), it asks for its gradients. Inside other
-            wrappers (`masked`, `partition`, `MultiSteps`) it is given them: all is the same but
-            that no pass is saved, and that the perturbed one is not reported. In `masked` and
-            `partition` it perturbs its own parameters, the others stay at w.
+            wrappers (`masked`, `partition`, `named_chain`, `MultiSteps`) it is given them: all is
+            the same but that no pass is saved, and that the perturbed one is not reported. In
+            `masked` and `partition` it perturbs its own parameters, the others stay at w.
+            Optimizers that are not sharpness-aware get `value`, `grad` and `value_fn`, as optax's
+            line searches want them; what else `update` can be given needs a direct call of it.
         has_aux: whether loss_fn returns aux.
 
     Returns:
@@ -100,10 +106,20 @@ def value_and_update(
             whole = tree_map(_fill, part, params, is_leaf=_is_masked)
             return tree_map(_mask_as, part, evaluations(whole, i), is_leaf=_is_masked)
 
+        def value_of(at: optax.Params) -> Any:
+            result = loss_of_part(at, 0)
+            return result[0] if has_aux else result
+
         grads, (value, aux) = evaluations.evaluate(params, 0)
-        updates, state = update(grads, state, params, grad_fn=own_part)
+        updates, state = update(
+            grads, state, params, grad_fn=own_part, value=value, grad=grads, value_fn=value_of
+        )
         clean = Evaluation(jnp.array(True), value, aux)
-        untaken = tree_map(lambda x: jnp.zeros_like(x), clean)
+        untaken = Evaluation(
+            jnp.array(False),
+            jnp.full_like(value, jnp.nan),
+            tree_map(lambda x: jnp.zeros_like(x), aux),
+        )
         return Passes(clean, untaken), updates, state
 
     return step
