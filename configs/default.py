@@ -21,8 +21,8 @@ def get_config() -> ConfigDict:
     config.dtype = "float32"  # of the arithmetic, or bfloat16; parameters stay float32
 
     # Optimizer: sgd (the base alone), sam, vasso, asam, vasso_asam, friendly_sam, gsam, vasso_gsam,
-    # looksam or ssam. A method reads those of these fields that it has; an empty one
-    # leaves its paper's default (docs/optimizers.md).
+    # looksam or ssam. A method reads those of these fields that it has; None is
+    # its paper's default (docs/optimizers.md).
     config.optimizer = "vasso"
     config.rho = placeholder(float)  # radius of the perturbation
     config.rho_min = placeholder(float)  # if set, rho falls with the learning rate, rho to rho_min
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.choice = placeholder(str)  # ssam: fisher or random
     config.mask_every = placeholder(int)  # ssam: steps between two masks
     config.look_every = placeholder(int)  # looksam: steps between two perturbed passes
-    config.refresh_every = placeholder(int)  # steps between two clean passes; empty: 1
+    config.refresh_every = placeholder(int)  # steps between two clean passes; None: 1
     config.perturb_vectors = True  # biases and BatchNorm parameters, too
     config.accumulator_dtype = "float32"  # of averages; bfloat16 halves their memory
     config.batch_stats = "clean"  # pass that BatchNorm's running statistics follow, or perturbed,

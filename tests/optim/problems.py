@@ -18,6 +18,12 @@ RECIPES = {
     "looksam": lambda base, **options: optim.looksam(base, 0.1, look_every=2, **options),
     "ssam": lambda base, **options: optim.ssam(base, 0.1, mask_every=2, **options),
 }
+# With a direction that is reused, every recipe is one more transform with the same duties.
+REUSING = RECIPES | {
+    "vasso, reusing": lambda base, **options: optim.vasso(
+        base, 0.1, 0.4, refresh_every=2, **options
+    )
+}
 # Those whose clean pass can be saved.
 REFRESHED = ("sam", "vasso", "asam", "vasso_asam", "friendly_sam", "ssam")
 BASES = {

@@ -135,3 +135,52 @@ def test_the_perturbation_of_bfloat16_parameters_is_reported_as_realised():
     w = jnp.ones(100, jnp.bfloat16)
     _, state = tx.update(w, tx.init(w), w, grad_fn=lambda p, i: p)
     assert optax.tree.get(state, "perturbation_norm") == 0
+
+
+def test_a_grad_fn_that_returns_the_loss_too_is_refused():
+    tx, w = vasso(optax.sgd(0.1)), jnp.ones(2)
+    with pytest.raises(ValueError, match=r"use jax\.grad, not jax\.value_and_grad"):
+        tx.update(w, tx.init(w), w, grad_fn=jax.value_and_grad(lambda w, i: jnp.sum(w)))
+
+
+def test_a_direction_is_renewed_at_the_step_after_a_nan():
+    tx, w = vasso(optax.sgd(0.1), 0.1, refresh_every=5), jnp.ones(2)
+    state, norms = tx.init(w), []
+    for t in range(7):
+        grads = w * jnp.nan if t == 0 else w
+        _, state = tx.update(grads, state, w, grad_fn=lambda p, i: p)
+        norms.append(float(optax.tree.get(state, "perturbation_norm")))
+        count = optax.tree.get(state, "direction")
+        assert jnp.all(jnp.isfinite(count))
+    np.testing.assert_allclose(norms, [0] + [0.1] * 6, rtol=1e-5)
+
+
+def test_reuse_without_a_memory_is_refused():
+    gradient = sharpness_aware(l2_ball(0.1), refresh_every=2)
+    with pytest.raises(ValueError, match="needs a perturbation that remembers"):
+        gradient.init(jnp.ones(2))
+    with pytest.raises(ValueError, match="refresh_every does not go together with descent"):
+        sharpness_aware(l2_ball(0.1), refresh_every=2, descent=lambda clean, perturbed: clean)
+
+
+def test_a_mask_leaves_parameters_where_they_are():
+    points = []
+    tx = sam(optax.sgd(0.1), 0.5, mask=lambda w: {"a": True, "b": False})
+    w = {"a": jnp.array([3.0, 4.0]), "b": jnp.array([7.0])}
+    tx.update(w, tx.init(w), w, grad_fn=lambda p, i: points.append(p) or p)
+    np.testing.assert_allclose(points[0]["a"], [3.3, 4.4], rtol=1e-6)
+    np.testing.assert_array_equal(points[0]["b"], w["b"])
+
+
+def test_masks_that_are_none_are_refused():
+    w = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    for mask in ({"a": True}, lambda w: "a", {"a": 1.0, "b": 0.0}):
+        tx = sam(optax.sgd(0.1), mask=mask)
+        with pytest.raises(ValueError, match="a mask must be a pytree of bools"):
+            tx.update(w, tx.init(w), w, grad_fn=lambda p, i: p)
+    # optax takes any function for a schedule of a number.
+    injected = optax.inject_hyperparams(sam)(
+        optax.sgd(0.1), mask=lambda w: jax.tree.map(lambda p: jnp.ndim(p) > 1, w)
+    )
+    with pytest.raises(ValueError, match=r"static_args=\('mask',\)"):
+        injected.init(w)

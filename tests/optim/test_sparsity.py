@@ -5,11 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vasso_jax.optim import sparse_mask
+from vasso_jax.optim import adaptive_ball, sharpness_aware, sparse_mask, ssam
 
 
 def tree(seed, sizes=(7, 50, 1)):
@@ -74,6 +75,41 @@ def test_coordinates_without_gradient_are_never_chosen():
     kept, state = sparse.update(d, sparse.init(d))
     np.testing.assert_array_equal(state.mask, [0, 0, 0, 1])
     np.testing.assert_array_equal(kept, d)
+
+
+def test_a_zero_gradient_chooses_no_mask_and_is_made_up_for():
+    sparse = sparse_mask(0.5, every=10)
+    _, state = sparse.update(jnp.zeros(2), sparse.init(jnp.zeros(2)))
+    np.testing.assert_array_equal(state.mask, [1, 1])
+    _, state = sparse.update(jnp.array([1.0, 2.0]), state)
+    np.testing.assert_array_equal(state.mask, [0, 1])
+
+
+def test_a_radius_that_begins_at_zero_does_not_stop_ssam():
+    tx = ssam(optax.sgd(0.0), optax.linear_schedule(0.0, 0.1, 2), mask_every=100)
+    w = jnp.array([1.0, 2.0])
+    state = tx.init(w)
+    for _ in range(3):
+        _, state = tx.update(w, state, w, grad_fn=lambda p, i: p)
+    np.testing.assert_array_equal(optax.tree.get(state, "mask"), [0, 1])
+    assert optax.tree.get(state, "perturbation_norm") > 0
+
+
+def test_the_information_is_that_of_the_clean_gradient():
+    # ASAM's perturbation is largest at the first coordinate, the gradient at the second.
+    gradient = sharpness_aware(optax.chain(adaptive_ball(0.5), sparse_mask(0.5)))
+    w, g = jnp.array([10.0, 0.1]), jnp.array([1.0, 2.0])
+    _, state = gradient.update(g, gradient.init(w), w, grad_fn=lambda p, i: p)
+    np.testing.assert_array_equal(optax.tree.get(state, "mask"), [0, 1])
+
+
+@pytest.mark.parametrize("choice", ["fisher", "random"])
+def test_the_share_is_of_the_parameters_that_are_perturbed_at_all(choice):
+    tx = ssam(optax.sgd(0.0), density=0.5, choice=choice, mask=lambda w: {"a": True, "b": False})
+    w = {"a": jnp.arange(1.0, 5), "b": jnp.full(8, 9.0)}
+    _, state = tx.update(w, tx.init(w), w, grad_fn=lambda p, i: p)
+    mask = optax.tree.get(state, "mask")
+    assert (mask["a"].sum(), mask["b"].sum()) == (2, 0)
 
 
 def test_a_nan_renews_no_mask_and_is_made_up_for():

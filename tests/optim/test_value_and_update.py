@@ -58,6 +58,7 @@ def test_which_passes_were_taken():
         for _ in range(4):
             passes, _, state = jitted(w, state, batch())
             yield bool(passes.clean.taken), bool(passes.perturbed.taken)
+            assert jnp.isnan(passes.clean.value) != passes.clean.taken
             kept = passes.clean.aux_or({"scale": jnp.array(7.0), "part": 1})
             assert kept["scale"] == (w["scale"] if passes.clean.taken else 7)
 
@@ -153,3 +154,36 @@ def test_hyperparameters_as_state_save_the_pass_too():
         passes, _, state = jitted(w, state, batch())
         taken.append(bool(passes.clean.taken))
     assert taken == [True, False, True, False]
+
+
+def test_aux_of_other_shapes_cannot_be_carried_on():
+    w = jnp.ones(3)
+    tx = optim.sam(optax.sgd(0.1), microbatches=2)
+    passes, _, _ = optim.value_and_update(lambda w, i: (w.sum(), w), tx, True)(w, tx.init(w))
+    with pytest.raises(ValueError, match="average aux over its leading axis first"):
+        passes.clean.aux_or(w)
+    assert passes.clean.aux_or(jnp.zeros((2, 3))).shape == (2, 3)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_complex_parameters_descend(recipe):
+    def loss_fn(w, i):
+        return jnp.sum(jnp.abs(w - (2 - 1j)) ** 2)
+
+    tx, w = RECIPES[recipe](optax.sgd(0.1)), jnp.array([1 + 1j, -1 + 0j])
+    first, state = loss_fn(w, 0), tx.init(w)
+    one = jax.jit(optim.value_and_update(loss_fn, tx))
+    for _ in range(20):
+        _, updates, state = one(w, state)
+        w = optax.apply_updates(w, updates)
+    assert w.dtype == jnp.complex64
+    assert loss_fn(w, 0) < 0.1 * first
+
+
+def test_a_line_search_of_optax_gets_what_it_needs():
+    tx, w = optax.lbfgs(), params()
+    one, state = jax.jit(optim.value_and_update(plain_loss, tx)), tx.init(w)
+    for _ in range(3):
+        _, updates, state = one(w, state, batch())
+        w = optax.apply_updates(w, updates)
+    assert loss(w, batch()) < loss(params(), batch())

@@ -75,6 +75,7 @@ def test_rho_follows_the_learning_rate():
         ({"accumulator_dtype": "bfloat61"}, "Did you mean bfloat16"),
         ({"batch_stats": "clear"}, "Did you mean clean"),
         ({"rho_min": -0.1}, "rho_min must be a number >= 0"),
+        ({"rho_min": 0.5}, "rho_max must be a number >= 0.5"),
     ],
 )
 def test_bad_fields_are_refused(fields, message):

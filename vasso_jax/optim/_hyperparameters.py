@@ -83,10 +83,10 @@ def check_transform(name: str, transform: _Transform) -> _Transform:
 
 
 def check_mask(name: str, mask: Mask | None) -> None:
-    """Raises ValueError if `mask` is an array: what becomes of a function taken for a schedule."""
-    if isinstance(mask, jax.Array):
+    """Raises ValueError if `mask` is a lone value: what a function taken for a schedule becomes."""
+    if isinstance(mask, bool | jax.Array):
         raise ValueError(
-            f"{name} must be a pytree of bools or a function that returns one, got an array; under "
+            f"{name} must be a pytree of bools or a function that returns one, got {mask!r}; under "
             f"optax.inject_hyperparams, name it in static_args=({name!r},)"
         )
 

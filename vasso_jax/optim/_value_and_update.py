@@ -106,7 +106,8 @@ def value_and_update(
             whole = tree_map(_fill, part, params, is_leaf=_is_masked)
             return tree_map(_mask_as, part, evaluations(whole, i), is_leaf=_is_masked)
 
-        def value_of(at: optax.Params) -> Any:
+        def value_of(at: optax.Params, grad_fn: Any = None) -> Any:
+            del grad_fn  # optax's line searches insist on an argument for each extra one
             result = loss_of_part(at, 0)
             return result[0] if has_aux else result
 

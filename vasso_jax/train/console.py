@@ -61,7 +61,9 @@ class Display:
         metrics: Mapping[str, float],
         images_per_second: float | None,
     ) -> None:
-        """Shows how far the run is and how the epoch so far looks."""
+        """Shows how far the run is and how the epoch so far looks, once there is a loss."""
+        if not metrics:
+            return
         text = f"loss {metrics['loss']:.3f}  top-1 {metrics['top1']:.3f}{_speed(images_per_second)}"
         if self._progress:
             self._progress.update(self._progress.task_ids[0], completed=step, description=text)

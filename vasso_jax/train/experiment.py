@@ -164,13 +164,16 @@ def _create_optimizer(
     )
     hyperparameters = {name: config[name] for name in _HYPERPARAMETERS}
     if config.rho_min is not None:
-        hyperparameters["rho"] = optim.rho_tied_to_lr(
+        rho_max = default_rho(config.optimizer) if config.rho is None else config.rho
+        rho = optim.rho_tied_to_lr(
             learning_rate,
-            rho_max=default_rho(config.optimizer) if config.rho is None else config.rho,
+            rho_max=rho_max,
             rho_min=config.rho_min,
             lr_max=config.lr,
             lr_min=config.final_lr,
         )
+        rho.__name__ = f"{rho_max:g} to {config.rho_min:g} with the learning rate"
+        hyperparameters["rho"] = rho
     if not config.perturb_vectors:
         hyperparameters["mask"] = _matrices
     if config.accumulator_dtype != "float32":

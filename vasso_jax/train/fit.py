@@ -126,10 +126,12 @@ class Fit:
             raise Stopped(self._step, self._experiment.total_steps, self._stop.signal)
 
     def _mean_metrics(self) -> dict[str, float]:
-        """Means over the clean passes since the epoch began; waits for the device."""
+        """Means over the clean passes since the epoch began, if any; waits for the device."""
         sums = jax.device_get(self._state.metric_sums)
-        # A step that reuses its direction has no clean pass; the first ones of an epoch may not.
-        passes = max(sums["clean_passes"], 1.0)
+        passes = sums["clean_passes"]
+        # Steps that reuse their direction have none; an epoch may begin with such.
+        if not passes:
+            return {}
         means = {name: float(sums[name] / passes) for name in self._metric_names}
         self._check_finite("the training loss", means["loss"])
         return means
