@@ -54,6 +54,16 @@ def test_jitted_and_eager_steps_agree(recipe):
 
 
 @every_recipe
+def test_a_fresh_state_can_be_donated(recipe):
+    tx, w = make(recipe), params()
+    donating = jax.jit(functools.partial(step, tx), donate_argnums=(0, 1))
+    state = tx.init(w)
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state) if leaf.size]
+    assert len(set(buffers)) == len(buffers)
+    donating(w, state, batch())
+
+
+@every_recipe
 def test_unknown_extra_arguments_are_accepted(recipe):
     tx, w = make(recipe), params()
     grads = jax.grad(loss)(w, batch())

@@ -20,7 +20,7 @@ from vasso_jax.optim._hyperparameters import (
     check_range,
     value_at,
 )
-from vasso_jax.optim._norms import all_finite, average_dtype, real_like, widen
+from vasso_jax.optim._norms import all_finite, average_dtype, real_like, widen, zero_count
 from vasso_jax.optim._typed import tree_map
 
 
@@ -88,8 +88,8 @@ def suppress_variance(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> SuppressVarianceState:
-        zero = jnp.zeros((), jnp.int32)
-        return SuppressVarianceState(zero, zero, _zero_average(params, accumulator_dtype))
+        average = _zero_average(params, accumulator_dtype)
+        return SuppressVarianceState(zero_count(), zero_count(), average)
 
     def update(
         updates: optax.Updates,
@@ -177,8 +177,8 @@ def friendly(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> FriendlyState:
-        zero = jnp.zeros((), jnp.int32)
-        return FriendlyState(zero, zero, _zero_average(params, accumulator_dtype))
+        average = _zero_average(params, accumulator_dtype)
+        return FriendlyState(zero_count(), zero_count(), average)
 
     def update(
         updates: optax.Updates,

@@ -30,6 +30,11 @@ def real_like(scalar: jax.Array, leaf: jax.Array) -> jax.Array:
     return scalar.astype(leaf.real.dtype)
 
 
+def zero_count() -> jax.Array:
+    """int32 scalar 0, a buffer of its own: a donated state must not hold one buffer twice."""
+    return jnp.zeros((), jnp.int32)
+
+
 def vdot(a: Any, b: Any) -> jax.Array:
     """Real part of the inner product of two pytrees of one structure: a float scalar."""
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._evaluation import GradFn
-from vasso_jax.optim._norms import global_norm, ratio, vdot
+from vasso_jax.optim._norms import global_norm, ratio, vdot, zero_count
 from vasso_jax.optim._typed import tree_map
 
 
@@ -40,8 +40,8 @@ class SharpnessAwareState(NamedTuple):
 
 def initial_state(perturbation: optax.OptState, memory: Any = ()) -> SharpnessAwareState:
     """The state before the first step."""
-    zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
-    return SharpnessAwareState(none, none, perturbation, memory, zero, zero)
+    norm, cosine = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
+    return SharpnessAwareState(zero_count(), zero_count(), perturbation, memory, norm, cosine)
 
 
 def next_reuses(left: jax.Array, renewed: jax.Array, every: Any) -> jax.Array:
