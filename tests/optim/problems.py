@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from vasso_jax import optim
 
@@ -33,6 +34,12 @@ BASES = {
     "adamw": lambda: optax.adamw(0.01, weight_decay=0.1),
     "lion": lambda: optax.lion(0.01),
 }
+
+every_recipe = pytest.mark.parametrize("recipe", REUSING)
+
+
+def make(recipe, base="momentum", **options):
+    return REUSING[recipe](BASES[base](), **options)
 
 
 def params(dtype=jnp.float32):

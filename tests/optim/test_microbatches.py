@@ -63,6 +63,10 @@ def test_the_mean_over_bfloat16_microbatches_is_taken_in_float32():
     np.testing.assert_array_equal(updates.astype(jnp.float32), -1)
 
 
+def mean(trees):
+    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
+
+
 def m_sharpness_by_hand(perturbation, m, steps=4):
     """One perturbation a microbatch, all from one state, which the mean gradient then moves."""
     w = params()
@@ -75,7 +79,6 @@ def m_sharpness_by_hand(perturbation, m, steps=4):
             eps, _ = update(clean, state, w)
             cleans.append(clean)
             grads.append(jax.grad(loss)(optax.apply_updates(w, eps), part))
-        mean = lambda trees: jax.tree.map(lambda *x: sum(x) / m, *trees)  # noqa: E731
         _, state = update(mean(cleans), state, w)
         w = jax.tree.map(lambda p, g: p - 0.1 * g, w, mean(grads))
     return w, state

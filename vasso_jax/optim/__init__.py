@@ -19,8 +19,9 @@ from vasso_jax.optim._evaluation import Evaluation, GradFn
 from vasso_jax.optim._geometries import BallState, adaptive_ball, l2_ball
 from vasso_jax.optim._looksam import look_sharpness_aware
 from vasso_jax.optim._m_sharpness import m_sharpness_aware
-from vasso_jax.optim._recipes import asam, friendly_sam, gsam, looksam, sam, ssam
-from vasso_jax.optim._recipes_vasso import vasso, vasso_asam, vasso_gsam
+from vasso_jax.optim._recipes import asam, friendly_sam, sam, ssam
+from vasso_jax.optim._recipes_descent import gsam, looksam, vasso_gsam
+from vasso_jax.optim._recipes_vasso import vasso, vasso_asam
 from vasso_jax.optim._sharpness_aware import sharpness_aware
 from vasso_jax.optim._sparsity import SparseMaskState, sparse_mask
 from vasso_jax.optim._state import SharpnessAwareState

@@ -5,7 +5,6 @@ from typing import Any
 
 import optax
 
-from vasso_jax.optim._descent import surrogate_gap
 from vasso_jax.optim._directions import suppress_variance
 from vasso_jax.optim._geometries import adaptive_ball, l2_ball
 from vasso_jax.optim._hyperparameters import Mask, ScalarOrSchedule, check_transform
@@ -112,52 +111,4 @@ def vasso_asam(
     direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
     perturbation = optax.chain(direction, adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask))
     gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
-    return optax.chain(gradient, check_transform("base", base))
-
-
-def vasso_gsam(
-    base: Transform,
-    rho: ScalarOrSchedule = 0.05,
-    theta: ScalarOrSchedule = 0.9,
-    *,
-    alpha: float = 0.4,
-    mask: Mask | None = None,
-    microbatches: int | None = None,
-    accumulator_dtype: Any = None,
-) -> SharpnessAware:
-    """VaSSO's direction with GSAM's descent.
-
-        d  <- (1 - theta) d + theta g,  g = grad L(w), starting at the first g
-        eps = rho d / (||d|| + 1e-7),  g_p = grad L(w + eps)
-        w  <- base step with g_p - alpha (the part of g orthogonal to g_p), applied at w
-
-    Cost: 2 evaluations, 1 copy (half with bfloat16).
-
-    Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
-        rho, alpha: see `gsam`.
-        theta, accumulator_dtype: see `vasso`.
-        mask: which parameters are perturbed; see `l2_ball`.
-        microbatches: count >= 1; see `sharpness_aware`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
-
-    References:
-        https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2203.08065
-
-    Example:
-        >>> import optax
-        >>> from vasso_jax.optim import vasso_gsam
-        >>> tx = vasso_gsam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4, alpha=0.2)
-    """
-    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(direction, l2_ball(rho, mask=mask))
-    gradient = sharpness_aware(
-        perturbation, descent=surrogate_gap(alpha), microbatches=microbatches
-    )
     return optax.chain(gradient, check_transform("base", base))
