@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from tests.models.compilation import quick_compilation
 from vasso_jax.models.convolution import conv_general_dilated
 
 ORDER = ("NHWC", "HWIO", "NHWC")
@@ -101,7 +102,7 @@ def test_gradients_and_curvatures_for_any_geometry(data):
     padding = data.draw(st.tuples(*[st.tuples(st.integers(-1, 4), st.integers(-1, 4))] * 2))
     least = [max(1, k - low - high) for k, (low, high) in zip(window, padding, strict=True)]
     image = tuple(n + data.draw(st.integers(0, 5)) for n in least)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), quick_compilation():
         x, k = draw(image, window, "float64", batch=2, channels=2, features=3)
         actual = both_orders(ours(strides, padding))(x, k)
         assert_equal(actual, both_orders(derived(strides, padding))(x, k), 1e-12)

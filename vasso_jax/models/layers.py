@@ -16,6 +16,8 @@ Initializer = Callable[..., jax.Array]
 
 # PyTorch's default for convolution and linear weights: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 torch_default_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# torch.nn.init.kaiming_normal_(mode="fan_out"): N(0, 2/fan_out), not truncated.
+fan_out_normal_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class BatchNorm(nn.Module):
@@ -62,16 +64,22 @@ class BatchNorm(nn.Module):
 
 
 def conv(
-    features: int, size: int, stride: int, dtype: Any, init: Initializer, name: str
+    features: int,
+    size: int,
+    stride: int,
+    dtype: Any,
+    init: Initializer,
+    name: str,
+    use_bias: bool = False,
 ) -> nn.Conv:
-    """A bias-free convolution with a square kernel and symmetric padding, as PyTorch pads."""
+    """A convolution with a square kernel of odd size and symmetric padding, as PyTorch pads."""
     pad = (size - 1) // 2
     return nn.Conv(
         features,
         (size, size),
         strides=(stride, stride),
         padding=((pad, pad), (pad, pad)),
-        use_bias=False,
+        use_bias=use_bias,
         kernel_init=init,
         dtype=dtype,
         conv_general_dilated=conv_general_dilated,

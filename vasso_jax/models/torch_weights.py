@@ -1,4 +1,4 @@
-"""Weights of the authors' PyTorch networks as Flax variables."""
+"""Weights of PyTorch networks, the authors' and torchvision's ResNets, as Flax variables."""
 
 import re
 from collections.abc import Mapping
@@ -9,49 +9,65 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vasso_jax.models import create
+from vasso_jax.models.names import create
+from vasso_jax.models.resnet import ResNet
+from vasso_jax.models.vit import ViT
 
 # PyTorch module names -> ours, where they differ: block indices are part of the name here.
 _RENAMES = (
-    (r"^(layer\d)\.(\d+)", r"\1_\2"),
+    (r"^(layer\d|features|classifier)\.(\d+)", r"\1_\2"),
     (r"^(block\d)\.layer\.(\d+)", r"\1_\2"),
-    (r"shortcut\.0$", "shortcut_conv"),
-    (r"shortcut\.1$", "shortcut_bn"),
+    (r"(shortcut|downsample)\.0$", "shortcut_conv"),
+    (r"(shortcut|downsample)\.1$", "shortcut_bn"),
     (r"convShortcut$", "shortcut"),
 )
-_STEM, _HEADS = "conv1.weight", ("linear.weight", "fc.weight")
+_STEMS = ("conv1.weight", "features.0.weight")
+_HEADS = ("linear.weight", "fc.weight", "classifier.6.weight")
 
 
 def from_torch(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts a PyTorch state dict of the authors' network `name` to Flax variables.
+    """Converts a PyTorch state dict of the network `name` to Flax variables.
+
+    Known are the module names of the authors' networks (ResNet, wide ResNet, VGG-BN), of
+    torchvision's ResNets and of PyramidNet, with and without the `module.` in front that
+    `DataParallel` adds.
 
     Args:
         name: as for `create`; the number of classes and of input channels is read off the weights.
-        state_dict: PyTorch names to NumPy arrays or CPU tensors. Needs no torch.
+        state_dict: PyTorch names to NumPy arrays or tensors, of any floating dtype. Needs no torch.
 
     Returns:
-        {"params": ..., "batch_stats": ...} of arrays, ready for `model.apply`.
+        {"params": ..., "batch_stats": ...} of float32 arrays (float64 ones stay so where JAX has
+        them enabled), ready for `model.apply`.
 
     Raises:
         ValueError: unknown network, or an entry is missing, superfluous or of another shape; the
             message names it.
     """
+    model = create(name, num_classes=1)
+    if isinstance(model, ViT):
+        raise ValueError(f"there is no conversion of PyTorch weights for {name}, only for CNNs")
+    if all(key.startswith("module.") for key in state_dict):
+        state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
     arrays = {
-        key: np.asarray(value)
+        key: _to_numpy(value)
         for key, value in state_dict.items()
         if not key.endswith("num_batches_tracked")
     }
+    stem = next((key for key in _STEMS if key in arrays), None)
     head = next((key for key in _HEADS if key in arrays), None)
-    if head is None or _STEM not in arrays:
-        raise ValueError(f"the state dict lacks {_STEM} or {' / '.join(_HEADS)}: not a {name}")
-    model = create(name, num_classes=arrays[head].shape[0])
-    image = jnp.zeros((1, 32, 32, arrays[_STEM].shape[1]))
+    if stem is None or head is None:
+        needed = _STEMS if stem is None else _HEADS
+        raise ValueError(f"the state dict lacks {' / '.join(needed)}: not a {name}")
+    model = model.clone(num_classes=arrays[head].shape[0])
+    image = jnp.zeros((1, 32, 32, arrays[stem].shape[1]))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
     expected: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(shapes))
 
+    renames = (*_RENAMES, (r"^fc$", "linear")) if isinstance(model, ResNet) else _RENAMES
     converted = {}
     for key, array in arrays.items():
-        path, value = _convert(key, array)
+        path, value = _convert(key, array, renames)
         if path not in expected:
             raise ValueError(f"{key} of the state dict has no counterpart in {name}")
         if value.shape != expected[path].shape:
@@ -65,10 +81,22 @@ def from_torch(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return flax.traverse_util.unflatten_dict(converted)
 
 
-def _convert(key: str, array: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+def _to_numpy(value: Any) -> np.ndarray:
+    """An array or a tensor as an array of at least float32."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        # NumPy has no bfloat16 of its own, so a tensor of it must be widened first.
+        value = (value.float() if value.element_size() < 4 else value).numpy()
+    value = np.asarray(value)
+    return value.astype(jnp.promote_types(value.dtype, jnp.float32), copy=False)
+
+
+def _convert(
+    key: str, array: np.ndarray, renames: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, ...], np.ndarray]:
     """One PyTorch entry -> its Flax path and the array in Flax's axis order."""
     module, _, kind = key.rpartition(".")
-    for pattern, replacement in _RENAMES:
+    for pattern, replacement in renames:
         module = re.sub(pattern, replacement, module)
     path = tuple(module.split("."))
     if kind == "weight" and array.ndim == 4:

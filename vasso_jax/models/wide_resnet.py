@@ -11,9 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vasso_jax.models.layers import BatchNorm, conv, global_average_pool, torch_default_init
-
-_conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+from vasso_jax.models.layers import (
+    BatchNorm,
+    conv,
+    fan_out_normal_init,
+    global_average_pool,
+    torch_default_init,
+)
 
 
 class PreActivationBlock(nn.Module):
@@ -26,7 +30,7 @@ class PreActivationBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         norm = partial(BatchNorm, dtype=self.dtype)
-        block_conv = partial(conv, dtype=self.dtype, init=_conv_init)
+        block_conv = partial(conv, dtype=self.dtype, init=fan_out_normal_init)
 
         y = nn.relu(norm(name="bn1")(x, train))
         # Where the width changes, the shortcut branches off behind the activation.
@@ -56,7 +60,7 @@ class WideResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] images -> [B, num_classes] float32 logits."""
-        x = conv(16, 3, 1, self.dtype, _conv_init, "conv1")(x)
+        x = conv(16, 3, 1, self.dtype, fan_out_normal_init, "conv1")(x)
         for stage in range(3):
             for block in range((self.depth - 4) // 6):
                 features = 16 * 2**stage * self.width

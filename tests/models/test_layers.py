@@ -1,0 +1,38 @@
+"""BatchNorm against its equations, and in low precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vasso_jax.models.layers import BatchNorm
+
+
+def test_batch_norm_normalises_by_the_biased_variance_and_keeps_the_unbiased_one():
+    x = np.random.default_rng(0).normal(3, 2, (2, 2, 1, 4)).astype(np.float32)
+    norm = BatchNorm(momentum=0.25)
+    variables = norm.init(jax.random.key(0), x, train=True)
+    y, moved = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    flat = x.reshape(4, 4)
+    mean = flat.mean(0)
+    np.testing.assert_allclose(
+        y.reshape(4, 4), (flat - mean) / np.sqrt(flat.var(0) + 1e-5), rtol=1e-4, atol=1e-5
+    )
+    statistics = moved["batch_stats"]
+    np.testing.assert_allclose(statistics["mean"], 0.25 * mean, rtol=1e-5)
+    np.testing.assert_allclose(statistics["var"], 0.75 + 0.25 * flat.var(0, ddof=1), rtol=1e-5)
+    # Initialising on a batch does not move them.
+    np.testing.assert_array_equal(variables["batch_stats"]["mean"], 0)
+
+
+def test_batch_norm_in_bfloat16_takes_its_statistics_in_float32():
+    x = jnp.asarray(np.random.default_rng(0).normal(30, 2, (64, 8, 8, 3)), jnp.bfloat16)
+    variables = BatchNorm().init(jax.random.key(0), x, train=True)
+    (low, moved_low), (y, moved) = (
+        BatchNorm(dtype=dtype).apply(variables, x, train=True, mutable=["batch_stats"])
+        for dtype in (jnp.bfloat16, jnp.float32)
+    )
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(low.astype(jnp.float32), y, rtol=2**-8, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, moved_low, moved)
+    flat = np.asarray(x, np.float64).reshape(-1, 3)
+    np.testing.assert_allclose(moved["batch_stats"]["mean"], 0.1 * flat.mean(0), rtol=1e-5)

@@ -1,0 +1,80 @@
+"""VGG with BatchNorm (Simonyan and Zisserman, arXiv 1409.1556).
+
+Structure and names follow the authors' network, whose classifier starts from 512 features: an image
+of 32x32 ends as one position, a larger one is averaged over its positions. Layers are numbered as
+in PyTorch's `Sequential`, so weights carry over one to one; see torch_weights.py. Initialisation is
+torchvision's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vasso_jax.models.layers import BatchNorm, conv, fan_out_normal_init, global_average_pool
+
+
+class VGG(nn.Module):
+    """VGG-BN: five stages of 3x3 convolutions, each halving the image, then three dense layers.
+
+    Attributes:
+        stage_sizes: convolutions in each stage; widths are 64, 128, 256, 512, 512.
+        num_classes: size of the last layer.
+        dropout_rate: of the two hidden dense layers. Units are dropped only with `train` and a
+            `dropout` rng.
+        hidden: width of the two hidden dense layers.
+        dtype: dtype of the arithmetic.
+    """
+
+    stage_sizes: Sequence[int]
+    num_classes: int
+    dropout_rate: float = 0.5
+    hidden: int = 4096
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] images -> [B, num_classes] float32 logits.
+
+        Raises:
+            ValueError: the image is too small to be halved in every stage.
+        """
+        if min(x.shape[1:3]) < 2 ** len(self.stage_sizes):
+            raise ValueError(
+                f"VGG halves the image {len(self.stage_sizes)} times and needs one of at least "
+                f"{2 ** len(self.stage_sizes)} pixels a side, got {x.shape[1]}x{x.shape[2]}"
+            )
+        index = 0
+        for stage, convolutions in enumerate(self.stage_sizes):
+            features = min(64 * 2**stage, 512)
+            for _ in range(convolutions):
+                x = conv(
+                    features,
+                    3,
+                    1,
+                    self.dtype,
+                    fan_out_normal_init,
+                    f"features_{index}",
+                    use_bias=True,
+                )(x)
+                x = nn.relu(BatchNorm(dtype=self.dtype, name=f"features_{index + 1}")(x, train))
+                index += 3
+            x = nn.max_pool(x, (2, 2), (2, 2))
+            index += 1
+
+        x = global_average_pool(x)
+        drop = train and self.has_rng("dropout")
+        for index in (0, 3):
+            x = nn.relu(self._dense(self.hidden, index)(x))
+            x = nn.Dropout(self.dropout_rate, deterministic=not drop)(x)
+        return self._dense(self.num_classes, 6)(x).astype(jnp.float32)
+
+    def _dense(self, features: int, index: int) -> nn.Dense:
+        return nn.Dense(
+            features,
+            kernel_init=nn.initializers.normal(0.01),
+            dtype=self.dtype,
+            name=f"classifier_{index}",
+        )
