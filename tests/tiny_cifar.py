@@ -61,9 +61,8 @@ def prepare(data_dir, train=7, test=3):
     return arrays
 
 
-def convert_to_tfrecord(data_dir):
-    """Rewrites the copy in data_dir in TFRecord format (with empty checksums)."""
-    version_dir = pathlib.Path(data_dir) / "cifar10/3.0.2"
+def convert_to_tfrecord(version_dir):
+    """Rewrites a prepared copy in TFRecord format (with empty checksums)."""
     builder = tfds.builder_from_directory(version_dir)
     for split in builder.info.splits:
         source = builder.as_data_source(split).data_source

@@ -1,0 +1,104 @@
+"""Downloads one file: goes on where an earlier attempt ended, and believes only the checksum."""
+
+import hashlib
+import http.client
+import pathlib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+_TIMEOUT_SECONDS = 30.0
+_BLOCK_BYTES = 1 << 18
+
+
+class _NetworkError(OSError):
+    """The file could not be had; sets it apart from the disk's errors."""
+
+
+def download(url: str, path: pathlib.Path, *, size: int, sha256: str, console: Console) -> None:
+    """Downloads `url` to `path`; until it has come whole, it is `path`.part.
+
+    Args:
+        url: of HTTP or HTTPS.
+        path: in a folder that exists.
+        size: in bytes.
+        sha256: hexadecimal.
+        console: where a progress bar is shown, if it is a terminal.
+
+    Raises:
+        OSError: the file cannot be had, with what to do by hand; or it cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.touch()
+    by_hand = f"Try again, or get the file in another way and put it at {path}"
+    try:
+        _complete(part, url, size, console)
+    except _NetworkError as error:
+        raise OSError(
+            f"cannot download {url}: {error}.\nWhat has come so far is kept. {by_hand}"
+        ) from error
+    if (found := sha256_of(part)) != sha256:
+        part.unlink()
+        raise OSError(
+            f"what came from {url} is another file, and has been removed: its SHA-256 is {found}, "
+            f"expected {sha256}.\n{by_hand}"
+        )
+    part.replace(path)
+
+
+def sha256_of(path: pathlib.Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _complete(part: pathlib.Path, url: str, size: int, console: Console) -> None:
+    """Receives what `part` lacks of `size` bytes."""
+    have = part.stat().st_size
+    if have >= size:
+        return
+    progress = Progress(
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with progress, part.open("r+b") as file:
+        task = progress.add_task("", total=size, completed=have)
+        for position, block in _receive(url, have, size):
+            file.seek(position)
+            file.write(block)
+            progress.update(task, completed=file.tell())
+
+
+def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """The bytes from `start` on, or from 0 where the server only sends whole files.
+
+    Yields:
+        Position in the file, and what comes there.
+    """
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+            position = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+            length = response.headers["Content-Length"]
+            if length is not None and position + int(length) != size:
+                raise OSError(f"that is a file of {position + int(length):,} bytes, not {size:,}")
+            while block := response.read1(_BLOCK_BYTES):
+                yield position, block
+                position += len(block)
+        if position < size:
+            raise OSError(f"the server stopped after {position:,} of {size:,} bytes")
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _NetworkError(f"the server answers {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _NetworkError(error.reason) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _NetworkError(error) from error

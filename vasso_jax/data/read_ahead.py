@@ -1,0 +1,86 @@
+"""Makes the elements of a grain data set ahead of their use, in threads or in processes."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from typing import Any
+
+import grain
+
+_MAX_THREADS = 16
+
+
+def read_ahead(elements: grain.MapDataset, workers: int) -> Iterator[Any]:
+    """Iterates over `elements`, in order and the same ones whatever `workers` is.
+
+    Args:
+        elements: whose making takes long; picklable, if there are workers.
+        workers: processes that make them; 0: threads of this process, one a core.
+
+    Raises (on iteration):
+        whatever making an element does.
+    """
+    if not workers:
+        threads = min(_MAX_THREADS, _cores())
+        iterator = iter(elements.to_iter_dataset(grain.ReadOptions(threads, threads + 1)))
+        with contextlib.closing(iterator):
+            yield from iterator
+        return
+    _pass_for_parsed_flags()
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    ahead = elements.to_iter_dataset(grain.ReadOptions(1, 1))
+    iterator = iter(ahead.mp_prefetch(options, worker_init_fn=_end_with_parent))
+    with contextlib.closing(iterator):
+        with _stop_signals_held_back():
+            first = next(iterator, None)
+        if first is not None:
+            yield first
+            yield from iterator
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _stop_signals_held_back() -> Iterator[None]:
+    """Keeps SIGINT and SIGTERM from processes started herein for good, from this one meanwhile.
+
+    Ctrl-C and a cluster's SIGTERM reach every process, but this one alone decides what then: it
+    still needs batches to reach a step at which it can stop. Children inherit what is blocked.
+    """
+    # Its start would unblock both.
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _end_with_parent(index: int, count: int) -> None:
+    """In a worker: sees to it that it does not outlive a parent that was killed."""
+    del index, count
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _pass_for_parsed_flags() -> None:
+    """grain's worker processes read absl's flags, which a program without absl never parses."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,80 @@
+"""A folder of image files in torchvision's layout: train/CLASS/* and val/CLASS/*."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from vasso_jax.data.datasets import EncodedExample
+
+_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
+
+
+class FolderSplit:
+    """The images under DIRECTORY/CLASS, in the order of class and file name."""
+
+    def __init__(self, directory: pathlib.Path, class_names: Sequence[str]):
+        """Lists the files; none is opened.
+
+        Args:
+            directory: holds a folder a class, and nothing else but hidden files.
+            class_names: the classes there can be, by label.
+
+        Raises:
+            ValueError: another class, a class without images, or a file that is no image.
+            OSError: a folder cannot be read.
+        """
+        self._directory = directory
+        files: list[str] = []
+        labels: list[int] = []
+        for name in class_folders(directory):
+            if name not in class_names:
+                raise ValueError(f"{directory / name}: no class of that name in the training split")
+            own = [f"{name}/{file}" for file in _listing(directory / name)]
+            for file in own:
+                if pathlib.PurePath(file).suffix.lower() not in _SUFFIXES:
+                    raise ValueError(
+                        f"{directory / file} is no image file ({', '.join(sorted(_SUFFIXES))}): "
+                        "move it elsewhere"
+                    )
+            if not own:
+                raise ValueError(f"the class folder {directory / name} holds no images")
+            files += own
+            labels += [class_names.index(name)] * len(own)
+        self._files, self._labels = files, np.asarray(labels, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> EncodedExample:
+        path = self._directory / self._files[index]
+        try:
+            return EncodedExample(path.read_bytes(), int(self._labels[index]), str(path))
+        except OSError as error:
+            raise OSError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def class_folders(directory: pathlib.Path) -> tuple[str, ...]:
+    """The names of the class folders in `directory`, sorted.
+
+    Raises:
+        FileNotFoundError: there are none.
+        OSError: the folder cannot be read.
+    """
+    names = _listing(directory) if directory.is_dir() else []
+    names = [name for name in names if (directory / name).is_dir()]
+    if not names:
+        raise FileNotFoundError(
+            f"no class folders in {directory}: dataset=folder wants data_dir/train/CLASS/IMAGE and "
+            "data_dir/val/CLASS/IMAGE"
+        )
+    return tuple(names)
+
+
+def _listing(directory: pathlib.Path) -> list[str]:
+    """The entries of a directory but the hidden ones, sorted."""
+    try:
+        return sorted(name for name in os.listdir(directory) if not name.startswith("."))
+    except OSError as error:
+        raise OSError(f"{directory} cannot be read ({error.strerror})") from error

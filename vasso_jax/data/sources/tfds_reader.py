@@ -1,0 +1,145 @@
+"""Reads data sets that tensorflow-datasets prepared, in either file format, without TensorFlow."""
+
+import contextlib
+import io
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from vasso_jax.data.datasets import EncodedExample, Split
+from vasso_jax.data.sources.record_files import Records, open_records
+
+# Where the split to measure on is neither `test` nor, without that, `validation`.
+_TEST_SPLITS = {"imagenet2012": "validation"}  # its test split has no labels
+
+
+class TfdsCopy:
+    """A prepared image classification set on disk."""
+
+    def __init__(self, name: str, directory: pathlib.Path):
+        """Reads the description.
+
+        Args:
+            name: of the data set.
+            directory: DATA_DIR/NAME/VERSION.
+
+        Raises:
+            ValueError: it is damaged, not for image classification, or has no split to measure on.
+        """
+        # Local: only these data sets need it.
+        import tensorflow_datasets as tfds
+
+        self.name, self.directory = name, directory
+        with self._naming_damage():
+            self._builder: Any = tfds.builder_from_directory(directory)
+            self._features = dict(self._builder.info.features)
+            splits = list(self._builder.info.splits)
+        if not isinstance(self._features.get("image"), tfds.features.Image) or not isinstance(
+            self._features.get("label"), tfds.features.ClassLabel
+        ):
+            raise ValueError(
+                f"{name} is no image classification set: it lacks an image or a class label, and "
+                f"has {', '.join(self._features)}"
+            )
+        wanted = _TEST_SPLITS.get(name, "test" if "test" in splits else "validation")
+        if missing := {"train", wanted} - {*splits}:
+            raise ValueError(f"{name} in {directory} has no split {missing.pop()}, only {splits}")
+        self._splits = {"train": "train", "test": wanted}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By label."""
+        return tuple(self._features["label"].names)
+
+    @property
+    def image_shape(self) -> tuple[int | None, ...]:
+        """(H, W, C), None where images differ."""
+        return self._features["image"].shape
+
+    def arrays(self, split: str, label: str = "label") -> Split:
+        """All of a split in memory.
+
+        Args:
+            split: `train` or `test`, whatever the latter is called there.
+            label: the feature that the labels come from.
+
+        Raises:
+            ValueError: no such feature, damage, or images that differ in size.
+        """
+        self._check_label(label)
+        with self._naming_damage():
+            info = self._builder.info.splits[self._splits[split]]
+            records = self._open(info)
+            shape: Any = self.image_shape
+            images = np.empty((len(records), *shape), np.uint8)
+            labels = np.empty(len(records), np.int32)
+            for i, record in enumerate(records.__getitems__(range(len(records)))):
+                encoded, labels[i] = _parse(record, label)
+                with PIL.Image.open(io.BytesIO(encoded)) as image:
+                    pixels = np.asarray(image)
+                images[i] = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+            return Split(images, labels)
+
+    def encoded(self, split: str) -> "TfdsSplit":
+        """A split to be read image by image; see `arrays`."""
+        with self._naming_damage():
+            info = self._builder.info.splits[self._splits[split]]
+            return TfdsSplit(self._open(info), f"{info.name} in {self.directory}")
+
+    def _open(self, info: Any) -> Records:
+        records = open_records(self._builder.info.file_format.value, info.filepaths)
+        if len(records) != info.num_examples:
+            raise ValueError(f"{info.name} has {len(records)} of {info.num_examples} examples")
+        return records
+
+    def _check_label(self, label: str) -> None:
+        if label not in self._features:
+            raise ValueError(
+                f"{self.name} has no labels {label!r}, only {', '.join(self._features)}"
+            )
+
+    @contextlib.contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (ImportError, MemoryError, PermissionError):
+            raise  # not the fault of the files
+        except Exception as error:  # whatever a damaged file makes of the libraries below
+            raise ValueError(
+                f"the copy of {self.name} in {self.directory} cannot be read: if it is damaged, "
+                "delete that folder and prepare the data set again. "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+
+class TfdsSplit:
+    """Random access to the encoded images of a split."""
+
+    def __init__(self, records: Records, name: str):
+        self._records, self._name = records, name
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> EncodedExample:
+        name = f"image {index} of {self._name}"
+        try:
+            encoded, label = _parse(self._records[index], "label")
+        except Exception as error:  # as in TfdsCopy
+            raise ValueError(f"{name} cannot be read ({type(error).__name__}: {error})") from error
+        return EncodedExample(encoded, label, name)
+
+
+def _parse(record: bytes, label: str) -> tuple[bytes, int]:
+    """The encoded image and a label of a serialized example.
+
+    Not by tensorflow-datasets' own parser, which takes longer than decoding 32x32 pixels.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+    feature = example.FromString(record).features.feature
+    return feature["image"].bytes_list.value[0], feature[label].int64_list.value[0]
