@@ -20,7 +20,9 @@ from ml_collections import config_flags
 
 from configs import default
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, one of configs/*.py.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Experiment, one of configs/*.py[:OPTIMIZER]."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default: runs/NAME_OF_THE_CONFIG.")
 _FIELDS = frozenset(default.get_config())
 
@@ -33,7 +35,11 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         positional = flags.FLAGS(argv)
     except flags.Error as error:
-        _fail(error)
+        # An error that a config raises about its argument comes with its whole trace.
+        *trace, message = str(error).strip().splitlines()
+        if "get_config() takes 0" in message:
+            message = "this config takes no argument behind a colon"
+        _fail(message.removeprefix("ValueError: ") if trace else message)
     except Exception as error:  # the config file is code, and may raise anything
         _fail_to_load(error)
     if len(positional) > 1:
@@ -70,6 +76,12 @@ def _fail(message: object) -> NoReturn:
     sys.exit(2)
 
 
+def _run_name() -> str:
+    """cifar10_resnet18_sam for --config=configs/cifar10_resnet18.py:sam"""
+    file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return "_".join(filter(None, (pathlib.Path(file).stem, argument)))
+
+
 def _quieten_libraries() -> None:
     """Leaves standard error to our messages: what matters below comes back as an exception."""
     logging.set_verbosity(logging.FATAL)
@@ -91,9 +103,8 @@ def main(argv: list[str]) -> None:
         # JAX and all that comes with it load only once the command line has been understood.
         from vasso_jax.train import Stopped, UsageError, train
 
-        name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
         try:
-            result = train(_CONFIG.value, _WORKDIR.value or f"runs/{name}")
+            result = train(_CONFIG.value, _WORKDIR.value or f"runs/{_run_name()}")
         except UsageError as error:
             _fail(error)
         except Stopped as stopped:

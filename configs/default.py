@@ -7,18 +7,35 @@ from ml_collections.config_dict import placeholder
 def get_config() -> ConfigDict:
     config = ConfigDict()
 
-    # Data. `digits` needs no download; `cifar10` and `cifar100` a copy prepared by tfds.
+    # Data: `digits` (no download), `cifar10`, `imagenet2012` or any other set of labelled images by
+    # its name in tensorflow-datasets; `folder` (train/CLASS/*, val/CLASS/*); `npz` (train.npz,
+    # test.npz).
     config.dataset = "digits"
     config.data_dir = ""  # holds the tfds copies; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
     config.split_seed = 0  # draws the held-out fifth of digits; the same for all seeds
+    config.human_labels = placeholder(str)  # cifar10_n: aggre, worse, random1, random2 or random3
+    config.label_noise = placeholder(str)  # symmetric or asymmetric: makes training labels wrong
+    config.label_noise_rate = 0.4  # this share of them
+    config.label_noise_seed = 0
+
+    # Data sets of images of many sizes are read from disk and decoded in every epoch.
+    config.image_size = 224  # side of their square crops
+    config.crop_min_area = 0.08  # of the image that a training crop covers, at least
+    config.eval_crop = 0.875  # side of the central crop, of the image's shorter side
+    config.on_damaged = "stop"  # or skip: leaves out and counts images that cannot be decoded
+    config.workers = 0  # processes that decode; 0: threads
+
+    # Augmentation, on the device.
     config.crop_padding = 1  # pixels of black border before the random crop; 0: no crop
     config.flip = False  # random mirroring, left to right
     config.cutout_size = 0  # side of the hole, in pixels; 0: none
     config.cutout_probability = 0.5
 
-    # Network: resnet18, resnet34, wrnDEPTH_WIDTH.
+    # Network: resnet18 (or 34, 50, 101, 152; for large images resnet18_imagenet ...),
+    # wrnDEPTH_WIDTH, vgg11_bn (13, 16, 19), pyramidnet110, vit_s32, vit_s16 or vit_b16.
     config.model = "wrn10_1"
     config.dtype = "float32"  # of the arithmetic, or bfloat16; parameters stay float32
+    config.init_from = ""  # run folder to take the weights from; a head of another size starts anew
 
     # Optimizer: sgd (the base alone), sam, vasso, asam, vasso_asam, friendly_sam, gsam, vasso_gsam,
     # looksam or ssam. A method reads those of these fields that it has; None is

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -19,12 +20,16 @@ TOTAL_STEPS = 22
 
 
 def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefix=()):
-    """Starts main.py with `--config.OVERRIDE` for each of `overrides`; returns the Popen."""
+    """Starts main.py with `--config.OVERRIDE` for each of `overrides`; returns the Popen.
+
+    `config` is a name in configs/, perhaps with :ARGUMENT.
+    """
+    name, *argument = config.split(":") if isinstance(config, str) else (config,)
     command = [
         *prefix,
         sys.executable,
         str(ROOT / "main.py"),
-        f"--config={ROOT / 'configs' / config}.py",
+        ":".join([f"--config={ROOT / 'configs' / name}.py", *argument]),
     ]
     command += [f"--workdir={workdir}", *(f"--config.{override}" for override in overrides)]
     return subprocess.Popen(
@@ -35,6 +40,26 @@ def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefi
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start_two(workdir, *overrides):
+    """Two processes of two devices each, as Slurm would start them; returns both."""
+    # JAX finds the coordinator in these variables.
+    slurm = {
+        "SLURM_JOB_ID": str(random.randrange(1, 4096)),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+    }
+    return [
+        start(
+            workdir,
+            *overrides,
+            "distributed=True",
+            devices=2,
+            env=slurm | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
+        )
+        for i in range(2)
+    ]
 
 
 def finish(process, timeout=300):

@@ -134,35 +134,15 @@ def test_four_devices_give_the_losses_of_one(one_device, tmp_path):
     assert_same_losses(tmp_path, one_device)
 
 
-def start_two(workdir):
-    """Two processes of two devices each, as Slurm would start them."""
-    # JAX finds the coordinator in these variables.
-    slurm = {
-        "SLURM_JOB_ID": str(random.randrange(1, 4096)),
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_NTASKS": "2",
-    }
-    return [
-        runs.start(
-            workdir,
-            *EVERY_STEP,
-            "distributed=True",
-            devices=2,
-            env=slurm | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
-        )
-        for i in range(2)
-    ]
-
-
 def test_two_processes_stop_together_go_on_and_give_the_losses_of_one(one_device, tmp_path):
-    processes = start_two(tmp_path)
+    processes = runs.start_two(tmp_path, *EVERY_STEP)
     wait_for_checkpoint(tmp_path, processes[0])
     for process in processes:
         process.send_signal(signal.SIGTERM)
     ends = [runs.finish(process) for process in processes]
     assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2, ends
 
-    ends = [runs.finish(process) for process in start_two(tmp_path)]
+    ends = [runs.finish(process) for process in runs.start_two(tmp_path, *EVERY_STEP)]
     assert [status for status, _, _ in ends] == [0, 0], ends
     assert "4 x cpu on 2 hosts" in ends[0][1]
     assert "going on from step" in ends[0][1]
@@ -172,7 +152,7 @@ def test_two_processes_stop_together_go_on_and_give_the_losses_of_one(one_device
 def test_two_processes_both_end_when_the_first_cannot_be_set_up(tmp_path):
     occupied = tmp_path / "file"
     occupied.touch()
-    ends = [runs.finish(process) for process in start_two(occupied)]
+    ends = [runs.finish(process) for process in runs.start_two(occupied, *EVERY_STEP)]
     assert [status for status, _, _ in ends] == [2, 2]
     assert "cannot be written" in ends[0][2]
     assert "the first process could not set the run up" in ends[1][2]

@@ -7,7 +7,9 @@ import time
 import numpy as np
 import pytest
 
+from configs import digits_vasso
 from tests import runs
+from vasso_jax.train import UsageError, train
 
 
 def refused(process, *messages):
@@ -24,28 +26,19 @@ def refused(process, *messages):
     ("config", "overrides", "messages"),
     [
         (
-            "cifar10_vasso",
-            ["data_dir=/nowhere"],
-            ["/nowhere/cifar10", "tfds.builder('cifar10'", "digits_vasso"],
+            "digits_vasso",
+            ["dataset=mnist", "data_dir=/nowhere"],
+            ["/nowhere/mnist", "tfds.builder('mnist'", "digits_vasso"],
         ),
-        ("digits_vasso", ["model=resnet81"], ["Did you mean resnet18"]),
-        ("digits_vasso", ["dataset=digit"], ["Did you mean digits"]),
-        ("digits_vasso", ["optimizer=vaso"], ["Did you mean vasso"]),
         ("digits_vasso", ["batch_size=129"], ["batch_size=129", "4 devices", "multiple of 4"]),
-        ("digits_vasso", ["batch_size=2000"], ["exceeds the 1438 training images"]),
-        ("digits_vasso", ["rho=-1"], ["rho must be", ">= 0"]),
-        ("digits_vasso", ["theta=1.5"], ["theta must be", "[0.0, 1.0]"]),
-        ("digits_vasso", ["dtype=float16"], ["float32, bfloat16"]),
+        ("digits_vasso", ["distributed=True"], ["could not join a cluster"]),
+        # What is wrong with the command line itself.
         ("digits_vasso", ["thetta=1"], ["no field 'thetta'", "Did you mean theta"]),
         ("digits_vasso", ["optimizer.x=1"], ["no field 'optimizer.x'"]),
-        ("digits_vasso", ["seed=-1"], ["seed must be"]),
-        ("digits_vasso", ["split_seed=-1"], ["split_seed must be"]),
-        ("digits_vasso", ["checkpoint_every_steps=-1"], ["checkpoint_every_steps must be"]),
-        ("digits_vasso", ["cutout_probability=2"], ["cutout_probability must be"]),
-        ("digits_vasso", ["wandb_project=x"], ["needs the package wandb"]),
-        ("digits_vasso", ["distributed=True"], ["could not join a cluster"]),
         ("digits_vasso", ["epochs=x"], ["--config.epochs=x"]),
         ("nothing", [], ["configs/nothing.py"]),
+        ("cifar10_resnet18:vaso", [], ["Did you mean vasso"]),
+        ("digits_vasso:sam", [], ["takes no argument"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
@@ -53,6 +46,48 @@ def test_wrong_input_is_one_message_and_status_2(tmp_path, config, overrides, me
     began = time.monotonic()
     refused(runs.start(tmp_path / "run", *overrides, config=config, devices=4), *messages)
     assert time.monotonic() - began < 15
+    assert not (tmp_path / "run/config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": "resnet81"}, "Did you mean resnet18"),
+        ({"optimizer": "vaso"}, "Did you mean vasso"),
+        ({"batch_size": 2000}, "exceeds the 1438 training images"),
+        ({"rho": -1.0}, "rho must be.*>= 0"),
+        ({"theta": 1.5}, r"theta must be.*\[0.0, 1.0\]"),
+        # Found before the data set is asked for.
+        ({"theta": 1.5, "dataset": "cifar10", "data_dir": "/dev/null"}, "theta must be"),
+        ({"dataset": "cifar10", "data_dir": "/dev/null"}, "cannot work in /dev/null"),
+        ({"dtype": "float16"}, "float32, bfloat16"),
+        ({"seed": -1}, "seed must be"),
+        ({"epochs": 0}, "with init_from"),
+        ({"init_from": "/nowhere"}, "no checkpoint in /nowhere/checkpoints"),
+        ({"checkpoint_every_steps": -1}, "checkpoint_every_steps must be"),
+        ({"wandb_project": "x"}, "needs the package wandb"),
+        ({"dataset": "digit"}, "Did you mean digits"),
+        ({"split_seed": -1}, "split_seed must be"),
+        ({"cutout_probability": 2.0}, "cutout_probability must be"),
+        ({"label_noise": "symetric"}, "Did you mean symmetric"),
+        ({"label_noise": "symmetric", "label_noise_rate": 2.0}, "label_noise_rate must be"),
+        ({"human_labels": "worse"}, "human_labels chooses the labels of cifar10_n"),
+        ({"dataset": "cifar10_n"}, "human_labels chooses the labels of cifar10_n"),
+        ({"dataset": "cifar10_n", "human_labels": "bad"}, "no human_labels 'bad'"),
+        ({"dataset": "folder"}, "needs --config.data_dir"),
+        ({"dataset": "folder", "data_dir": "/nowhere"}, "no class folders in /nowhere/train"),
+        ({"dataset": "npz", "data_dir": "/nowhere"}, "no /nowhere/train.npz"),
+        ({"image_size": 0}, "image_size must be"),
+        ({"on_damaged": "ignore"}, "stop, skip"),
+        ({"workers": -1}, "workers must be"),
+    ],
+    ids=str,
+)
+def test_wrong_fields_are_found_before_the_run_begins(tmp_path, fields, message):
+    config = digits_vasso.get_config()
+    config.update(fields)
+    with pytest.raises(UsageError, match=message):
+        train(config, str(tmp_path / "run"))
     assert not (tmp_path / "run/config.json").exists()
 
 

@@ -151,7 +151,7 @@ CONFIG = {"lr": 0.1, "milestones": (1, 2), "data_dir": "a"}
 
 def begin(folder):
     workdir.check(folder, CONFIG)
-    workdir.write_config(folder, CONFIG)
+    workdir.write_facts(folder, CONFIG, {})
     (folder / "metrics.jsonl").write_text("{}")
 
 
@@ -167,11 +167,22 @@ def test_the_folder_takes_the_same_run_only(tmp_path):
 
 def test_a_folder_where_nothing_has_begun_takes_any_run(tmp_path):
     workdir.check(tmp_path, CONFIG)
-    workdir.write_config(tmp_path, CONFIG)
+    workdir.write_facts(tmp_path, CONFIG, {})
     # As a run leaves it that diverged, or was killed, before anything was saved.
     (tmp_path / "metrics.jsonl").touch()
     (tmp_path / "checkpoints/3.orbax-checkpoint-tmp").mkdir()
     workdir.check(tmp_path, CONFIG | {"lr": 0.2})
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    workdir.check(tmp_path, CONFIG)
+    workdir.write_facts(tmp_path, CONFIG, {"train_images": 5, "class_names": ("a", "b")})
+    # Nothing has begun yet.
+    workdir.write_facts(tmp_path, CONFIG, {"train_images": 6, "class_names": ("a", "b")})
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    workdir.write_facts(tmp_path, CONFIG, {"train_images": 6, "class_names": ("a", "b")})
+    with pytest.raises(ValueError, match="train_images=6 there, 7 here"):
+        workdir.write_facts(tmp_path, CONFIG, {"train_images": 7, "class_names": ("a", "b")})
 
 
 def test_a_damaged_config_is_named(tmp_path):

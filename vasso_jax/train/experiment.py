@@ -13,6 +13,8 @@ from jax.sharding import Mesh
 
 from vasso_jax import data, models, optim
 from vasso_jax.choices import check_choice
+from vasso_jax.train.dataset_facts import dataset_facts, in_words
+from vasso_jax.train.feeds import Feed, open_feed
 from vasso_jax.train.mesh import check_batch_size, make_mesh, replicated, with_shardings
 from vasso_jax.train.optimizer import default_rho, describe, make_base, make_optimizer
 from vasso_jax.train.schedules import make_schedule
@@ -32,16 +34,22 @@ class Experiment:
 
     Attributes:
         optimizer_words: the optimizer in words, for people.
+        dataset_words: the data set in words.
+        dataset_facts: what the run folder keeps of the data set: sizes, class names, statistics and
+            label noise.
+        feed: batches of the data set.
         abstract_state: shapes, dtypes and shardings of the state.
         create_state: makes the initial state on the mesh.
-        train_step: `(state, images, labels, order) -> state`; see `make_train_step`.
-        eval_step: `(state, images, labels, start) -> sums`; see `make_eval_step`.
+        train_step: `(state, *arguments of the feed) -> state`; see `make_train_step`.
+        eval_step: `(state, *arguments of the feed) -> sums`; see `make_eval_step`.
     """
 
     model_name: str
     optimizer_words: str
+    dataset_words: str
+    dataset_facts: dict[str, Any]
     mesh: Mesh
-    dataset: data.ImageDataset
+    feed: Feed
     schedule: optax.Schedule
     seed: int
     epochs: int
@@ -56,15 +64,16 @@ class Experiment:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+        """Optimizer steps of the whole run; none: evaluation only."""
         return self.epochs * self.steps_per_epoch
 
 
-def build(config: Any) -> Experiment:
+def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Experiment:
     """Checks `config` and builds its parts.
 
     Args:
         config: an ml_collections.ConfigDict with the fields of configs/default.py.
+        before_reading: called once all is checked that needs no data.
 
     Raises:
         ValueError: a field has a value that cannot be.
@@ -73,9 +82,12 @@ def build(config: Any) -> Experiment:
     # What needs no data is checked before it is read, which can take a while.
     mesh = make_mesh()
     check_batch_size(config.batch_size, mesh)
-    for field in ("epochs", "eval_every_epochs"):
-        if config[field] < 1:
-            raise ValueError(f"{field} must be at least 1, got {config[field]}")
+    if config.eval_every_epochs < 1:
+        raise ValueError(f"eval_every_epochs must be at least 1, got {config.eval_every_epochs}")
+    if config.epochs < (0 if config.init_from else 1):
+        raise ValueError(
+            f"epochs must be at least 1, or with init_from 0 to evaluate only; got {config.epochs}"
+        )
     if config.checkpoint_every_steps < 0:
         raise ValueError(
             f"checkpoint_every_steps must be >= 0, got {config.checkpoint_every_steps}"
@@ -91,14 +103,40 @@ def build(config: Any) -> Experiment:
         cutout_size=config.cutout_size,
         cutout_probability=config.cutout_probability,
     )
+    streaming = data.Streaming(
+        image_size=config.image_size,
+        crop_min_area=config.crop_min_area,
+        eval_crop=config.eval_crop,
+        on_damaged=config.on_damaged,
+        workers=config.workers,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    noise = None
+    if config.label_noise is not None:
+        noise = data.LabelNoise(
+            config.label_noise, config.label_noise_rate, config.label_noise_seed
+        )
     _create_optimizer(config, learning_rate=config.lr)
 
-    dataset = data.load(config.dataset, config.data_dir, config.split_seed)
-    num_train = len(dataset.train.labels)
-    steps_per_epoch = num_train // config.batch_size
-    if not steps_per_epoch:
-        raise ValueError(f"batch_size={config.batch_size} exceeds the {num_train} training images")
-    if config.refresh_every is not None and config.refresh_every > steps_per_epoch:
+    before_reading()
+    dataset = data.load(
+        config.dataset,
+        config.data_dir,
+        split_seed=config.split_seed,
+        human_labels=config.human_labels,
+    )
+    steps_per_epoch = dataset.num_train // config.batch_size
+    if config.epochs and not steps_per_epoch:
+        raise ValueError(
+            f"batch_size={config.batch_size} exceeds the {dataset.num_train} training images"
+        )
+    wrong_labels = None
+    if noise is not None:
+        dataset, wrong_labels = data.add_label_noise(dataset, noise)
+    feed = open_feed(dataset, streaming, batch_size=config.batch_size, seed=config.seed, mesh=mesh)
+    facts = dataset_facts(dataset, feed.image_shape, noise, wrong_labels)
+    if config.epochs and (config.refresh_every or 1) > steps_per_epoch:
         raise ValueError(
             f"refresh_every={config.refresh_every} exceeds the {steps_per_epoch} steps of an epoch"
         )
@@ -114,14 +152,15 @@ def build(config: Any) -> Experiment:
     )
     model = _create_model(config, num_classes=len(dataset.class_names))
     tx, optimizer_words = _create_optimizer(config, learning_rate=schedule)
-    image_shape = dataset.train.images.shape[1:]
-    initial_state = partial(create_state, model, tx, image_shape, config.seed)
+    initial_state = partial(create_state, model, tx, feed.image_shape, config.seed)
     normalize = partial(data.normalize, mean=dataset.mean, std=dataset.std)
     return Experiment(
         model_name=config.model,
         optimizer_words=optimizer_words,
+        dataset_words=in_words(facts),
+        dataset_facts=facts,
         mesh=mesh,
-        dataset=dataset,
+        feed=feed,
         schedule=schedule,
         seed=config.seed,
         epochs=config.epochs,
@@ -134,7 +173,7 @@ def build(config: Any) -> Experiment:
         train_step=make_train_step(
             model,
             tx,
-            take_batch=data.take_batch,
+            take_batch=feed.take_batch,
             augment=partial(data.augment, options=augmentation, mean=dataset.mean, std=dataset.std),
             label_smoothing=config.label_smoothing,
             batch_stats=config.batch_stats,
@@ -143,7 +182,7 @@ def build(config: Any) -> Experiment:
         ),
         eval_step=make_eval_step(
             model,
-            take_batch=partial(data.evaluation_batch, batch_size=config.batch_size),
+            take_batch=feed.take_test_batch,
             normalize=normalize,
             mesh=mesh,
         ),

@@ -1,23 +1,23 @@
 """Training proper: steps, looks at the device, records and checkpoints, to the last epoch."""
 
+import contextlib
 import math
 import time
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from vasso_jax import data
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.console import Display
 from vasso_jax.train.errors import Stopped, UsageError, usage_errors
 from vasso_jax.train.experiment import Experiment
-from vasso_jax.train.mesh import replicate, replicated
+from vasso_jax.train.mesh import replicated
 from vasso_jax.train.pace import Pace
 from vasso_jax.train.preemption import StopRequests
 from vasso_jax.train.records import RecordFile
 from vasso_jax.train.state import TrainState, zero_metrics
-from vasso_jax.train.streams import stream_key
 
 
 class Fit:
@@ -39,13 +39,10 @@ class Fit:
         self._display = display
         self._stop = StopRequests()
 
-        mesh = experiment.mesh
-        self._train = replicate(experiment.dataset.train, mesh)
-        self._test = replicate(experiment.dataset.test, mesh)
-        self._epoch_order = jax.jit(self._order_of, out_shardings=replicated(mesh))
+        self._batches = experiment.feed.training(self._step)
         self._params_sum = jax.jit(optax.tree.sum)
-        self._reset_metrics = jax.jit(zero_metrics, out_shardings=replicated(mesh))
-        self._pace = Pace(experiment.batch_size)
+        self._reset_metrics = jax.jit(zero_metrics, out_shardings=replicated(experiment.mesh))
+        self._pace = Pace(experiment.batch_size, experiment.feed.steps_ahead)
         self._compiled = False
         # Trees come back from the device sorted by name; records keep the order of importance.
         names = zero_metrics(state.opt_state)
@@ -56,23 +53,27 @@ class Fit:
     def run(self) -> None:
         self._display.start(self._experiment.total_steps, self._step)
         first = self._step // self._experiment.steps_per_epoch
-        with self._stop:
+        with self._stop, contextlib.closing(self._batches):
             for epoch in range(first, self._experiment.epochs):
                 self._train_epoch(epoch)
                 self._finish_epoch(epoch)
         self._checkpoints.wait()
 
-    def _order_of(self, epoch: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(stream_key(self._experiment.seed, "order"), epoch)
-        return data.epoch_order(key, len(self._train.labels), self._experiment.batch_size)
+    def evaluate_only(self) -> None:
+        """Evaluates and records the given state, without a step."""
+        record = {"step": self._step, "epoch": 0, "split": "test", **self._evaluate()}
+        record["seconds"] = round(time.perf_counter() - self._started, 3)
+        with usage_errors():
+            self._records.append(record)
+        self._save(record["top1"])
+        self._checkpoints.wait()
 
     def _train_epoch(self, epoch: int) -> None:
-        order = self._epoch_order(np.int32(epoch))
         end = (epoch + 1) * self._experiment.steps_per_epoch
         save_every = self._experiment.checkpoint_every_steps
         self._pace.restart()
         while self._step < end:
-            self._state = self._experiment.train_step(self._state, *self._train, order)
+            self._state = self._experiment.train_step(self._state, *next(self._batches))
             self._step += 1
             if not self._compiled:
                 # The speed reported is that of the steps, not of the compiler.
@@ -92,7 +93,7 @@ class Fit:
 
     def _finish_epoch(self, epoch: int) -> None:
         """Records the epoch, evaluates, saves."""
-        metrics = self._mean_metrics()
+        metrics = {**self._mean_metrics(), **self._skipped()}
         self._pace.looked()
         self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.opt_state))
         test_metrics = None
@@ -149,15 +150,23 @@ class Fit:
                 "finite parameters only."
             )
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self) -> dict[str, Any]:
         """Loss, top-1 and top-5 over the test split, every image counted once."""
-        batch_size, examples = self._experiment.batch_size, len(self._test.labels)
-        batches = [
-            self._experiment.eval_step(self._state, *self._test, np.int32(start))
-            for start in range(0, examples, batch_size)
-        ]
+        batches, ahead = [], self._experiment.feed.steps_ahead
+        with contextlib.closing(self._experiment.feed.test()) as feed:
+            for arguments in feed:
+                batches.append(self._experiment.eval_step(self._state, *arguments))
+                if ahead and len(batches) > ahead:
+                    jax.block_until_ready(batches[-ahead])
         sums = jax.tree.map(lambda *x: math.fsum(map(float, x)), *jax.device_get(batches))
         count = sums.pop("examples")
+        if not count:
+            raise UsageError("every test image is damaged: nothing to measure on")
         means = {name: value / count for name, value in sums.items()}
         self._check_finite("the test loss", means["loss"])
-        return means
+        return {**means, **self._skipped()}
+
+    def _skipped(self) -> dict[str, int]:
+        """How many damaged images were left out since the last record, where that is wanted."""
+        count = self._experiment.feed.take_skipped()
+        return {} if count is None else {"skipped": count}

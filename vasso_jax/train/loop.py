@@ -17,6 +17,7 @@ import numpy as np
 from clu import parameter_overview
 from jax.experimental import multihost_utils
 
+from vasso_jax import data
 from vasso_jax.analysis.curves import plot_curves
 from vasso_jax.train import workdir as workdirs
 from vasso_jax.train.checkpoint import Checkpoints
@@ -27,6 +28,7 @@ from vasso_jax.train.experiment import Experiment, build
 from vasso_jax.train.fit import Fit
 from vasso_jax.train.records import RecordFile, of_test
 from vasso_jax.train.state import TrainState
+from vasso_jax.train.weights import latest_checkpoint, start_from
 
 
 def train(config: Any, workdir: str) -> dict[str, Any]:
@@ -60,9 +62,18 @@ def train(config: Any, workdir: str) -> dict[str, Any]:
         if finished:
             display.note("this run has finished; nothing to do")
         else:
-            display.note(f"reading {config.dataset} ...")
+
+            def fetch() -> None:
+                _on_first_process(
+                    lambda: data.prepare_if_missing(
+                        config.dataset, config.data_dir, display.console
+                    )
+                )
+                display.note(f"reading {config.dataset} ...")
+
             with usage_errors():
-                experiment = build(config)
+                weights = latest_checkpoint(config.init_from) if config.init_from else None
+                experiment = build(config, before_reading=fetch)
 
             def open_folder() -> None:
                 dashboards = open_dashboards(
@@ -72,11 +83,12 @@ def train(config: Any, workdir: str) -> dict[str, Any]:
                     wandb_project=config.wandb_project,
                 )
                 records.show_on(dashboards)
-                workdirs.write_config(path, settings)
+                workdirs.write_facts(path, settings, experiment.dataset_facts)
 
             _on_first_process(open_folder)
-            state = _start_or_resume(experiment, checkpoints, records, display)
-            Fit(experiment, state, checkpoints, records, display).run()
+            state = _start_or_resume(experiment, weights, checkpoints, records, display)
+            fit = Fit(experiment, state, checkpoints, records, display)
+            fit.run() if experiment.epochs else fit.evaluate_only()
         return _report(path, records, display, draw=not finished)
     finally:
         display.stop()
@@ -125,38 +137,42 @@ def _join_cluster() -> None:
 
 
 def _start_or_resume(
-    experiment: Experiment, checkpoints: Checkpoints, records: RecordFile, display: Display
+    experiment: Experiment,
+    weights: pathlib.Path | None,
+    checkpoints: Checkpoints,
+    records: RecordFile,
+    display: Display,
 ) -> TrainState:
     """The state to go on from; prints the opening block."""
     step = checkpoints.latest_step()
     if step is None:
         state = experiment.create_state()
+        if weights:
+            state = start_from(weights, state, keep_head=not experiment.epochs)
     else:
         state = checkpoints.restore(step, experiment.abstract_state)
     with usage_errors():
-        records.keep_until(step or 0)
+        records.keep_until(-1 if step is None else step)
     recorded = records.records[-1]["epoch"] if records.records else 0
-    if recorded != (step or 0) // experiment.steps_per_epoch:
+    if step and recorded != step // experiment.steps_per_epoch:
         raise UsageError(
             f"metrics.jsonl ends at epoch {recorded}, the checkpoint of step {step} is further: "
             "bring the file back, or start in a new workdir"
         )
 
-    train, test = experiment.dataset.train, experiment.dataset.test
     kind = experiment.mesh.devices.flat[0].device_kind
     hosts = f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
-    shape = "x".join(map(str, train.images.shape[1:]))
     start = f"going on from step {step} of " if step else ""
     length = f"{experiment.epochs} epochs of {experiment.steps_per_epoch}"
     display.opening(
         {
             "devices": f"{experiment.mesh.size} x {kind}{hosts}",
-            "data": f"{experiment.dataset.name}, {len(train.labels):,} training and "
-            f"{len(test.labels):,} test images of {shape}",
+            "data": experiment.dataset_words,
             "model": f"{experiment.model_name}, "
             f"{parameter_overview.count_parameters(state.params):,} parameters",
             "optimizer": experiment.optimizer_words,
-            "steps": f"{start}{experiment.total_steps} = {length}",
+            "steps": f"{start}{experiment.total_steps} = {length}" if experiment.epochs else "none",
+            **({"weights": f"from {weights}"} if weights else {}),
         }
     )
     return state

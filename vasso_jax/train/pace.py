@@ -13,8 +13,15 @@ class Pace:
     that waits for the device.
     """
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, longest: int | None = None):
+        """Starts the clock.
+
+        Args:
+            batch_size: images a step.
+            longest: steps between two looks at most; None: as many as fit.
+        """
         self._batch_size = batch_size
+        self._longest = longest
         self._interval = 1
         self._steps = 0
         self._timed_steps = 0
@@ -24,7 +31,7 @@ class Pace:
     def due(self) -> bool:
         """Counts one step; true when it is time to look."""
         self._steps += 1
-        return self._steps >= self._interval
+        return self._steps >= min(self._interval, self._longest or self._interval)
 
     def looked(self) -> None:
         """To be called when the device has caught up with all steps counted."""

@@ -29,7 +29,7 @@ def make_schedule(
             `constant`.
         lr: the rate after the warm-up.
         final_lr: where the cosine ends.
-        epochs, steps_per_epoch: length of the run.
+        epochs, steps_per_epoch: length of the run; without a step, there is no rate to speak of.
         warmup_epochs: length of a linear rise from 0 to lr at the start, within `epochs`.
         milestones: epochs at which `multistep` decays, counted from the start of the run.
         decay_factor: see `multistep`, > 0.
@@ -38,6 +38,8 @@ def make_schedule(
         ValueError: unknown name, or a number out of range.
     """
     check_choice("schedule", name, SCHEDULES)
+    if not epochs:
+        return optax.constant_schedule(0.0)
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be a number > 0, got {lr}")
     if not 0 <= final_lr <= lr:

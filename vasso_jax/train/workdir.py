@@ -3,14 +3,19 @@
 import json
 import os
 import pathlib
+import reprlib
 import tempfile
+from collections.abc import Set
 from typing import Any
 
 # These say where things are or how they are shown; a run may go on with others.
 _MAY_CHANGE = frozenset(
-    {"data_dir", "distributed", "tensorboard", "wandb_project", "checkpoint_every_steps"}
+    {
+        *("data_dir", "workers", "distributed"),
+        *("tensorboard", "wandb_project", "checkpoint_every_steps"),
+    }
 )
-_CONFIG = "config.json"
+_CONFIG, _DATASET = "config.json", "dataset.json"
 
 
 def check(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
@@ -32,18 +37,23 @@ def check(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
         ) from error
     if not (workdir / _CONFIG).exists():
         return
-    old, new = _read(workdir / _CONFIG), _as_json(settings)
-    # A field that only one of the two knows came or went with a version of the code.
-    differences = [
-        f"{field}={old[field]!r} there, {new[field]!r} here"
-        for field in sorted((old.keys() & new.keys()) - _MAY_CHANGE)
-        if old[field] != new[field]
-    ]
+    differences = _differences(workdir / _CONFIG, settings, _MAY_CHANGE)
     if differences and _has_begun(workdir):
         raise ValueError(
             f"{workdir} holds a run with other settings ({'; '.join(differences)}): "
             "give another --workdir, or delete that one"
         )
+
+
+def _differences(path: pathlib.Path, ours: dict[str, Any], may_change: Set[str]) -> list[str]:
+    """What the JSON object in the file says otherwise, in words."""
+    old, new = _read(path), _as_json(ours)
+    # A field that only one of the two knows came or went with a version of the code.
+    return [
+        f"{field}={reprlib.repr(old[field])} there, {reprlib.repr(new[field])} here"
+        for field in sorted((old.keys() & new.keys()) - may_change)
+        if old[field] != new[field]
+    ]
 
 
 def _has_begun(workdir: pathlib.Path) -> bool:
@@ -54,13 +64,24 @@ def _has_begun(workdir: pathlib.Path) -> bool:
     )
 
 
-def write_config(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Writes config.json.
+def write_facts(
+    workdir: pathlib.Path, settings: dict[str, Any], dataset_facts: dict[str, Any]
+) -> None:
+    """Writes config.json and dataset.json.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: one cannot be written.
+        ValueError: the run that the folder holds began with other data.
     """
-    write_text(workdir / _CONFIG, json.dumps(settings, indent=2) + "\n")
+    path = workdir / _DATASET
+    differences = _differences(path, dataset_facts, set()) if path.exists() else []
+    if differences and _has_begun(workdir):
+        raise ValueError(
+            f"the data set is another one than that which the run in {workdir} began with "
+            f"({'; '.join(differences)}): bring it back, or give another --workdir"
+        )
+    for name, facts in ((_DATASET, dataset_facts), (_CONFIG, settings)):
+        write_text(workdir / name, json.dumps(facts, indent=2) + "\n")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -1,0 +1,90 @@
+"""Runs on images from disk, in real processes: resuming, several hosts, damaged images."""
+
+import collections
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests import runs
+from tests.data.image_files import make_folder
+
+# 2 epochs of 5 steps; the pixels are plain colours, and differ with class and image.
+SETTINGS = ("dataset=folder", "image_size=16", "batch_size=8", "epochs=2", "crop_padding=0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("folder"), train=20, val=5)
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """A finished run."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, *runs.run(workdir, *SETTINGS, f"data_dir={folder}")
+
+
+def test_the_opening_and_the_folder_tell_the_data(whole):
+    workdir, _, out = whole
+    assert "folder, 40 training and 10 test images from disk, cropped to 16x16x3" in out
+    facts = json.loads((workdir / "dataset.json").read_text())
+    assert facts["class_names"] == ["ant", "bee"]
+    assert facts["train_images"] == 40
+    assert "label_noise" not in facts
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(whole, folder, tmp_path, workers):
+    settings = (
+        *SETTINGS,
+        f"data_dir={folder}",
+        f"workers={workers}",
+        "checkpoint_every_steps=2",
+    )
+    process = runs.start(tmp_path, *settings)
+    while not runs.steps_saved(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    status, _, err = runs.finish(process)
+    assert status == 128 + signal.SIGTERM
+    assert "Traceback" not in err
+    assert max(runs.steps_saved(tmp_path)) < 10
+    _, out = runs.run(tmp_path, *settings)
+    assert "going on from step" in out
+    assert runs.records(tmp_path) == runs.records(whole[0])
+    ours, theirs = (runs.checkpoint(w, 10) for w in (tmp_path, whole[0]))
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+
+
+def test_two_hosts_give_the_losses_of_one_and_count_every_test_image_once(whole, folder, tmp_path):
+    processes = runs.start_two(tmp_path, *SETTINGS, f"data_dir={folder}")
+    ends = [runs.finish(process) for process in processes]
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    ours, theirs = runs.records(tmp_path), runs.records(whole[0])
+    # As in test_main.py: training multiplies rounding, and this is only the first epoch.
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        assert a.keys() == b.keys()
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
+        assert round(a["top1"] * 10, 4) == round(b["top1"] * 10, 4)
+
+
+def test_a_damaged_image_stops_the_run_or_is_counted(folder, tmp_path):
+    damaged = make_folder(tmp_path / "data", train=20, val=5)
+    (damaged / "train/ant/003.jpg").write_text("no image")
+    (damaged / "val/bee/001.jpg").write_text("no image")
+    settings = (*SETTINGS, f"data_dir={damaged}")
+    status, _, err = runs.finish(runs.start(tmp_path / "stop", *settings))
+    assert status == 2
+    assert err.startswith(f"error: {damaged}/")
+    assert "on_damaged=skip" in err
+    assert "Traceback" not in err
+    runs.run(tmp_path / "skip", *settings, "on_damaged=skip")
+    skipped = collections.defaultdict(list)
+    for record in runs.records(tmp_path / "skip"):
+        skipped[record["split"]].append(record["skipped"])
+    assert skipped == {"train": [1, 1], "test": [1, 1]}

@@ -1,0 +1,126 @@
+"""Weights of one run as the beginning of another."""
+
+import pathlib
+from typing import Any
+
+import flax.traverse_util
+import jax
+import orbax.checkpoint as ocp
+
+from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.errors import UsageError
+from vasso_jax.train.state import TrainState
+
+_Path = tuple[str, ...]
+
+
+def latest_checkpoint(run: str) -> pathlib.Path:
+    """The newest complete checkpoint of the run folder `run`.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    checkpoints = pathlib.Path(run).expanduser().absolute() / "checkpoints"
+    steps = [path for path in checkpoints.glob("*/state") if path.parent.name.isdigit()]
+    if not steps:
+        raise FileNotFoundError(f"init_from={run}: no checkpoint in {checkpoints}")
+    return max(steps, key=lambda path: int(path.parent.name)).parent
+
+
+def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) -> TrainState:
+    """`state` with the parameters and running statistics of a checkpoint.
+
+    Args:
+        checkpoint: of `latest_checkpoint`, by any optimizer.
+        state: at step 0; says where the arrays go.
+        keep_head: whether a last layer for another number of classes is an error; if not, that of
+            `state` stays.
+
+    Raises:
+        UsageError: the checkpoint is damaged, or of another network; names the first difference.
+    """
+    ours = {"params": state.params, "batch_stats": state.batch_stats}
+    flat = _flatten(ours)
+    folder = checkpoint / "state"
+    try:
+        metadata: Any = ocp.PyTreeCheckpointer().metadata(folder).item_metadata
+        theirs = _flatten({key: metadata.tree.get(key) or {} for key in ours})
+        shapes = {path: x.shape for path, x in theirs.items()}
+    except Exception as error:  # as in Checkpoints.restore
+        raise _unreadable(checkpoint, error) from error
+
+    if strangers := sorted(flat.keys() ^ shapes.keys()):
+        where = "only in the checkpoint" if strangers[0] in shapes else "missing there"
+        raise UsageError(
+            f"the checkpoint {checkpoint} is of another network: "
+            f"{'/'.join(strangers[0])} is {where}"
+        )
+    head = sorted(path for path in flat if flat[path].shape != shapes[path])
+    if head and (keep_head or not _is_last_layer(head, flat, shapes)):
+        raise UsageError(
+            f"the checkpoint {checkpoint} is of another network: {'/'.join(head[0])} has shape "
+            f"{shapes[head[0]]} there, {flat[head[0]].shape} here"
+        )
+
+    wanted = flax.traverse_util.unflatten_dict(
+        {
+            path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+            for path, x in flat.items()
+            if path not in head
+        }
+    )
+    args = ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+        partial_restore=True,
+    )
+    try:
+        restored = ocp.PyTreeCheckpointer().restore(folder, args=args)
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise  # not the fault of the files
+    except Exception as error:  # as above
+        raise _unreadable(checkpoint, error) from error
+    merged = flax.traverse_util.unflatten_dict(
+        flat | _flatten(restored)  # what is not there is the new head
+    )
+    return state.replace(params=merged["params"], batch_stats=merged.get("batch_stats", {}))
+
+
+def write_run(run: str, variables: dict[str, Any]) -> None:
+    """Makes a run folder of weights from elsewhere, for `init_from`.
+
+    Args:
+        run: a folder without checkpoints.
+        variables: {"params", "batch_stats"}.
+
+    Raises:
+        UsageError: there are checkpoints already, or it cannot be written.
+    """
+    checkpoints = Checkpoints(pathlib.Path(run).expanduser())
+    try:
+        if checkpoints.latest_step() is not None:
+            raise UsageError(f"{run} holds a run: give another folder")
+        checkpoints.save(0, variables)
+    finally:
+        checkpoints.close()
+
+
+def _flatten(tree: Any) -> dict[_Path, Any]:
+    flat: Any = flax.traverse_util.flatten_dict(tree)
+    return flat
+
+
+def _is_last_layer(
+    differing: list[_Path], ours: dict[_Path, Any], theirs: dict[_Path, tuple[int, ...]]
+) -> bool:
+    """Whether all of these belong to one layer and differ in the number of outputs only."""
+    return len({path[:-1] for path in differing}) == 1 and all(
+        ours[path].shape[:-1] == theirs[path][:-1] for path in differing
+    )
+
+
+def _unreadable(checkpoint: pathlib.Path, error: Exception) -> UsageError:
+    reason = str(error).strip().splitlines()[:1]
+    return UsageError(
+        f"the checkpoint {checkpoint} cannot be read ({type(error).__name__}: {' '.join(reason)})"
+    )
