@@ -17,7 +17,9 @@ from vasso_jax import optim
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+SHARED = {"__init__", "cifar", "imagenet"}
+CONFIGS = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - SHARED)
+WITH_OPTIMIZER = [name for name in CONFIGS if "_vasso" not in name and name != "default"]
 FIELDS = set(default.get_config())
 
 
@@ -77,6 +79,19 @@ def test_every_config_has_the_known_fields_and_a_header(name):
     if name != "default":
         for part in ("Source ", "Expected ", f"--config=configs/{name}.py"):
             assert part in module.__doc__, part
+
+
+@pytest.mark.parametrize("name", WITH_OPTIMIZER)
+def test_configs_take_the_optimizer_as_an_argument(name):
+    module = importlib.import_module(f"configs.{name}")
+    for optimizer in ("sgd", "sam", "asam", "vasso"):
+        config = module.get_config(optimizer)
+        assert config.optimizer == optimizer
+        assert f":{optimizer}" in module.__doc__
+        assert (config.rho is None) == (optimizer == "sgd")
+        assert (config.theta is None) == (optimizer != "vasso")
+    with pytest.raises(ValueError, match="Did you mean vasso"):
+        module.get_config("vaso")
 
 
 def test_fields_can_be_overridden_with_their_types(monkeypatch):
