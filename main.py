@@ -8,6 +8,7 @@ run, which goes on from its last checkpoint when the same command is given again
 
 import difflib
 import json
+import os
 import pathlib
 import re
 import signal
@@ -101,12 +102,18 @@ def main(argv: list[str]) -> None:
     _quieten_libraries()
     try:
         # JAX and all that comes with it load only once the command line has been understood.
+        import jax
+
         from vasso_jax.train import Stopped, UsageError, train
 
         try:
             result = train(_CONFIG.value, _WORKDIR.value or f"runs/{_run_name()}")
         except UsageError as error:
-            _fail(error)
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            if jax.process_count() > 1:
+                # An ordinary end would wait for the other processes, and they for this one.
+                os._exit(2)
+            sys.exit(2)
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(128 + stopped.signal_number)

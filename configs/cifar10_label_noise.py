@@ -6,7 +6,7 @@ Source     The study of robustness in arXiv 2309.15639; its finding: the gain of
            --config.label_noise_rate=0.25 and the like for other rates;
            --config.label_noise=asymmetric for the confusions of arXiv 1609.03683; for the labels
            of people (CIFAR-10N) --config.dataset=cifar10_n --config.human_labels=worse
-           --config.label_noise=None.
+           --config.label_noise=
 Expected   not yet run here to the end.
 Command    python main.py --config=configs/cifar10_label_noise.py:vasso
            (or :sgd, :sam, :asam), in the run folder runs/cifar10_label_noise_vasso

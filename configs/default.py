@@ -13,8 +13,8 @@ def get_config() -> ConfigDict:
     config.dataset = "digits"
     config.data_dir = ""  # holds the tfds copies; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
     config.split_seed = 0  # draws the held-out fifth of digits; the same for all seeds
-    config.human_labels = placeholder(str)  # cifar10_n: aggre, worse, random1, random2 or random3
-    config.label_noise = placeholder(str)  # symmetric or asymmetric: makes training labels wrong
+    config.human_labels = ""  # cifar10_n: aggre, worse, random1, random2 or random3
+    config.label_noise = ""  # symmetric or asymmetric: makes training labels wrong; empty: none
     config.label_noise_rate = 0.4  # this share of them
     config.label_noise_seed = 0
 

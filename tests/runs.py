@@ -42,8 +42,11 @@ def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefi
     )
 
 
-def start_two(workdir, *overrides):
-    """Two processes of two devices each, as Slurm would start them; returns both."""
+def start_two(workdir, *overrides, each=((), ())):
+    """Two processes of two devices each, as Slurm would start them; returns both.
+
+    `each` has the overrides of one of them only.
+    """
     # JAX finds the coordinator in these variables.
     slurm = {
         "SLURM_JOB_ID": str(random.randrange(1, 4096)),
@@ -54,6 +57,7 @@ def start_two(workdir, *overrides):
         start(
             workdir,
             *overrides,
+            *each[i],
             "distributed=True",
             devices=2,
             env=slurm | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},

@@ -362,3 +362,9 @@ def test_threads_and_processes_give_the_same_pixels():
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as processes:
         for actual, wanted in zip(processes.map(center_crop, *arguments), expected, strict=True):
             np.testing.assert_array_equal(actual, wanted)
+
+
+def test_stray_bytes_before_the_end_do_no_harm():
+    stray = JPEG[:-2] + b"\x12\x34" + JPEG[-2:]
+    np.testing.assert_array_equal(decode(stray), decode(JPEG))
+    np.testing.assert_array_equal(center_crop(stray, 224, 256), center_crop(JPEG, 224, 256))

@@ -48,6 +48,7 @@ def test_symmetric_noise_takes_all_other_classes_alike_and_follows_the_seed():
     [
         # truck as automobile, bird as airplane, deer as horse, cat and dog as one another
         ("cifar10", 10, {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}),
+        ("cifar10_n", 10, {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}),
         ("mnist", 10, {2: 7, 3: 8, 5: 6, 6: 5, 7: 1}),
         ("any", 4, {0: 1, 1: 2, 2: 3, 3: 0}),
         # beaver, dolphin, otter, seal, whale; and the last superclass, in parts

@@ -77,7 +77,8 @@ def test_hosts_share_each_batch_and_crop_as_one_would(dataset):
     parts = [training(dataset, EPOCH + 1, host=host, hosts=4) for host in range(4)]
     for step, batch in enumerate(whole):
         for host in range(4):
-            assert_equal([parts[host][step]], [type(batch)(*(x[host::4] for x in batch))])
+            mine = slice(host * BATCH // 4, (host + 1) * BATCH // 4)
+            assert_equal([parts[host][step]], [type(batch)(*(x[mine] for x in batch))])
 
 
 @pytest.mark.parametrize("hosts", [1, 4])
@@ -116,10 +117,9 @@ def test_or_skipped_and_counted(dataset):
     seen = collections.Counter(numbers(batches))
     assert (seen[5], seen[6]) == (0, 0)
     assert batches[0].images.shape == (BATCH, 8, 8, 3)
-    # The next image in the folder stands in, so 7 comes instead of either.
-    stand_ins = sum(int(batch.skipped.sum() > 0) for batch in batches)
-    assert stand_ins
-    assert seen[7] > 4
+    skipped = sum(int(batch.skipped.sum()) for batch in batches)
+    assert 1 <= skipped <= 2 * 4 + 2  # two an epoch, and perhaps one of them for the other
+    assert_equal(training(dataset, 1, 3 * EPOCH, on_damaged="skip"), batches[3 * EPOCH :][:1])
 
     damage(dataset, 2, "test")
     batches = list(streaming(on_damaged="skip").test_batches(dataset.test, batch_size=BATCH))
@@ -130,7 +130,7 @@ def test_or_skipped_and_counted(dataset):
 def test_a_set_of_damaged_images_only_is_an_error(dataset):
     for i in range(TRAIN):
         damage(dataset, i)
-    with pytest.raises(ValueError, match="damaged images in a row"):
+    with pytest.raises(ValueError, match=r"\.jpg: not an image"):
         training(dataset, 1, on_damaged="skip")
 
 

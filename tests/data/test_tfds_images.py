@@ -123,6 +123,16 @@ def test_other_kinds_of_sets_are_refused(tmp_path):
         load("imagenet2012", prepare(tmp_path, "imagenet2012", {"train": photographs(0, 2)}))
 
 
+def test_labels_that_cannot_be_are_refused(tmp_path):
+    image = PIL.Image.new("L", (4, 4))
+    train, test = [{"image": image, "label": 3}], [{"image": image, "label": -1}]
+    with pytest.raises(ValueError, match="split test run from -1 to -1, not within 0 to 9"):
+        load("mnist", prepare(tmp_path, "mnist", {"train": train, "test": test}))
+    splits = {"train": photographs(0, 2), "validation": photographs(2, 2, label=-1)}
+    with pytest.raises(ValueError, match="split validation run from -1"):
+        load("imagenet2012", prepare(tmp_path, "imagenet2012", splits))
+
+
 def test_a_half_prepared_copy_is_none(tmp_path):
     prepare(tmp_path, "mnist", {"train": [{"image": PIL.Image.new("L", (4, 4)), "label": 0}]})
     (tmp_path / "mnist/1.0.0").rename(tmp_path / "mnist/incomplete.ABC_1.0.0")

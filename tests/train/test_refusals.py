@@ -74,6 +74,12 @@ def test_wrong_input_is_one_message_and_status_2(tmp_path, config, overrides, me
         ({"human_labels": "worse"}, "human_labels chooses the labels of cifar10_n"),
         ({"dataset": "cifar10_n"}, "human_labels chooses the labels of cifar10_n"),
         ({"dataset": "cifar10_n", "human_labels": "bad"}, "no human_labels 'bad'"),
+        (
+            {"dataset": "cifar10_n", "human_labels": "worse", "label_noise": "symmetric"},
+            "human_labels are wrong enough",
+        ),
+        ({"dataset": "/tmp/x"}, "no name of a data set"),
+        ({"dataset": ""}, "no name of a data set"),
         ({"dataset": "folder"}, "needs --config.data_dir"),
         ({"dataset": "folder", "data_dir": "/nowhere"}, "no class folders in /nowhere/train"),
         ({"dataset": "npz", "data_dir": "/nowhere"}, "no /nowhere/train.npz"),

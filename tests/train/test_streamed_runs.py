@@ -12,7 +12,7 @@ from tests import runs
 from tests.data.image_files import make_folder
 
 # 2 epochs of 5 steps; the pixels are plain colours, and differ with class and image.
-SETTINGS = ("dataset=folder", "image_size=16", "batch_size=8", "epochs=2", "crop_padding=0")
+SETTINGS = ("dataset=folder", "image_size=16", "batch_size=8", "epochs=2", "flip=True")
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,43 @@ def test_a_damaged_image_stops_the_run_or_is_counted(folder, tmp_path):
     assert err.startswith(f"error: {damaged}/")
     assert "on_damaged=skip" in err
     assert "Traceback" not in err
+    # The advice can be followed.
+    runs.run(tmp_path / "stop", *settings, "on_damaged=skip")
     runs.run(tmp_path / "skip", *settings, "on_damaged=skip")
     skipped = collections.defaultdict(list)
     for record in runs.records(tmp_path / "skip"):
         skipped[record["split"]].append(record["skipped"])
     assert skipped == {"train": [1, 1], "test": [1, 1]}
+
+
+def test_a_damaged_test_image_costs_no_epoch(folder, tmp_path):
+    data = make_folder(tmp_path / "data", train=20, val=5)
+    whole = (data / "val/bee/001.jpg").read_bytes()
+    (data / "val/bee/001.jpg").write_bytes(whole[:200])
+    settings = (*SETTINGS, f"data_dir={data}", "eval_every_epochs=2")
+    status, _, err = runs.finish(runs.start(tmp_path / "run", *settings))
+    assert status == 2
+    assert "val/bee/001.jpg" in err
+    assert runs.steps_saved(tmp_path / "run") == [10]
+    (data / "val/bee/001.jpg").write_bytes(whole)
+    result, _ = runs.run(tmp_path / "run", *settings)
+    splits = [(record["epoch"], record["split"]) for record in runs.records(tmp_path / "run")]
+    assert splits == [(1, "train"), (2, "train"), (2, "test")]
+    assert result["epochs"] == 2
+
+
+def test_hosts_end_together_when_one_cannot_read_its_data(folder, tmp_path):
+    other = make_folder(tmp_path / "other", train=10, val=5)
+    for second, messages in (
+        ("/nowhere", ["another process could not", "no class folders in /nowhere"]),
+        (other, ["the hosts see different data sets"] * 2),
+    ):
+        began = time.monotonic()
+        processes = runs.start_two(
+            tmp_path / "run", *SETTINGS, each=([f"data_dir={folder}"], [f"data_dir={second}"])
+        )
+        ends = [runs.finish(process) for process in processes]
+        assert [status for status, _, _ in ends] == [2, 2], ends
+        for (_, _, err), message in zip(ends, messages, strict=True):
+            assert message in err
+        assert time.monotonic() - began < 60

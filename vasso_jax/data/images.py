@@ -25,8 +25,8 @@ except ImportError:
 _MAX_PIXELS = 89_478_485
 _RATIO = (3 / 4, 4 / 3)
 _ORIENTATION = 0x0112  # EXIF tag: 1 is upright, 2 to 8 are mirrored or rotated
-# libjpeg-turbo's first complaint when the header promises fewer rows than there are, and nothing
-# else is wrong: it went on to the end-of-image marker.
+# libjpeg-turbo's first complaint when the header promises fewer rows than there are, or stray bytes
+# follow the last one, and nothing else is wrong: it went on to the end-of-image marker.
 _ONLY_ROWS_LEFT = re.compile(r"\d+ extraneous bytes before marker 0xd9")
 # Decoded rows below the crop, from which its last row's chroma is interpolated (two at 4:2:0).
 _CONTEXT_ROWS = 4
@@ -68,7 +68,9 @@ def decode(encoded: bytes) -> np.ndarray:
         ValueError: not an image, truncated, damaged, or larger than 89 megapixels.
     """
     frame = _plain_jpeg_frame(encoded)
-    return _decode_other(encoded) if frame is None else _decode_jpeg(encoded)
+    if frame is None:
+        return _decode_other(encoded)
+    return _decode_jpeg_rows(encoded, frame, frame.height, 1)
 
 
 def random_resized_crop(
@@ -236,13 +238,6 @@ def _is_rotated(segment: bytes) -> bool:
     return False
 
 
-def _decode_jpeg(encoded: bytes) -> np.ndarray:
-    try:
-        return simplejpeg.decode_jpeg(encoded)
-    except ValueError as error:
-        raise _undecodable(error) from error
-
-
 def _decode_jpeg_rows(encoded: bytes, frame: _Frame, rows: int, divisor: int) -> np.ndarray:
     """The first `rows` rows (or more) of a plain JPEG, with 1 / divisor of the pixels each way.
 
@@ -264,10 +259,10 @@ def _decode_jpeg_rows(encoded: bytes, frame: _Frame, rows: int, divisor: int) ->
             shortened, min_height=shape[0], min_width=shape[1], buffer=pixels
         )
     except ValueError as error:
-        if shortened is encoded:
-            raise _undecodable(error) from error
         if _ONLY_ROWS_LEFT.search(str(error)):
             return pixels
+        if shortened is encoded:
+            raise _undecodable(error) from error
     # A complaint that is none for the whole file, such as about restart markers between the rows.
     return _decode_jpeg_rows(encoded, frame, frame.height, divisor)
 

@@ -24,10 +24,12 @@ _CIFAR100_SUPERCLASSES = (
     *(12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
 )
 # Classes that people take for one another (Patrini et al., arXiv 1609.03683, section 5).
+# In CIFAR-10: truck as automobile, bird as airplane, deer as horse, cat and dog as one another.
+_CIFAR10 = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 _CONFUSIONS: Mapping[str, Mapping[int, int]] = {
     "mnist": {2: 7, 3: 8, 5: 6, 6: 5, 7: 1},
-    # truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog
-    "cifar10": {9: 1, 2: 0, 4: 7, 3: 5, 5: 3},
+    "cifar10": _CIFAR10,
+    "cifar10_n": _CIFAR10,
 }
 
 
@@ -93,8 +95,8 @@ def _confusions(dataset: Dataset) -> np.ndarray:
             (members,) = np.nonzero(superclasses == superclass)
             confusions[members] = np.roll(members, -1)
         return confusions
-    if dataset.name in _CONFUSIONS:
-        return np.array([_CONFUSIONS[dataset.name].get(int(c), c) for c in classes], np.int32)
+    if confusions := _CONFUSIONS.get(dataset.name):
+        return np.array([confusions.get(int(c), c) for c in classes], np.int32)
     return np.roll(classes, -1)
 
 

@@ -117,7 +117,7 @@ class _TrainingBatch:
         order = _order(len(self.split), self.seed, epoch)
         batch = _empty_batch(self.batch_size // self.options.hosts, self.options.image_size)
         for i in range(len(batch.labels)):
-            column = i * self.options.hosts + self.options.host
+            column = self.options.host * len(batch.labels) + i
             # The place in the run draws the crop, so that neither hosts nor workers change it.
             rng = np.random.default_rng((self.seed, step * self.batch_size + column))
             self._fill(batch, i, int(order[row * self.batch_size + column]), rng)
@@ -130,11 +130,12 @@ class _TrainingBatch:
             )
 
         for skipped in range(_MAX_SKIPPED_IN_A_ROW):
-            other = (index + skipped) % len(self.split)
-            if _read(batch, i, self.split, other, crop, self.options.skips):
+            if _read(batch, i, self.split, index, crop, self.options.skips):
                 batch.skipped[i] = skipped
                 return
-        raise ValueError(f"{_MAX_SKIPPED_IN_A_ROW} damaged images in a row, from number {index}")
+            # Any other image: those beside it are often of its class, and damaged as well.
+            index = int(rng.integers(len(self.split)))
+        _read(batch, i, self.split, index, crop, skips=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ class _TestBatch:
 
         batch = _empty_batch(self.batch_size // self.options.hosts, size)
         for i in range(len(batch.labels)):
-            index = step * self.batch_size + i * self.options.hosts + self.options.host
+            index = step * self.batch_size + self.options.host * len(batch.labels) + i
             if index < len(self.split):
                 taken = _read(batch, i, self.split, index, crop, self.options.skips)
                 batch.skipped[i] = not taken
@@ -188,12 +189,12 @@ def _read(
     try:
         encoded, batch.labels[i], name = split[index]
         batch.images[i] = crop(encoded)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if skips:
             return False
+        message = str(error) if name in str(error) else f"{name}: {error}"
         raise ValueError(
-            f"{name}: {error}. Mend or remove it, or leave such images out with "
-            "--config.on_damaged=skip"
+            f"{message}. Mend it, or leave such images out with --config.on_damaged=skip"
         ) from error
     batch.valid[i] = True
     return True

@@ -11,6 +11,7 @@ def dataset_facts(
     image_shape: tuple[int, int, int],
     noise: data.LabelNoise | None,
     changed_labels: int | None,
+    human_labels: str,
 ) -> dict[str, Any]:
     """Sizes, class names, statistics and label noise, fit for JSON.
 
@@ -18,6 +19,7 @@ def dataset_facts(
         dataset: as it is trained on.
         image_shape: (H, W, C) of what the network sees.
         noise: put into the training labels, and `changed_labels`: how many of them it changed.
+        human_labels: which people's labels are trained on; empty: the true ones.
     """
     facts = {
         "name": dataset.name,
@@ -29,6 +31,8 @@ def dataset_facts(
         "std": dataset.std,
         "class_names": dataset.class_names,
     }
+    if human_labels:
+        facts["human_labels"] = human_labels
     if noise is not None:
         facts["label_noise"] = {**dataclasses.asdict(noise), "changed_labels": changed_labels}
     return facts
@@ -41,6 +45,8 @@ def in_words(facts: dict[str, Any]) -> str:
         f"{facts['name']}, {facts['train_images']:,} training and {facts['test_images']:,} test "
         f"images {'from disk, cropped to' if facts['streamed'] else 'of'} {shape}"
     )
+    if labels := facts.get("human_labels"):
+        words += f"; trained on people's labels ({labels})"
     if noise := facts.get("label_noise"):
         share = noise["changed_labels"] / facts["train_images"]
         words += (

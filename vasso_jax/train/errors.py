@@ -8,6 +8,10 @@ class UsageError(Exception):
     """Bad input or surroundings; the message says what to do. `main.py` prints just that."""
 
 
+class DataError(UsageError):
+    """An image cannot be read or decoded in the middle of a run."""
+
+
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
     """Turns a ValueError or OSError of the enclosed set-up call into a UsageError.

@@ -113,7 +113,9 @@ def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Exp
         hosts=jax.process_count(),
     )
     noise = None
-    if config.label_noise is not None:
+    if config.label_noise:
+        if config.human_labels:
+            raise ValueError("human_labels are wrong enough: leave label_noise empty")
         noise = data.LabelNoise(
             config.label_noise, config.label_noise_rate, config.label_noise_seed
         )
@@ -135,7 +137,7 @@ def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Exp
     if noise is not None:
         dataset, wrong_labels = data.add_label_noise(dataset, noise)
     feed = open_feed(dataset, streaming, batch_size=config.batch_size, seed=config.seed, mesh=mesh)
-    facts = dataset_facts(dataset, feed.image_shape, noise, wrong_labels)
+    facts = dataset_facts(dataset, feed.image_shape, noise, wrong_labels, config.human_labels)
     if config.epochs and (config.refresh_every or 1) > steps_per_epoch:
         raise ValueError(
             f"refresh_every={config.refresh_every} exceeds the {steps_per_epoch} steps of an epoch"

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from vasso_jax import data
-from vasso_jax.train.errors import usage_errors
+from vasso_jax.train.errors import DataError
 from vasso_jax.train.mesh import batch_sharding, replicate, replicated
 from vasso_jax.train.streams import stream_key
 
@@ -39,7 +39,11 @@ class Feed(Protocol):
     take_test_batch: TakeTestBatch
 
     def training(self, step: int) -> Batches:
-        """Arguments of the train steps, from `step` on, without end."""
+        """Arguments of the train steps, from `step` on, without end.
+
+        Raises (on iteration):
+            DataError: an image is damaged, and that is to stop the run.
+        """
         ...
 
     def test(self) -> Batches:
@@ -155,10 +159,12 @@ class StreamFeed:
         return int(np.sum(counts))
 
     def _received(self, batches: Iterator[data.HostBatch]) -> Iterator[data.HostBatch]:
-        with usage_errors():
+        try:
             for batch in batches:
                 self._skipped += int(batch.skipped.sum())
                 yield batch
+        except (ValueError, OSError) as error:
+            raise DataError(str(error)) from error
 
     def _put(self, array: np.ndarray) -> jax.Array:
         return jax.make_array_from_process_local_data(self._sharding, array)

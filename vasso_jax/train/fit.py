@@ -11,8 +11,9 @@ import optax
 
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.console import Display
-from vasso_jax.train.errors import Stopped, UsageError, usage_errors
+from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
 from vasso_jax.train.experiment import Experiment
+from vasso_jax.train.feeds import Arguments
 from vasso_jax.train.mesh import replicated
 from vasso_jax.train.pace import Pace
 from vasso_jax.train.preemption import StopRequests
@@ -60,8 +61,12 @@ class Fit:
         self._checkpoints.wait()
 
     def evaluate_only(self) -> None:
-        """Evaluates and records the given state, without a step."""
-        record = {"step": self._step, "epoch": 0, "split": "test", **self._evaluate()}
+        """Evaluates and records the given state, without a step.
+
+        That is all there is to do without epochs, and where the last evaluation of a run failed.
+        """
+        epoch = self._experiment.epochs
+        record = {"step": self._step, "epoch": epoch, "split": "test", **self._evaluate()}
         record["seconds"] = round(time.perf_counter() - self._started, 3)
         with usage_errors():
             self._records.append(record)
@@ -73,7 +78,7 @@ class Fit:
         save_every = self._experiment.checkpoint_every_steps
         self._pace.restart()
         while self._step < end:
-            self._state = self._experiment.train_step(self._state, *next(self._batches))
+            self._state = self._experiment.train_step(self._state, *self._next_batch())
             self._step += 1
             if not self._compiled:
                 # The speed reported is that of the steps, not of the compiler.
@@ -96,9 +101,12 @@ class Fit:
         metrics = {**self._mean_metrics(), **self._skipped()}
         self._pace.looked()
         self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.opt_state))
-        test_metrics = None
+        test_metrics = failure = None
         if (epoch + 1) % self._experiment.eval_every_epochs == 0 or self._is_last(epoch):
-            test_metrics = self._evaluate()
+            try:
+                test_metrics = self._evaluate()
+            except DataError as error:
+                failure = error  # only once the epoch is safe
         common = {"step": self._step, "epoch": epoch + 1}
         lr = float(np.asarray(self._experiment.schedule(self._step - 1)))
         seconds = round(time.perf_counter() - self._started, 3)
@@ -115,6 +123,9 @@ class Fit:
                 self._records.append(test)
         self._display.epoch(self._experiment.epochs, train, test)
         self._save(test["top1"] if test else None)
+        if failure:
+            self._checkpoints.wait()
+            raise failure
         if not self._is_last(epoch):
             self._end_if_told()
 
@@ -137,7 +148,19 @@ class Fit:
         self._check_finite("the training loss", means["loss"])
         return means
 
+    def _next_batch(self) -> Arguments:
+        try:
+            return next(self._batches)
+        except DataError:
+            # Of several hosts the others do not know, and saving takes all.
+            if jax.process_count() == 1:
+                self._save(test_top1=None)
+                self._checkpoints.wait()
+            raise
+
     def _save(self, test_top1: float | None) -> None:
+        if self._step == self._checkpoints.latest_step():
+            return
         # The loss is that before the last step; that step may have gone wrong.
         self._check_finite("a parameter", float(self._params_sum(self._state.params)))
         self._checkpoints.save(self._step, self._state, test_top1)
@@ -161,7 +184,7 @@ class Fit:
         sums = jax.tree.map(lambda *x: math.fsum(map(float, x)), *jax.device_get(batches))
         count = sums.pop("examples")
         if not count:
-            raise UsageError("every test image is damaged: nothing to measure on")
+            raise DataError("every test image is damaged: nothing to measure on")
         means = {name: value / count for name, value in sums.items()}
         self._check_finite("the test loss", means["loss"])
         return {**means, **self._skipped()}

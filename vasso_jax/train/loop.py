@@ -8,7 +8,9 @@ What holds throughout:
 - The host looks at the device about once a second, not at every step.
 """
 
+import json
 import pathlib
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -72,8 +74,10 @@ def train(config: Any, workdir: str) -> dict[str, Any]:
                 display.note(f"reading {config.dataset} ...")
 
             with usage_errors():
-                weights = latest_checkpoint(config.init_from) if config.init_from else None
-                experiment = build(config, before_reading=fetch)
+                weights = None
+                if config.init_from and checkpoints.latest_step() is None:
+                    weights = latest_checkpoint(config.init_from)
+                experiment = _on_all_processes(lambda: build(config, before_reading=fetch))
 
             def open_folder() -> None:
                 dashboards = open_dashboards(
@@ -88,7 +92,10 @@ def train(config: Any, workdir: str) -> dict[str, Any]:
             _on_first_process(open_folder)
             state = _start_or_resume(experiment, weights, checkpoints, records, display)
             fit = Fit(experiment, state, checkpoints, records, display)
-            fit.run() if experiment.epochs else fit.evaluate_only()
+            if int(state.step) < experiment.total_steps:
+                fit.run()
+            else:
+                fit.evaluate_only()
         return _report(path, records, display, draw=not finished)
     finally:
         display.stop()
@@ -114,6 +121,31 @@ def _on_first_process(action: Callable[[], None]) -> None:
             raise UsageError("the first process could not set the run up; see its message")
     if failure:
         raise UsageError(str(failure)) from failure
+
+
+def _on_all_processes(build_experiment: Callable[[], Experiment]) -> Experiment:
+    """Builds it on every process, and stops all of them if that fails on one or data differ."""
+    experiment = failure = None
+    try:
+        experiment = build_experiment()
+        facts = json.dumps(experiment.dataset_facts)
+        seen = zlib.crc32(facts.encode()) & 0x7FFFFFFF  # JAX has 32 bits, and -1 means none
+    except (ValueError, OSError) as error:
+        failure, seen = error, -1
+    all_seen = [seen]
+    if jax.process_count() > 1:
+        all_seen = multihost_utils.process_allgather(np.int32(seen)).tolist()
+    if failure:
+        raise failure
+    assert experiment
+    if -1 in all_seen:
+        raise UsageError("another process could not set the run up; see its message")
+    if len({*all_seen}) > 1:
+        raise UsageError(
+            f"the hosts see different data sets as {experiment.dataset_facts['name']}: give all of "
+            "them the same data_dir, with the same content"
+        )
+    return experiment
 
 
 def _has_finished(epochs: int, checkpoints: Checkpoints, records: RecordFile) -> bool:

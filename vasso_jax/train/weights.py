@@ -44,6 +44,8 @@ def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) 
     folder = checkpoint / "state"
     try:
         metadata: Any = ocp.PyTreeCheckpointer().metadata(folder).item_metadata
+        if metadata is None:
+            raise ValueError("it lacks its metadata")
         theirs = _flatten({key: metadata.tree.get(key) or {} for key in ours})
         shapes = {path: x.shape for path, x in theirs.items()}
     except Exception as error:  # as in Checkpoints.restore

@@ -11,7 +11,7 @@ from typing import Any
 # These say where things are or how they are shown; a run may go on with others.
 _MAY_CHANGE = frozenset(
     {
-        *("data_dir", "workers", "distributed"),
+        *("data_dir", "workers", "on_damaged", "distributed"),
         *("tensorboard", "wandb_project", "checkpoint_every_steps"),
     }
 )
@@ -37,7 +37,9 @@ def check(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
         ) from error
     if not (workdir / _CONFIG).exists():
         return
-    differences = _differences(workdir / _CONFIG, settings, _MAY_CHANGE)
+    # Of these sets the folder is all the name they have.
+    own = {"data_dir"} if settings.get("dataset") in ("folder", "npz") else set()
+    differences = _differences(workdir / _CONFIG, settings, _MAY_CHANGE - own)
     if differences and _has_begun(workdir):
         raise ValueError(
             f"{workdir} holds a run with other settings ({'; '.join(differences)}): "

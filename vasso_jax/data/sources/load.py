@@ -2,6 +2,7 @@
 
 import difflib
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ DATASETS = (
 
 
 def load(
-    name: str, data_dir: str = "", *, split_seed: int = 0, human_labels: str | None = None
+    name: str, data_dir: str = "", *, split_seed: int = 0, human_labels: str = ""
 ) -> ImageDataset | StreamedDataset:
     """Loads or opens the data set `name`.
 
@@ -48,19 +49,19 @@ def load(
         data_dir: the folder of `folder` and `npz`, or of the tensorflow-datasets copies; empty for
             the latter: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
         split_seed: draws the held-out fifth of `digits`; the other sets have a fixed test split.
-        human_labels: for `cifar10_n`, whose labels to train on: one of HUMAN_LABELS.
+        human_labels: for `cifar10_n`, whose labels to train on: one of HUMAN_LABELS; else empty.
 
     Raises:
         ValueError: the files found are not such a data set, or are damaged.
         FileNotFoundError: nothing there; the message says where it looked and what to do.
         OSError: something there cannot be read.
     """
-    if (name == "cifar10_n") != (human_labels is not None):
+    if (name == "cifar10_n") != bool(human_labels):
         raise ValueError(
             f"human_labels chooses the labels of cifar10_n ({', '.join(HUMAN_LABELS)}), and of no "
-            f"other set; got dataset={name}, human_labels={human_labels}"
+            f"other set; got dataset={name}, human_labels={human_labels!r}"
         )
-    if human_labels is not None:
+    if human_labels:
         check_choice("human_labels", human_labels, tuple(HUMAN_LABELS))
     if name == "digits":
         return _load_digits(split_seed)
@@ -69,13 +70,18 @@ def load(
             raise ValueError(f"dataset={name} needs --config.data_dir=DIR")
         directory = pathlib.Path(data_dir).expanduser().absolute()
         return (_open_folder if name == "folder" else _load_npz)(directory)
+    if not re.fullmatch(r"\w+(/[\w.-]+)?", name):
+        raise ValueError(
+            f"dataset={name!r} is no name of a data set; known are {', '.join(DATASETS)}, and what "
+            "tensorflow-datasets has"
+        )
     directory = newest_copy(name, data_dir)
     if directory is None:
         raise FileNotFoundError(_how_to_get(name, data_dir))
     return _load_tfds(TfdsCopy(name, directory), human_labels)
 
 
-def _load_tfds(copy: TfdsCopy, human_labels: str | None) -> ImageDataset | StreamedDataset:
+def _load_tfds(copy: TfdsCopy, human_labels: str) -> ImageDataset | StreamedDataset:
     if None in copy.image_shape:
         mean, std = _IMAGENET
         train, test = copy.encoded("train"), copy.encoded("test")

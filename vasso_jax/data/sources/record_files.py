@@ -45,7 +45,7 @@ class _TFRecords:
     """TFRecord files have no index: one pass over the lengths in them makes it.
 
     A record is its length (uint64), a checksum of that (4 bytes), the data, and their checksum.
-    Checksums are not verified: JPEG and protobuf notice damage by themselves.
+    Checksums are not verified; damage is noticed only where it breaks the example or its image.
     """
 
     _HEADER, _FOOTER = 12, 4

@@ -81,19 +81,31 @@ class TfdsCopy:
                 with PIL.Image.open(io.BytesIO(encoded)) as image:
                     pixels = np.asarray(image)
                 images[i] = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+            self._check_labels(split, labels)
             return Split(images, labels)
 
     def encoded(self, split: str) -> "TfdsSplit":
         """A split to be read image by image; see `arrays`."""
         with self._naming_damage():
             info = self._builder.info.splits[self._splits[split]]
-            return TfdsSplit(self._open(info), f"{info.name} in {self.directory}")
+            records = self._open(info)
+            # One of them is enough: a split has labels or not.
+            self._check_labels(split, np.asarray([_parse(records[0], "label")[1]]))
+            return TfdsSplit(records, f"{info.name} in {self.directory}")
 
     def _open(self, info: Any) -> Records:
         records = open_records(self._builder.info.file_format.value, info.filepaths)
         if len(records) != info.num_examples:
             raise ValueError(f"{info.name} has {len(records)} of {info.num_examples} examples")
         return records
+
+    def _check_labels(self, split: str, labels: np.ndarray) -> None:
+        low, high, classes = labels.min(), labels.max(), len(self.class_names)
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"labels of its split {self._splits[split]} run from {low} to {high}, not within 0 "
+                f"to {classes - 1}: it has none, or others"
+            )
 
     def _check_label(self, label: str) -> None:
         if label not in self._features:
