@@ -13,7 +13,7 @@ METHODS = ("sgd", "sam", "asam", "vasso")  # `sgd`: the base optimizer alone, wh
 
 
 def get_config(model: str, optimizer: str, rho: float, asam_rho: float) -> ConfigDict:
-    """One of the METHODS, with theta 0.9.
+    """One of the METHODS, with the authors' default theta, 0.9.
 
     Raises:
         ValueError: another method.

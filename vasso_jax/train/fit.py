@@ -106,6 +106,8 @@ class Fit:
             try:
                 test_metrics = self._evaluate()
             except DataError as error:
+                if jax.process_count() > 1:
+                    raise  # the other hosts wait in this evaluation, and could not save with us
                 failure = error  # only once the epoch is safe
         common = {"step": self._step, "epoch": epoch + 1}
         lr = float(np.asarray(self._experiment.schedule(self._step - 1)))
