@@ -174,6 +174,20 @@ def test_a_folder_where_nothing_has_begun_takes_any_run(tmp_path):
     workdir.check(tmp_path, CONFIG | {"lr": 0.2})
 
 
+@pytest.mark.parametrize(("dataset", "may_move"), [("cifar10", True), ("folder", False)])
+def test_copies_of_named_sets_may_move_and_folders_may_not(tmp_path, dataset, may_move):
+    settings = {"dataset": dataset, "data_dir": "/a"}
+    workdir.check(tmp_path, settings)
+    workdir.write_facts(tmp_path, settings, {})
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    moved = settings | {"data_dir": "/b"}
+    if may_move:
+        workdir.check(tmp_path, moved)
+    else:
+        with pytest.raises(ValueError, match="data_dir='/a' there, '/b' here"):
+            workdir.check(tmp_path, moved)
+
+
 def test_a_run_does_not_go_on_with_other_data(tmp_path):
     workdir.check(tmp_path, CONFIG)
     workdir.write_facts(tmp_path, CONFIG, {"train_images": 5, "class_names": ("a", "b")})
