@@ -92,10 +92,13 @@ def global_average_pool(x: jax.Array) -> jax.Array:
     return x.mean(axis=(1, 2))
 
 
-def uniform_init(bound: float) -> Initializer:
-    """Uniform in [-bound, bound): PyTorch's default for a linear layer's bias, 1/sqrt(fan_in)."""
+def torch_linear(features: int, fan_in: int, dtype: Any, name: str) -> nn.Dense:
+    """A dense layer that starts as PyTorch's: all of it U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    bound = fan_in**-0.5
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return init
+    return nn.Dense(
+        features, kernel_init=torch_default_init, bias_init=bias_init, dtype=dtype, name=name
+    )

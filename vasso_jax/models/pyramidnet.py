@@ -16,8 +16,7 @@ from vasso_jax.models.layers import (
     conv,
     fan_out_normal_init,
     global_average_pool,
-    torch_default_init,
-    uniform_init,
+    torch_linear,
 )
 
 
@@ -78,11 +77,5 @@ class PyramidNet(nn.Module):
                 x = PyramidBlock(round(width), stride, self.dtype, name=name)(x, train)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn_final")(x, train))
         x = global_average_pool(x)
-        x = nn.Dense(
-            self.num_classes,
-            kernel_init=torch_default_init,
-            bias_init=uniform_init(x.shape[-1] ** -0.5),
-            dtype=self.dtype,
-            name="fc",
-        )(x)
+        x = torch_linear(self.num_classes, x.shape[-1], self.dtype, "fc")(x)
         return x.astype(jnp.float32)

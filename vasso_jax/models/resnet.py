@@ -20,7 +20,7 @@ from vasso_jax.models.layers import (
     fan_out_normal_init,
     global_average_pool,
     torch_default_init,
-    uniform_init,
+    torch_linear,
 )
 
 
@@ -98,11 +98,5 @@ class ResNet(nn.Module):
                     name=f"layer{stage + 1}_{block}",
                 )(x, train)
         x = global_average_pool(x)
-        x = nn.Dense(
-            self.num_classes,
-            kernel_init=torch_default_init,
-            bias_init=uniform_init(x.shape[-1] ** -0.5),
-            dtype=self.dtype,
-            name="linear",
-        )(x)
+        x = torch_linear(self.num_classes, x.shape[-1], self.dtype, "linear")(x)
         return x.astype(jnp.float32)
