@@ -97,9 +97,20 @@ def _quieten_libraries() -> None:
     sys.unraisablehook = hook
 
 
+def _leave_at_once(number: int, frame: object) -> NoReturn:
+    """Ctrl-C outside of training, where there is nothing to save.
+
+    Not by KeyboardInterrupt: raised within a library's callback, it would be lost.
+    """
+    del frame
+    print("interrupted; what was saved before is kept", file=sys.stderr, flush=True)
+    os._exit(128 + number)
+
+
 def main(argv: list[str]) -> None:
     del argv
     _quieten_libraries()
+    signal.signal(signal.SIGINT, _leave_at_once)
     try:
         # JAX and all that comes with it load only once the command line has been understood.
         import jax
