@@ -1,0 +1,91 @@
+"""VaSSO's training step in plain PyTorch, to compare with; needs `torch`.
+
+The published step: forward and backward, an in-place move of the parameters by the perturbation,
+forward and backward again, the move back, and the base optimizer's step (SGD with momentum and
+decay). `tuned` is the same arithmetic as an experienced user would run it: channels last, bfloat16
+autocast and `torch.compile` of the network; without, eager mode.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch_networks
+
+METHODS = ("sgd", "sam", "vasso")
+
+
+def make_step(
+    model: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    *,
+    method: str,
+    precision: str,
+    tuned: bool,
+    rho: float = 0.05,
+    theta: float = 0.9,
+) -> Callable[[], None]:
+    """A function that takes one training step, the result of which is there when it returns.
+
+    Args:
+        model: name of a network.
+        images: float32 [B, H, W, C].
+        labels: int [B].
+        classes: size of the last layer.
+        method: one of METHODS.
+        precision: float32, tf32 (CUDA only) or bfloat16 (autocast).
+        tuned: see above.
+        rho, theta: of the perturbation.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    memory_format = torch.channels_last if tuned else torch.contiguous_format
+    network = torch_networks.create(model, images.shape[1], classes).to(device)
+    network = network.to(memory_format=memory_format).train()
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
+    x, y = x.contiguous(memory_format=memory_format), torch.from_numpy(labels).long().to(device)
+    params = list(network.parameters())
+    base = torch.optim.SGD(params, lr=0.05, momentum=0.9, weight_decay=5e-4)
+    forward = torch.compile(network) if tuned else network
+    averages: list[torch.Tensor] = []
+    bfloat16 = precision == "bfloat16"
+
+    def backward() -> None:
+        base.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            loss = torch.nn.functional.cross_entropy(forward(x).float(), y)
+        loss.backward()
+
+    @torch.no_grad()
+    def perturbation() -> list[torch.Tensor]:
+        directions = [p.grad for p in params]
+        if method == "vasso":
+            if not averages:
+                averages.extend(g.clone() for g in directions)
+            for average, g in zip(averages, directions, strict=True):
+                average.mul_(1 - theta).add_(g, alpha=theta)
+            directions = averages
+        norm = torch.stack([d.norm() for d in directions]).norm()
+        scale = rho / (norm + 1e-7)
+        moves = [d * scale for d in directions]
+        for p, move in zip(params, moves, strict=True):
+            p.add_(move)
+        return moves
+
+    def step() -> None:
+        # Set at every step: another one measured in turn may want it otherwise.
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        backward()
+        if method != "sgd":
+            moves = perturbation()
+            backward()
+            with torch.no_grad():
+                for p, move in zip(params, moves, strict=True):
+                    p.sub_(move)
+        base.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
