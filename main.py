@@ -6,10 +6,12 @@ surroundings, with one message on standard error; 128 + signal number where a si
 run, which goes on from its last checkpoint when the same command is given again.
 """
 
+import contextlib
 import difflib
 import json
 import os
 import pathlib
+import platform
 import re
 import signal
 import sys
@@ -111,6 +113,12 @@ def main(argv: list[str]) -> None:
     del argv
     _quieten_libraries()
     signal.signal(signal.SIGINT, _leave_at_once)
+    # Programs that were compiled once are not compiled again, after a restart above all. A folder a
+    # machine: what was compiled for one CPU may not run on another that shares the home directory.
+    cache = pathlib.Path("~/.cache/vasso_jax", platform.node()).expanduser()
+    with contextlib.suppress(OSError):  # without it, all that is lost is time
+        cache.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     try:
         # JAX and all that comes with it load only once the command line has been understood.
         import jax
