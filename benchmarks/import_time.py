@@ -1,6 +1,6 @@
 """Time to import vasso_jax.optim over the time to import optax, each in fresh processes in turn.
 
-python benchmarks/import_time.py
+python -m benchmarks.import_time
 """
 
 import json

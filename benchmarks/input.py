@@ -1,6 +1,6 @@
 """Images a second from JPEG files to random crops of 224x224, on one core and on two.
 
-    python benchmarks/input.py [--images=DIR] [--tensorflow-python=PATH] [--rounds=7]
+    python -m benchmarks.input [--images=DIR] [--tensorflow-python=PATH] [--rounds=7]
 
 Prints one JSON line for each pipeline and number of cores. The pipelines take turns, so that what
 else the machine does hits all alike; a ratio is the median over the rounds of ours over the

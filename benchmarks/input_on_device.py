@@ -1,6 +1,6 @@
 """What the input of a small data set costs: a train step with it over one without, in turn.
 
-    python benchmarks/input_on_device.py [--model wrn16_4] [--batch_size 128] [--rounds 7]
+    python -m benchmarks.input_on_device [--model wrn16_4] [--batch_size 128] [--rounds 7]
 
 With: the trainer's step on 50,000 random images of 32x32 that lie on the device, of which it takes,
 crops, flips and normalises a batch, and cuts holes (CIFAR's setting). Without: the same step on one

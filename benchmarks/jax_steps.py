@@ -29,12 +29,14 @@ class Step:
     """A compiled step with its state.
 
     Attributes:
+        function: what was compiled.
         flops: of one step by XLA's count of the program as written; a step that saves a pass now
             and then counts as one that does not.
         memory_bytes: on the device while it runs: arguments, results and temporaries by the
             compiler's own account.
     """
 
+    function: Callable[..., Any]
     compiled: Callable[..., Any]
     state: Any
     batch: tuple[jax.Array, jax.Array]
@@ -107,6 +109,7 @@ def make_step(
     memory = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return Step(
+        function=step,
         compiled=compiled,
         state=jax.device_put(jax.jit(init)(), compiled.input_shardings[0][0]),
         batch=jax.device_put(batch, compiled.input_shardings[0][1:]),

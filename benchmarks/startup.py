@@ -1,6 +1,6 @@
 """Seconds from `python main.py` to the first step done, and where they go.
 
-    python benchmarks/startup.py [--config configs/digits_vasso.py] [--out FILE]
+    python -m benchmarks.startup [--config configs/digits_vasso.py] [--out FILE]
 
 A process of its own goes through what main.py does, with a clock at each stage: once with an empty
 cache of compiled programs, then again with what the first one left there. `before` is the

@@ -1,6 +1,6 @@
 """What a training step costs: time, FLOPs and memory of each method, in turn, over SGD's.
 
-    python benchmarks/step.py [--model resnet18] [--image_size 32] [--batch_size 128]
+    python -m benchmarks.step [--model resnet18] [--image_size 32] [--batch_size 128]
         [--precision float32] [--torch] [--out FILE]
 
 Random images, the same in every step; a step is the trainer's own but for the reading and
@@ -15,12 +15,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax_steps import DEFAULT_METHODS, METHODS, make_step
-from machine import describe, peak_flops
 from rich.console import Console
 from rich.table import Table
-from turns import in_turn, summary
 
+from benchmarks.jax_steps import DEFAULT_METHODS, METHODS, make_step
+from benchmarks.machine import describe, peak_flops
+from benchmarks.turns import in_turn, summary
 from vasso_jax.choices import check_choice
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -99,6 +99,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "ratio_to": reference,
         "peak_flops": peak,
         "peak_source": source,
+        "device_peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
         **describe(),
         "rows": rows,
     }
@@ -139,7 +140,7 @@ def show(result: dict[str, Any]) -> None:
 def _torch_runs(images: np.ndarray, labels: np.ndarray, options: argparse.Namespace) -> Any:
     """PyTorch's SGD and VaSSO steps, each in the wanted ways."""
     try:
-        import torch_step
+        from benchmarks import torch_step
     except ImportError as error:
         raise ImportError(f"--torch needs PyTorch (pip install torch): {error}") from error
     normalized = (images / 255 - 0.5).astype(np.float32)

@@ -1,6 +1,6 @@
 """What main.py keeps of the bare step's speed.
 
-    python benchmarks/throughput.py --config=configs/cifar10_vasso.py [--config.FIELD=VALUE ...]
+    python -m benchmarks.throughput --config=configs/cifar10_vasso.py [--config.FIELD=VALUE ...]
         [--rounds=3] [--steps=20] [--out=FILE]
 
 In turn: `main.py` with these very flags, as a process of its own, with the images a second of its
@@ -23,8 +23,9 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two processes
 
 import jax
 from absl import app, flags
-from machine import describe
 from ml_collections import config_flags
+
+from benchmarks.machine import describe
 
 ROOT = pathlib.Path(__file__).absolute().parent.parent
 _CONFIG = config_flags.DEFINE_config_file("config", None, "as for main.py")
@@ -86,5 +87,4 @@ def _speed_of_main(arguments: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))  # config files import from configs
     app.run(main)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch_networks
+
+from benchmarks import torch_networks
 
 METHODS = ("sgd", "sam", "vasso")
 
