@@ -39,7 +39,7 @@ class Step:
     function: Callable[..., Any]
     compiled: Callable[..., Any]
     state: Any
-    batch: tuple[jax.Array, jax.Array]
+    batch: tuple[jax.Array, ...]
     flops: float
     memory_bytes: int
 
