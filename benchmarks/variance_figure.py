@@ -30,10 +30,10 @@ def plot(record: dict[str, Any], path: pathlib.Path) -> None:
         middle.axhline(rest, color=colour, linestyle="--", linewidth=1)
     left.set_title(f"cosine of successive directions, lr {run['lr']:g}", fontsize="medium")
     left.set_ylim(-0.05, 1.05)
-    left.legend(fontsize="small", loc="upper right", framealpha=0.9)
     left.set_xlabel("epoch (dashed: 1 - theta, pure noise)")
     middle.set_title(f"mean squared error / SAM's, lr {run['lr']:g}", fontsize="medium")
     middle.set_yscale("log")
+    middle.legend(fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.85))
     middle.set_yticks([0.1, 0.2, 0.5, 1], ["0.1", "0.2", "0.5", "1"])
     middle.set_yticks([], minor=True)
     middle.set_xlabel("epoch (dashed: theta / (2 - theta), parameters at rest)")
@@ -55,6 +55,8 @@ def plot(record: dict[str, Any], path: pathlib.Path) -> None:
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
+    for axes in (left, middle):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     figure.savefig(path, dpi=110)
 
 
