@@ -41,6 +41,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType
 
 from benchmarks.variance_figure import plot
 from benchmarks.variance_summary import PHASES, curves, digits, in_phase
@@ -48,7 +49,6 @@ from configs import digits_vasso
 from vasso_jax import data, optim
 from vasso_jax.analysis.direction_errors import DirectionErrors, measure_directions
 from vasso_jax.train.feeds import DeviceFeed
-from vasso_jax.train.mesh import check_batch_size, make_mesh
 from vasso_jax.train.optimizer import make_base
 from vasso_jax.train.schedules import make_schedule
 from vasso_jax.train.state import create_state
@@ -118,11 +118,13 @@ def measure(
     Raises:
         ValueError: a number out of range, or a run diverged.
     """
-    if epochs < 1 or streams < 2:
-        raise ValueError(f"needs --epochs >= 1, --streams >= 2, got {epochs} and {streams}")
+    if min(epochs, batch_size) < 1 or streams < 2:
+        raise ValueError(
+            "needs --epochs >= 1, --batch_size >= 1 and --streams >= 2, got "
+            f"{epochs}, {batch_size} and {streams}"
+        )
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), got {seed}")
-    check_batch_size(batch_size, make_mesh())
     dataset = data.load("digits")
     if epochs * (dataset.num_train // batch_size) < 10:
         raise ValueError(
@@ -189,7 +191,8 @@ def train(
     of_base = ("momentum", "nesterov", "weight_decay", "b1", "b2", "eps", "clip_norm")
     base = make_base(defaults.base, schedule, **{name: defaults[name] for name in of_base})
     tx = optim.vasso(base, rho=defaults.rho, theta=defaults.theta)
-    mesh = make_mesh()
+    # One device: a sum over several would be rounded otherwise, and the run another one.
+    mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1])
     feed = DeviceFeed(dataset, batch_size=batch_size, seed=seed, mesh=mesh)
     step = make_train_step(
         model,

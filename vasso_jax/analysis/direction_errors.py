@@ -61,12 +61,14 @@ def measure_directions(
 
     def step(carry: Any, i: jax.Array) -> tuple[Any, Any]:
         streams, full = gradients_at(i)
-        moved, errors = {}, {}
+        moved: dict[str, Any] = {}
+        errors: dict[str, dict[str, DirectionErrors]] = {}
         for group, grads in streams.items():
             moved[group], errors[group] = {}, {}
             for name, direction in directions.items():
                 state, before = carry[group][name]
-                now, state = jax.vmap(lambda g, s, tx=direction: tx.update(g, s))(grads, state)
+                update: Any = jax.vmap(direction.update)
+                now, state = update(grads, state)
                 moved[group][name] = state, now
                 errors[group][name] = _errors(now, before, full)
         return moved, errors
