@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from benchmarks import variance
 from vasso_jax import data
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*arguments):
