@@ -34,13 +34,16 @@ import argparse
 import itertools
 import json
 import pathlib
+import platform
 import signal
 import statistics
 import sys
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from benchmarks import label_noise_report as report
 from benchmarks.parallel_runs import PlannedRun, run_all
 from vasso_jax.analysis.comparison import load_run
 
@@ -72,12 +75,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="how many: 0, 1, 2, ...")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/label_noise"))
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of wrong labels")
+    parser.add_argument("--figure", type=pathlib.Path, default=ROOT / "docs/label_noise.png")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "benchmarks/results")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options.results.mkdir(parents=True, exist_ok=True)
-    if options.tune:
-        _tune(options)
+    if options.seeds < 2:
+        parser.error("--seeds must be at least 2: the spread is over seeds")
+    try:
+        (_tune if options.tune else _study)(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _settings(method: str, rho: float | None, rate: float, seed: int, epochs: int) -> Any:
@@ -93,10 +103,38 @@ def _settings(method: str, rho: float | None, rate: float, seed: int, epochs: in
     }
 
 
-def _tune(options: argparse.Namespace) -> None:
-    folds = {
-        seed: options.runs / "folds" / str(fold) for fold, seed in enumerate(TUNING_SEEDS)
+def _study(options: argparse.Namespace) -> None:
+    tuning = options.results / "label_noise_tuning.json"
+    if not tuning.exists():
+        raise ValueError(f"no {tuning}: choose the radii first, with --tune")
+    rho = {"SGD": None, **json.loads(tuning.read_text())["rho"]}
+    planned = {
+        (method, rate, seed): PlannedRun(
+            options.runs / "study" / f"{method.replace(' ', '_')}_noise{rate:g}_seed{seed}",
+            _settings(method, rho[method], rate, seed, options.epochs),
+        )
+        for seed, rate, method in itertools.product(range(options.seeds), options.rates, METHODS)
     }
+    run_all(list(planned.values()), options.processes, options.runs / "compiled")
+    runs = {key: load_run(run.folder) for key, run in planned.items()}
+    content = {"settings": _conditions(options, rho), **report.summarise(runs)}
+    (options.results / "label_noise.json").write_text(json.dumps(content, indent=1) + "\n")
+    report.plot(content["summary"], options.figure)
+    print(report.as_markdown(content))
+
+
+def _conditions(options: argparse.Namespace, rho: dict[str, float | None]) -> dict[str, Any]:
+    return {
+        "epochs": options.epochs,
+        "rho": rho,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
+    }
+
+
+def _tune(options: argparse.Namespace) -> None:
+    folds = {seed: options.runs / "folds" / str(fold) for fold, seed in enumerate(TUNING_SEEDS)}
     for fold, folder in enumerate(folds.values()):
         _write_fold(folder, fold)
     trials = [

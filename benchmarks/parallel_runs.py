@@ -33,8 +33,7 @@ def run_all(planned: Sequence[PlannedRun], processes: int, cache: pathlib.Path) 
         cache: folder for compiled programs, shared by all.
 
     Raises:
-        ValueError: a folder holds a finished run with other settings.
-        UsageError: a run cannot be trained; see `vasso_jax.train.train`.
+        ValueError: a folder holds a run with other settings, or a run cannot be trained.
     """
     waiting = [run for run in planned if not has_finished(run)]
     done = len(planned) - len(waiting)
@@ -105,7 +104,7 @@ def _train(run: PlannedRun) -> tuple[dict[str, Any], float]:
     import jax
 
     from configs import default
-    from vasso_jax.train import Stopped, train
+    from vasso_jax.train import Stopped, UsageError, train
 
     start = time.perf_counter()
     config = default.get_config()
@@ -116,6 +115,8 @@ def _train(run: PlannedRun) -> tuple[dict[str, Any], float]:
             contextlib.redirect_stdout(nowhere),
         ):
             result = train(config, str(run.folder))
+    except UsageError as error:
+        raise ValueError(f"{run.folder}: {error}") from error
     except Stopped as stopped:
         raise SystemExit(128 + stopped.signal_number) from stopped
     # The programs of other seeds are of no use to the next run.

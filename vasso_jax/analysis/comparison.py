@@ -103,16 +103,16 @@ def load_run(folder: pathlib.Path) -> Run:
     """
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is no run folder (no config.json): give what main.py wrote")
-    config, data = (_read_object(folder / name) for name in ("config.json", "dataset.json"))
-    if not isinstance(config.get("epochs"), int):
+    settings, data = (_read_object(folder / name) for name in ("config.json", "dataset.json"))
+    if not isinstance(settings.get("epochs"), int):
         raise ValueError(f"{folder / 'config.json'} has no epochs: leave this run out")
-    data.pop("label_noise", None)  # it is in the config, and differs between seeds
+    data.pop("label_noise", None)  # it is among the settings, and differs between seeds
     metrics = folder / "metrics.jsonl"
     records = _read_records(metrics) if metrics.exists() else []
     tests = tuple(record for record in records if record["split"] == "test")
     if not tests:
         raise ValueError(f"{folder} has no test record yet: wait for one, or leave the run out")
-    return Run(folder, config, data, tests)
+    return Run(folder, settings, data, tests)
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any]:
@@ -197,9 +197,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(statistics.fmean(values), std, len(values))
 
 
-def paired_difference(
-    ours: Mapping[Any, float], theirs: Mapping[Any, float]
-) -> PairedDifference:
+def paired_difference(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> PairedDifference:
     """Mean of ours minus theirs over the seeds that both have, with its 95 % interval.
 
     The interval is Student's, mean +- t(0.975, n - 1) * s / sqrt(n) with s the standard deviation

@@ -62,7 +62,9 @@ def plot_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
         )
         if len(runs) > 1:
             stds = [statistics.stdev(v) for v in values]
-            low, high = ([m + sign * s for m, s in zip(means, stds, strict=True)] for sign in (-1, 1))
+            low, high = (
+                [m + sign * s for m, s in zip(means, stds, strict=True)] for sign in (-1, 1)
+            )
             axes.fill_between(epochs, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel("test top-1, %")
