@@ -24,7 +24,8 @@ Radii      Each of the five methods has its own, and one for all noise rates: th
            tie the smaller one). No test image takes part: the 1,438 training images alone are
            split into quarters, of which seed 100 leaves out the first and seed 101 the second for
            validation, with true labels. If the best radius is the least or the largest, the range
-           is extended on that side by a factor of two until it is not.
+           is extended on that side by a factor of two until it is not. (Before the ranges were set,
+           SAM at seed 100 was seen to fall to 71 and 42 % with 0.4 and 0.8.)
 Measure    Test top-1 at the last epoch; mean and standard deviation over seeds; VaSSO minus SAM and
            minus SGD as means of paired differences with 95 % Student-t intervals, not corrected for
            how many of them there are.
@@ -61,8 +62,8 @@ RADII = {
     "SAM": (0.05, 0.1, 0.2),
     "ASAM": (0.5, 1.0, 2.0),
     "VaSSO 0.9": (0.05, 0.1, 0.2),
-    "VaSSO 0.4": (0.05, 0.1, 0.2),
-    "VaSSO 0.2": (0.05, 0.1, 0.2),
+    "VaSSO 0.4": (0.025, 0.05, 0.1, 0.2),
+    "VaSSO 0.2": (0.05, 0.1, 0.2, 0.4),
 }
 TUNING_RATE, TUNING_SEEDS, FOLDS = 0.5, (100, 101), 4
 
@@ -81,8 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options.results.mkdir(parents=True, exist_ok=True)
-    if options.seeds < 2:
-        parser.error("--seeds must be at least 2: the spread is over seeds")
+    if min(options.seeds, options.processes, options.epochs) < 1:
+        parser.error("seeds, processes and epochs are counted from 1")
     try:
         (_tune if options.tune else _study)(options)
     except (ValueError, OSError) as error:

@@ -50,8 +50,9 @@ def summarise(runs: Runs) -> dict[str, Rows]:
                     "best_test_top1": {"mean": best.mean, "std": best.std},
                 }
             )
-        for method in (m for m in methods if m.startswith("VaSSO")):
-            for baseline in BASELINES:
+        # One seed has no interval.
+        for method in (m for m in methods if m.startswith("VaSSO") and len(seeds) > 1):
+            for baseline in (m for m in BASELINES if m in methods):
                 difference = paired_difference(last[method], last[baseline])
                 differences.append(
                     {
@@ -72,9 +73,9 @@ def as_markdown(content: Mapping[str, Rows]) -> str:
     header = ["test top-1, %", *(f"{rate:.0%} wrong labels" for rate in rates)]
     accuracies, differences = {}, {}
     for row in content["summary"]:
-        percent = {name: 100 * value for name, value in row["test_top1"].items()}
-        text = in_words(Estimate(**percent, n=row["n"]), 2)
-        accuracies.setdefault(row["method"], []).append(text)
+        mean, std = row["test_top1"]["mean"], row["test_top1"]["std"]
+        percent = Estimate(100 * mean, None if std is None else 100 * std, row["n"])
+        accuracies.setdefault(row["method"], []).append(in_words(percent, 2))
     for row in content["paired_differences"]:
         low, high = (100 * end for end in row["ci95"])
         differences.setdefault(f"{row['method']} - {row['minus']}", []).append(
@@ -83,6 +84,7 @@ def as_markdown(content: Mapping[str, Rows]) -> str:
     return "\n".join(
         markdown(header, [(name, *values) for name, values in rows.items()], [])
         for rows in (accuracies, differences)
+        if rows
     )
 
 
@@ -105,7 +107,7 @@ def plot(summary: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
             axes.errorbar(
                 i,
                 100 * row["test_top1"]["mean"],
-                100 * row["test_top1"]["std"],
+                100 * (row["test_top1"]["std"] or 0),
                 fmt="o",
                 capsize=3,
                 color=colors[i % len(colors)],
