@@ -12,6 +12,7 @@ import pathlib
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vasso_jax.analysis import tables
@@ -49,7 +50,7 @@ def _compare(
     for i, title in enumerate(tables.HEADER):
         table.add_column(title, justify="right" if i else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     # What goes into a file is not to be folded at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(table)
