@@ -76,11 +76,20 @@ def test_only_the_experiment_and_the_loop_read_the_config():
     assert readers == CONFIG_READERS
 
 
-def test_importing_the_optimizers_loads_jax_and_optax_only():
-    code = "import vasso_jax.optim, sys; print(*sys.modules)"
+def loaded_by(module):
+    """The top-level packages there are after an import of `module` alone."""
+    code = f"import {module}, sys; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    top_level = {name.split(".")[0] for name in loaded.stdout.split()}
+    return {name.split(".")[0] for name in loaded.stdout.split()}
+
+
+def test_importing_the_optimizers_loads_jax_and_optax_only():
     heavy = "flax tensorflow tensorflow_datasets grain orbax clu ml_collections sklearn matplotlib"
-    assert not top_level & {*heavy.split(), "rich", "PIL"}
+    assert not loaded_by("vasso_jax.optim") & {*heavy.split(), "rich", "PIL"}
+
+
+def test_comparing_runs_loads_no_jax_and_draws_only_when_told():
+    heavy = "jax flax optax tensorflow tensorflow_datasets grain orbax clu ml_collections sklearn"
+    assert not loaded_by("vasso_jax.compare") & {*heavy.split(), "matplotlib", "pandas"}

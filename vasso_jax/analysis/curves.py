@@ -1,8 +1,11 @@
-"""The learning curves of one run as a picture."""
+"""Learning curves as a picture: of one run, or of groups of runs."""
 
 import pathlib
+import statistics
 from collections.abc import Sequence
 from typing import Any
+
+from vasso_jax.analysis.comparison import Group
 
 
 def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: str) -> None:
@@ -33,4 +36,38 @@ def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: st
         axes.grid(alpha=0.3)
         if field in ("loss", "top1"):
             axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def plot_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
+    """Draws test top-1 over the epochs: a group's mean, in a band of one standard deviation.
+
+    Args:
+        groups: an epoch is drawn where every run of the group was tested.
+        path: of the PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for group in groups:
+        runs = [{r["epoch"]: 100 * r["top1"] for r in run.tests} for run in group.runs]
+        epochs = sorted(set.intersection(*(set(run) for run in runs)))
+        values = [[run[epoch] for run in runs] for epoch in epochs]
+        means = [statistics.fmean(v) for v in values]
+        (line,) = axes.plot(
+            epochs, means, label=group.name, marker="." if len(epochs) < 60 else "", markersize=3
+        )
+        if len(runs) > 1:
+            stds = [statistics.stdev(v) for v in values]
+            low, high = (
+                [m + sign * s for m, s in zip(means, stds, strict=True)] for sign in (-1, 1)
+            )
+            axes.fill_between(epochs, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("test top-1, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)

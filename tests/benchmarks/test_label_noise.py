@@ -1,0 +1,82 @@
+"""The label-noise study in small: it writes what it says, and goes on where it stopped."""
+
+import json
+
+import pytest
+
+from benchmarks import label_noise, label_noise_report
+from benchmarks.parallel_runs import PlannedRun, has_finished
+from vasso_jax.analysis.comparison import Run
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Arguments of two runs of one epoch."""
+    methods = {name: label_noise.METHODS[name] for name in ("SGD", "VaSSO 0.4")}
+    monkeypatch.setattr(label_noise, "METHODS", methods)
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    tuning = tmp_path / "label_noise_tuning.json"
+    tuning.write_text(json.dumps({"rho": {"VaSSO 0.4": 0.1}}))
+    return [
+        *("--seeds=1", "--epochs=1", "--rates", "0.5", f"--runs={tmp_path / 'runs'}"),
+        *(f"--results={tmp_path}", f"--figure={tmp_path / 'figure.png'}"),
+    ]
+
+
+# Some 28 s of processor time in two processes: each imports JAX and compiles a step of its own.
+def test_it_writes_its_results_and_does_not_train_twice(small, tmp_path, capsys):
+    label_noise.main(small)
+    assert "2 runs, 0 of them finished before" in capsys.readouterr().out
+    path = tmp_path / "label_noise.json"
+    first = json.loads(path.read_text())
+    assert [(r["method"], r["label_noise_rate"], r["seed"]) for r in first["runs"]] == [
+        ("SGD", 0.5, 0),
+        ("VaSSO 0.4", 0.5, 0),
+    ]
+    facts = json.loads((tmp_path / "runs/study/SGD_noise0.5_seed0/dataset.json").read_text())
+    assert facts["label_noise"]["changed_labels"] == 719
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+    path.unlink()
+    label_noise.main(small)
+    assert "2 runs, 2 of them finished before" in capsys.readouterr().out
+    assert json.loads(path.read_text()) == first
+
+
+def test_a_finished_run_with_other_settings_is_refused(tmp_path):
+    settings = {"seed": 0, "rho": 0.1, "epochs": 1}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "dataset.json").write_text("{}")
+    record = {"epoch": 1, "split": "test", "top1": 0.5, "loss": 1.0, "seconds": 1.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    assert has_finished(PlannedRun(tmp_path, settings))
+    assert not has_finished(PlannedRun(tmp_path / "other", settings))
+    with pytest.raises(ValueError, match=r"with rho=0\.1, not 0\.2: delete it"):
+        has_finished(PlannedRun(tmp_path, settings | {"rho": 0.2}))
+
+
+def test_radii_are_chosen_first(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        label_noise.main([f"--results={tmp_path}"])
+    assert end.value.code == 2
+    assert "choose the radii first, with --tune" in capsys.readouterr().err
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    accuracies = {"SGD": (0.5, 0.75), "SAM": (0.25, 0.5), "VaSSO 0.4": (0.5, 1.0)}
+    runs = {
+        (method, 0.5, seed): Run(
+            tmp_path, {"epochs": 1}, {}, [{"epoch": 1, "top1": top1, "loss": 1.0}]
+        )
+        for method, values in accuracies.items()
+        for seed, top1 in enumerate(values)
+    }
+    content = label_noise_report.summarise(runs)
+    sam, sgd = content["paired_differences"]
+    # 0.25 and 0.5: mean 0.375, s = 0.25 / sqrt(2), t(0.975, 1) = 12.7062.
+    assert (sam["minus"], sam["mean"], sam["n"]) == ("SAM", 0.375, 2)
+    assert sam["ci95"] == pytest.approx([0.375 - 12.7062 / 8, 0.375 + 12.7062 / 8], rel=1e-5)
+    assert (sgd["minus"], sgd["mean"]) == ("SGD", 0.125)
+    assert "| VaSSO 0.4 - SAM | +37.50 [-121.33, +196.33] |" in label_noise_report.as_markdown(
+        content
+    )
