@@ -1,15 +1,42 @@
-"""The device mesh, and where arrays lie on it. One axis, `data`, over all devices of all hosts."""
+"""The device mesh, and where arrays lie on it.
 
+Two axes over all devices of all hosts. A batch is split over both. Parameters and optimizer state have a
+copy along `data`, and are spread along `fsdp` (fully sharded data parallelism, arXiv 2004.13336 and
+1910.02054): every device keeps a part, and the whole is gathered where a pass uses it.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+# Smaller arrays have a copy everywhere: a message of a few kB takes as long as an empty one, and there is
+# no memory to be won. Biases and BatchNorm's parameters are mostly such.
+_SMALL = 1024
 
-def make_mesh() -> Mesh:
-    """A mesh of all devices with the single axis `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of the axes `data` and `fsdp`.
+
+    Args:
+        fsdp: size of that axis; 1: every device has a copy of all parameters.
+        devices: None: all of all hosts.
+
+    Raises:
+        ValueError: fsdp is below 1, or the devices cannot be divided by it.
+    """
+    devices = jax.devices() if devices is None else devices
+    if fsdp < 1:
+        raise ValueError(f"fsdp must be at least 1, got {fsdp}")
+    if len(devices) % fsdp:
+        raise ValueError(
+            f"fsdp={fsdp} does not divide the {len(devices)} devices: choose a divisor of "
+            f"{len(devices)}, or 1 for a copy of the parameters on each"
+        )
+    shape = (len(devices) // fsdp, fsdp)
+    return jax.make_mesh(shape, ("data", "fsdp"), (AxisType.Auto,) * 2, devices=devices)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
@@ -25,7 +52,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """First axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -33,9 +60,43 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def with_shardings(shapes: Any, sharding: NamedSharding) -> Any:
-    """A pytree of ShapeDtypeStruct, with `sharding` added to each."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """The shardings of parameters, or of what has their shapes: a pytree of NamedSharding.
+
+    Each array is split along the largest of its axes that `fsdp` divides. Without such an axis, and below
+    1,024 elements, it has a copy everywhere.
+    """
+    parts = mesh.shape["fsdp"]
+
+    def sharding(array: Any) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(array.shape) if size % parts == 0]
+        if parts == 1 or array.size < _SMALL or not axes:
+            return replicated(mesh)
+        longest = max(axes, key=lambda axis: array.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*(None,) * longest, "fsdp"))
+
+    return jax.tree.map(sharding, tree)
+
+
+def gather(params: Any, mesh: Mesh) -> Any:
+    """Traced: `params`, placed by `spread`, whole on every device; their gradient comes back spread.
+
+    Without this the compiler may as well split activations over channels.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return params
+    # The transpose of a constraint is the same one on the gradient, in reverse order.
+    params = jax.lax.with_sharding_constraint(params, spread(params, mesh))
+    return jax.lax.with_sharding_constraint(params, replicated(mesh))
+
+
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """A pytree of ShapeDtypeStruct, with its sharding added to each."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
