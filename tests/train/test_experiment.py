@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from configs import digits_vasso
-from vasso_jax.train.experiment import create_optimizer, build
+from vasso_jax.train.experiment import build, create_optimizer
 from vasso_jax.train.optimizer import OPTIMIZERS
 
 

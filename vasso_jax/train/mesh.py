@@ -1,8 +1,8 @@
 """The device mesh, and where arrays lie on it.
 
-Two axes over all devices of all hosts. A batch is split over both. Parameters and optimizer state have a
-copy along `data`, and are spread along `fsdp` (fully sharded data parallelism, arXiv 2004.13336 and
-1910.02054): every device keeps a part, and the whole is gathered where a pass uses it.
+Two axes over all devices of all hosts. A batch is split over both. Parameters and optimizer state
+have a copy along `data`, and are spread along `fsdp` (fully sharded data parallelism, arXiv
+2004.13336 and 1910.02054): every device keeps a part, and a pass gathers the whole.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-# Smaller arrays have a copy everywhere: a message of a few kB takes as long as an empty one, and there is
-# no memory to be won. Biases and BatchNorm's parameters are mostly such.
+# Smaller arrays have a copy everywhere: a message of a few kB takes as long as an empty one, and
+# there is no memory to be won. Biases and BatchNorm's parameters are mostly such.
 _SMALL = 1024
 
 
-def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of the axes `data` and `fsdp`.
 
     Args:
@@ -63,8 +63,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def spread(tree: Any, mesh: Mesh) -> Any:
     """The shardings of parameters, or of what has their shapes: a pytree of NamedSharding.
 
-    Each array is split along the largest of its axes that `fsdp` divides. Without such an axis, and below
-    1,024 elements, it has a copy everywhere.
+    Each array is split along the largest of its axes that `fsdp` divides, along the last one only
+    if it divides no other. Without such an axis, and below 1,024 elements, it has a copy
+    everywhere.
     """
     parts = mesh.shape["fsdp"]
 
@@ -72,16 +73,19 @@ def spread(tree: Any, mesh: Mesh) -> Any:
         axes = [axis for axis, size in enumerate(array.shape) if size % parts == 0]
         if parts == 1 or array.size < _SMALL or not axes:
             return replicated(mesh)
-        longest = max(axes, key=lambda axis: array.shape[axis])
-        return NamedSharding(mesh, PartitionSpec(*(None,) * longest, "fsdp"))
+        # Along the last axis XLA for TPUs leaves the gradient an all-reduce, twice the traffic of
+        # the reduce-scatter that it makes of one along most others.
+        best = max(axes, key=lambda axis: (axis < len(array.shape) - 1, array.shape[axis]))
+        return NamedSharding(mesh, PartitionSpec(*(None,) * best, "fsdp"))
 
     return jax.tree.map(sharding, tree)
 
 
 def gather(params: Any, mesh: Mesh) -> Any:
-    """Traced: `params`, placed by `spread`, whole on every device; their gradient comes back spread.
+    """Traced: `params` as `spread` places them, whole on every device.
 
-    Without this the compiler may as well split activations over channels.
+    Their gradient comes back spread. Without this the compiler may as well split activations over
+    channels.
     """
     if mesh.shape["fsdp"] == 1:
         return params

@@ -48,8 +48,8 @@ def make_train_step(
             `perturbed`, or `both`, one after the other as in VaSSO's original code. A step without
             the wanted pass takes the other one for the last two, and leaves them for `clean`.
         seed: of the run; augmentation and dropout keys follow from it and the step.
-        mesh: of `make_mesh`; the batch is split over all of it, and the state that comes back lies as
-            `state_shardings` says.
+        mesh: of `make_mesh`; the batch is split over all of it, and the state that comes back lies
+            as `state_shardings` says.
 
     Raises:
         ValueError: label_smoothing out of range, or unknown batch_stats.
