@@ -181,7 +181,7 @@ def _devices(topology: str) -> Sequence[jax.Device]:
     except RuntimeError as error:
         if importlib.util.find_spec("libtpu") is None:
             _fail("the compiler for TPUs is missing: pip install -e '.[tpu]'")
-        _fail(f"no topology {topology!r}: {str(error).splitlines()[0]}")
+        _fail(f"the TPU compiler gives no topology {topology!r}: {str(error).splitlines()[0]}")
     return found.devices
 
 

@@ -29,7 +29,7 @@ class Net(nn.Module):
 
 
 class Run:
-    """The network above with VaSSO on four devices, from the same weights and on the same batches."""
+    """The network above with VaSSO on four devices; same weights, same batches."""
 
     def __init__(self, fsdp):
         self.mesh = make_mesh(fsdp, jax.devices()[:4])
