@@ -1,5 +1,7 @@
 """Parameters and optimizer state spread over devices: where they lie, and that training agrees."""
 
+import types
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -149,3 +151,9 @@ def test_the_mesh_has_all_devices_and_refuses_what_cannot_be():
     ):
         with pytest.raises(ValueError, match=message):
             make_mesh(fsdp)
+
+
+def test_parameters_are_not_spread_over_several_tpu_slices():
+    devices = [types.SimpleNamespace(platform="tpu", slice_index=i // 4) for i in range(8)]
+    with pytest.raises(ValueError, match="fsdp=8 does not divide the 4 devices of a slice"):
+        make_mesh(8, devices)

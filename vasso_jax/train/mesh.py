@@ -10,33 +10,45 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # Smaller arrays have a copy everywhere: a message of a few kB takes as long as an empty one, and
 # there is no memory to be won. Biases and BatchNorm's parameters are mostly such.
 _SMALL = 1024
+_AXES, _TYPES = ("data", "fsdp"), (AxisType.Auto,) * 2
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of the axes `data` and `fsdp`.
+
+    Of several TPU slices, whose link is slow, each holds all parameters: `data` goes across.
 
     Args:
         fsdp: size of that axis; 1: every device has a copy of all parameters.
         devices: None: all of all hosts.
 
     Raises:
-        ValueError: fsdp is below 1, or the devices cannot be divided by it.
+        ValueError: fsdp is below 1, or the devices (of a slice) cannot be divided by it.
     """
     devices = jax.devices() if devices is None else devices
     if fsdp < 1:
         raise ValueError(f"fsdp must be at least 1, got {fsdp}")
-    if len(devices) % fsdp:
+    slices = len({device.slice_index for device in devices if device.platform == "tpu"}) or 1
+    connected = len(devices) // slices
+    if connected % fsdp:
+        where = " of a slice" if slices > 1 else ""
         raise ValueError(
-            f"fsdp={fsdp} does not divide the {len(devices)} devices: choose a divisor of "
-            f"{len(devices)}, or 1 for a copy of the parameters on each"
+            f"fsdp={fsdp} does not divide the {connected} devices{where}: choose a divisor of "
+            f"{connected}, or 1 for a copy of the parameters on each"
         )
-    shape = (len(devices) // fsdp, fsdp)
-    return jax.make_mesh(shape, ("data", "fsdp"), (AxisType.Auto,) * 2, devices=devices)
+    shape = (connected // fsdp, fsdp)
+    if slices > 1:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            shape, (slices, 1), devices, allow_split_physical_axes=True
+        )
+        return Mesh(grid, _AXES, axis_types=_TYPES)
+    return jax.make_mesh(shape, _AXES, _TYPES, devices=devices)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
