@@ -163,8 +163,8 @@ def _join_cluster() -> None:
     except (ValueError, RuntimeError) as error:
         raise UsageError(
             f"distributed=True, but this process could not join a cluster ({error}): start one "
-            "process a GPU under Slurm or Open MPI, one a host on a TPU pod or under Kubernetes, or "
-            "leave the field out on a single machine"
+            "process a GPU under Slurm or Open MPI, one a host on a TPU pod or under Kubernetes; "
+            "or leave the field out on a single machine"
         ) from error
 
 
