@@ -161,7 +161,10 @@ def main() -> None:
         )
         if out:
             out.write_text(json.dumps(records, indent=1) + "\n")
-    console.print(_table(records))
+    if options.markdown:
+        print(markdown(records), end="")
+    else:
+        console.print(_table(records))
 
 
 def _options() -> argparse.Namespace:
@@ -172,6 +175,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--fsdp", nargs="+", type=int, default=(1, 4), metavar="N")
     parser.add_argument("--per_device", type=int, default=128, help="images of a batch")
     parser.add_argument("--out", type=pathlib.Path, help="JSON file of the cases")
+    parser.add_argument("--markdown", action="store_true", help="the table for docs/scaling.md")
     return parser.parse_args()
 
 
@@ -206,6 +210,32 @@ def _table(records: list[dict[str, Any]]) -> Table:
             f"{record['seconds']:.0f}",
         )
     return table
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """The table of docs/scaling.md."""
+    columns = (
+        *("chips", "network", "method", "fsdp", "TFLOP", "GB moved"),
+        *("arguments, MB", "temporaries, MB", "all-reduce", "all-gather", "reduce-scatter"),
+    )
+    lines = [columns, ("---",) * len(columns)]
+    for record in sorted(records, key=_place):
+        memory, exchanged = record["memory"], record["collectives"]
+        kinds = (exchanged.get(kind) for kind in columns[-3:])
+        cells = (
+            *(str(record[key]) for key in ("devices", "model", "method", "fsdp")),
+            f"{record['flops'] / 1e12:.3f}",
+            f"{record['bytes_accessed'] / 1e9:.1f}",
+            *(f"{memory[part] / 1e6:.0f}" for part in ("arguments", "temporaries")),
+            *(f"{x['operations']} / {x['bytes'] / 1e6:.1f}" if x else "-" for x in kinds),
+        )
+        lines.append(cells)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _place(record: dict[str, Any]) -> tuple[Any, ...]:
+    model = list(CONFIGS).index(record["model"])
+    return model, record["fsdp"], record["devices"], record["method"]
 
 
 def _fail(message: str) -> NoReturn:
