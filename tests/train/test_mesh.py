@@ -157,3 +157,6 @@ def test_parameters_are_not_spread_over_several_tpu_slices():
     devices = [types.SimpleNamespace(platform="tpu", slice_index=i // 4) for i in range(8)]
     with pytest.raises(ValueError, match="fsdp=8 does not divide the 4 devices of a slice"):
         make_mesh(8, devices)
+    devices = [types.SimpleNamespace(platform="tpu") for _ in range(8)]
+    with pytest.raises(ValueError, match="fsdp=3 does not divide the 8 devices:"):
+        make_mesh(3, devices)

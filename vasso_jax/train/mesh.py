@@ -34,7 +34,9 @@ def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     devices = jax.devices() if devices is None else devices
     if fsdp < 1:
         raise ValueError(f"fsdp must be at least 1, got {fsdp}")
-    slices = len({device.slice_index for device in devices if device.platform == "tpu"}) or 1
+    # Only TPUs tell, and those of a topology that nobody has only if there are several slices.
+    tpus = [device for device in devices if device.platform == "tpu"]
+    slices = len({getattr(device, "slice_index", 0) for device in tpus}) or 1
     connected = len(devices) // slices
     if connected % fsdp:
         where = " of a slice" if slices > 1 else ""
