@@ -85,6 +85,9 @@ def get_config() -> ConfigDict:
     config.tensorboard = True  # where TensorFlow is installed
     config.wandb_project = ""  # with the package wandb; empty: none
 
+    # Parameters and optimizer state are spread over this many devices; 1: a copy on each.
+    config.fsdp = 1
+
     # Several processes (Slurm, TPU pods, Open MPI, Kubernetes), found by JAX.
     config.distributed = False
     return config.lock()

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
 
 from tests.models.compilation import quick_compilation
 from vasso_jax.models import VGG, PyramidNet, ResNet, ViT, WideResNet
 from vasso_jax.optim import vasso
+from vasso_jax.train.mesh import make_mesh
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import make_train_step
 
@@ -33,7 +33,7 @@ def test_a_bfloat16_step_with_vasso(family):
         label_smoothing=0.1,
         batch_stats="clean",
         seed=0,
-        mesh=jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)),
+        mesh=make_mesh(devices=jax.devices()[:1]),
     )
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from configs import digits_vasso
-from vasso_jax.train.experiment import _create_optimizer, build
+from vasso_jax.train.experiment import build, create_optimizer
 from vasso_jax.train.optimizer import OPTIMIZERS
 
 
@@ -30,7 +30,7 @@ def test_every_optimizer_makes_a_train_step(optimizer):
 
 def run(steps, learning_rate=0.1, **fields):
     """The optimizer state after steps on a matrix and a vector."""
-    tx, _ = _create_optimizer(config(**fields), learning_rate)
+    tx, _ = create_optimizer(config(**fields), learning_rate)
     w = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     state = tx.init(w)
     for t in range(steps):
@@ -49,7 +49,7 @@ def test_refresh_and_dtype_reach_the_optimizer():
 def test_vectors_can_be_left_unperturbed():
     points = []
     for perturbed in (True, False):
-        tx, _ = _create_optimizer(config(rho=0.1, perturb_vectors=perturbed), 0.1)
+        tx, _ = create_optimizer(config(rho=0.1, perturb_vectors=perturbed), 0.1)
         w = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
         tx.update(w, tx.init(w), w, grad_fn=lambda p, i: points.append(p) or p)
     assert np.all(points[0]["bias"] > 1)

@@ -62,6 +62,8 @@ def test_wrong_input_is_one_message_and_status_2(tmp_path, config, overrides, me
         ({"dataset": "cifar10", "data_dir": "/dev/null"}, "cannot work in /dev/null"),
         ({"dtype": "float16"}, "float32, bfloat16"),
         ({"seed": -1}, "seed must be"),
+        ({"fsdp": 0}, "fsdp must be at least 1"),
+        ({"fsdp": 3}, "fsdp=3 does not divide the 8 devices"),
         ({"epochs": 0}, "with init_from"),
         ({"init_from": "/nowhere"}, "no checkpoint in /nowhere/checkpoints"),
         ({"checkpoint_every_steps": -1}, "checkpoint_every_steps must be"),

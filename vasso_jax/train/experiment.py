@@ -15,10 +15,10 @@ from vasso_jax import data, models, optim
 from vasso_jax.choices import check_choice
 from vasso_jax.train.dataset_facts import dataset_facts, in_words
 from vasso_jax.train.feeds import Feed, open_feed
-from vasso_jax.train.mesh import check_batch_size, make_mesh, replicated, with_shardings
+from vasso_jax.train.mesh import check_batch_size, make_mesh, with_shardings
 from vasso_jax.train.optimizer import default_rho, describe, make_base, make_optimizer
 from vasso_jax.train.schedules import make_schedule
-from vasso_jax.train.state import TrainState, create_state
+from vasso_jax.train.state import TrainState, create_state, state_shardings
 from vasso_jax.train.step import make_eval_step, make_train_step
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -80,7 +80,7 @@ def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Exp
         FileNotFoundError: the data set is not there.
     """
     # What needs no data is checked before it is read, which can take a while.
-    mesh = make_mesh()
+    mesh = make_mesh(config.fsdp)
     check_batch_size(config.batch_size, mesh)
     if config.eval_every_epochs < 1:
         raise ValueError(f"eval_every_epochs must be at least 1, got {config.eval_every_epochs}")
@@ -96,7 +96,7 @@ def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Exp
         raise ValueError(f"seed must be in [0, 2**32), got {config.seed}")
     for field in ("dtype", "accumulator_dtype"):
         check_choice(field, config[field], tuple(_DTYPES))
-    _create_model(config, num_classes=1)
+    create_model(config, num_classes=1)
     augmentation = data.Augmentation(
         crop_padding=config.crop_padding,
         flip=config.flip,
@@ -119,7 +119,7 @@ def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Exp
         noise = data.LabelNoise(
             config.label_noise, config.label_noise_rate, config.label_noise_seed
         )
-    _create_optimizer(config, learning_rate=config.lr)
+    create_optimizer(config, learning_rate=config.lr)
 
     before_reading()
     dataset = data.load(
@@ -152,9 +152,11 @@ def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Exp
         milestones=config.milestones,
         decay_factor=config.decay_factor,
     )
-    model = _create_model(config, num_classes=len(dataset.class_names))
-    tx, optimizer_words = _create_optimizer(config, learning_rate=schedule)
+    model = create_model(config, num_classes=len(dataset.class_names))
+    tx, optimizer_words = create_optimizer(config, learning_rate=schedule)
     initial_state = partial(create_state, model, tx, feed.image_shape, config.seed)
+    shapes = jax.eval_shape(initial_state)
+    shardings = state_shardings(shapes, mesh)
     normalize = partial(data.normalize, mean=dataset.mean, std=dataset.std)
     return Experiment(
         model_name=config.model,
@@ -170,8 +172,8 @@ def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Exp
         batch_size=config.batch_size,
         eval_every_epochs=config.eval_every_epochs,
         checkpoint_every_steps=config.checkpoint_every_steps,
-        abstract_state=with_shardings(jax.eval_shape(initial_state), replicated(mesh)),
-        create_state=jax.jit(initial_state, out_shardings=replicated(mesh)),
+        abstract_state=with_shardings(shapes, shardings),
+        create_state=jax.jit(initial_state, out_shardings=shardings),
         train_step=make_train_step(
             model,
             tx,
@@ -191,11 +193,11 @@ def build(config: Any, before_reading: Callable[[], None] = lambda: None) -> Exp
     )
 
 
-def _create_model(config: Any, num_classes: int) -> nn.Module:
+def create_model(config: Any, num_classes: int) -> nn.Module:
     return models.create(config.model, num_classes, _DTYPES[config.dtype])
 
 
-def _create_optimizer(
+def create_optimizer(
     config: Any, learning_rate: optax.ScalarOrSchedule
 ) -> tuple[optax.GradientTransformationExtraArgs, str]:
     """The optimizer, and the same in words."""

@@ -163,8 +163,8 @@ def _join_cluster() -> None:
     except (ValueError, RuntimeError) as error:
         raise UsageError(
             f"distributed=True, but this process could not join a cluster ({error}): start one "
-            "process a host under Slurm, Open MPI, Kubernetes or on a TPU pod, or leave the field "
-            "out on a single machine"
+            "process a GPU under Slurm or Open MPI, one a host on a TPU pod or under Kubernetes; "
+            "or leave the field out on a single machine"
         ) from error
 
 
@@ -194,11 +194,13 @@ def _start_or_resume(
 
     kind = experiment.mesh.devices.flat[0].device_kind
     hosts = f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
+    parts = experiment.mesh.shape["fsdp"]
+    spread = f", parameters over {parts}" if parts > 1 else ""
     start = f"going on from step {step} of " if step else ""
     length = f"{experiment.epochs} epochs of {experiment.steps_per_epoch}"
     display.opening(
         {
-            "devices": f"{experiment.mesh.size} x {kind}{hosts}",
+            "devices": f"{experiment.mesh.size} x {kind}{hosts}{spread}",
             "data": experiment.dataset_words,
             "model": f"{experiment.model_name}, "
             f"{parameter_overview.count_parameters(state.params):,} parameters",

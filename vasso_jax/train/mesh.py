@@ -1,15 +1,56 @@
-"""The device mesh, and where arrays lie on it. One axis, `data`, over all devices of all hosts."""
+"""The device mesh, and where arrays lie on it.
 
+Two axes over all devices of all hosts. A batch is split over both. Parameters and optimizer state
+have a copy along `data`, and are spread along `fsdp` (fully sharded data parallelism, arXiv
+2004.13336 and 1910.02054): every device keeps a part, and a pass gathers the whole.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+# Smaller arrays have a copy everywhere: a message of a few kB takes as long as an empty one, and
+# there is no memory to be won. Biases and BatchNorm's parameters are mostly such.
+_SMALL = 1024
+_AXES, _TYPES = ("data", "fsdp"), (AxisType.Auto,) * 2
 
-def make_mesh() -> Mesh:
-    """A mesh of all devices with the single axis `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of the axes `data` and `fsdp`.
+
+    Of several TPU slices, whose link is slow, each holds all parameters: `data` goes across.
+
+    Args:
+        fsdp: size of that axis; 1: every device has a copy of all parameters.
+        devices: None: all of all hosts.
+
+    Raises:
+        ValueError: fsdp is below 1, or the devices (of a slice) cannot be divided by it.
+    """
+    devices = jax.devices() if devices is None else devices
+    if fsdp < 1:
+        raise ValueError(f"fsdp must be at least 1, got {fsdp}")
+    # Only TPUs tell, and those of a topology that nobody has only if there are several slices.
+    tpus = [device for device in devices if device.platform == "tpu"]
+    slices = len({getattr(device, "slice_index", 0) for device in tpus}) or 1
+    connected = len(devices) // slices
+    if connected % fsdp:
+        where = " of a slice" if slices > 1 else ""
+        raise ValueError(
+            f"fsdp={fsdp} does not divide the {connected} devices{where}: choose a divisor of "
+            f"{connected}, or 1 for a copy of the parameters on each"
+        )
+    shape = (connected // fsdp, fsdp)
+    if slices > 1:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            shape, (slices, 1), devices, allow_split_physical_axes=True
+        )
+        return Mesh(grid, _AXES, axis_types=_TYPES)
+    return jax.make_mesh(shape, _AXES, _TYPES, devices=devices)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
@@ -25,7 +66,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """First axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -33,9 +74,47 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def with_shardings(shapes: Any, sharding: NamedSharding) -> Any:
-    """A pytree of ShapeDtypeStruct, with `sharding` added to each."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """The shardings of parameters, or of what has their shapes: a pytree of NamedSharding.
+
+    Each array is split along the largest of its axes that `fsdp` divides, along the last one only
+    if it divides no other. Without such an axis, and below 1,024 elements, it has a copy
+    everywhere.
+    """
+    parts = mesh.shape["fsdp"]
+
+    def sharding(array: Any) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(array.shape) if size % parts == 0]
+        if parts == 1 or array.size < _SMALL or not axes:
+            return replicated(mesh)
+        # Along the last axis XLA for TPUs leaves the gradient an all-reduce, twice the traffic of
+        # the reduce-scatter that it makes of one along most others.
+        best = max(axes, key=lambda axis: (axis < len(array.shape) - 1, array.shape[axis]))
+        return NamedSharding(mesh, PartitionSpec(*(None,) * best, "fsdp"))
+
+    return jax.tree.map(sharding, tree)
+
+
+def gather(params: Any, mesh: Mesh) -> Any:
+    """Traced: `params` as `spread` places them, whole on every device.
+
+    Their gradient comes back spread. Without this the compiler may as well split activations over
+    channels.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return params
+    # The transpose of a constraint is the same one on the gradient, in reverse order.
+    params = jax.lax.with_sharding_constraint(params, spread(params, mesh))
+    return jax.lax.with_sharding_constraint(params, replicated(mesh))
+
+
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """A pytree of ShapeDtypeStruct, with its sharding added to each."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -7,7 +7,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from vasso_jax.train.mesh import replicated, spread
 from vasso_jax.train.streams import stream_key
 
 
@@ -41,6 +43,14 @@ def perturbation_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
     """The realised perturbation norm and cosine of the last step; empty for a plain optimizer."""
     values = {name: optax.tree.get(opt_state, name) for name in ("perturbation_norm", "cosine")}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Where each array of a state (or its shape) lies: a TrainState of NamedSharding."""
+    everywhere = jax.tree.map(lambda _: replicated(mesh), state)
+    return everywhere.replace(
+        params=spread(state.params, mesh), opt_state=spread(state.opt_state, mesh)
+    )
 
 
 def create_state(

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from vasso_jax import optim
 from vasso_jax.choices import check_choice
 from vasso_jax.models.layers import BatchNorm
-from vasso_jax.train.mesh import batch_sharding
-from vasso_jax.train.state import TrainState, perturbation_metrics
+from vasso_jax.train.mesh import batch_sharding, gather
+from vasso_jax.train.state import TrainState, perturbation_metrics, state_shardings
 from vasso_jax.train.streams import stream_key
 
 BATCH_STATS = ("clean", "perturbed", "both")
@@ -48,7 +48,8 @@ def make_train_step(
             `perturbed`, or `both`, one after the other as in VaSSO's original code. A step without
             the wanted pass takes the other one for the last two, and leaves them for `clean`.
         seed: of the run; augmentation and dropout keys follow from it and the step.
-        mesh: the batch is split over its `data` axis.
+        mesh: of `make_mesh`; the batch is split over all of it, and the state that comes back lies
+            as `state_shardings` says.
 
     Raises:
         ValueError: label_smoothing out of range, or unknown batch_stats.
@@ -62,7 +63,7 @@ def make_train_step(
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
         del i  # the batch is not taken in parts
         logits, moved = model.apply(
-            {"params": params, "batch_stats": running},
+            {"params": gather(params, mesh), "batch_stats": running},
             images,
             train=True,
             mutable=["batch_stats"],
@@ -91,7 +92,7 @@ def make_train_step(
             **accuracy,
             **perturbation_metrics(opt_state),
         }
-        return TrainState(
+        new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=_moved(state.batch_stats, passes, batch_stats),
@@ -102,6 +103,8 @@ def make_train_step(
                 metrics,
             ),
         )
+        # Only a buffer that is to hold the same part again can be reused.
+        return jax.lax.with_sharding_constraint(new_state, state_shardings(new_state, mesh))
 
     return jax.jit(step, donate_argnums=0)
 
@@ -139,14 +142,14 @@ def make_eval_step(
         model: a network of `vasso_jax.models`.
         take_batch: `(*feed) -> images, labels, valid bool [B]`; traced.
         normalize: `(images uint8) -> float32 [B, H, W, C]`; traced.
-        mesh: the batch is split over its `data` axis.
+        mesh: of `make_mesh`; the batch is split over all of it.
     """
 
     def step(state: TrainState, *feed: Any) -> dict[str, jax.Array]:
         images, labels, valid = jax.lax.with_sharding_constraint(
             take_batch(*feed), batch_sharding(mesh)
         )
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        variables = {"params": gather(state.params, mesh), "batch_stats": state.batch_stats}
         logits: Any = model.apply(variables, normalize(images), train=False)
         per_example = {
             "examples": jnp.ones_like(valid, jnp.float32),

@@ -11,7 +11,7 @@ from typing import Any
 # These say where things are or how they are shown; a run may go on with others.
 _MAY_CHANGE = frozenset(
     {
-        *("data_dir", "workers", "on_damaged", "distributed"),
+        *("data_dir", "workers", "on_damaged", "distributed", "fsdp"),
         *("tensorboard", "wandb_project", "checkpoint_every_steps"),
     }
 )

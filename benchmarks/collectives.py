@@ -1,0 +1,80 @@
+"""What a compiled program exchanges between devices, read from its text."""
+
+import re
+from typing import NamedTuple
+
+_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+_COMPUTATION = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) .*\{$")
+_COLLECTIVE = re.compile(rf" = (?P<result>\S.*?) (?P<kind>{_KINDS})(?P<start>-start)?\(")
+_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
+
+
+class Collective(NamedTuple):
+    """One operation of a compiled program.
+
+    Attributes:
+        kind: all-reduce, all-gather, reduce-scatter, all-to-all or collective-permute.
+        arrays: what it carries, (dtype, number of elements) of each array: whole ones, before a
+            reduce-scatter and after an all-gather. The compiler combines collectives of many.
+    """
+
+    kind: str
+    arrays: tuple[tuple[str, int], ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all its arrays."""
+        return sum(_bytes(dtype) * size for dtype, size in self.arrays)
+
+
+def collectives(program: str) -> list[Collective]:
+    """The collectives of `compiled.as_text()`, in its order.
+
+    Of an asynchronous one the start counts. Two peculiarities of XLA for TPUs: a reduce-scatter is
+    an all-reduce in a fusion named all-reduce-scatter; and an asynchronous collective fused with
+    several computations stands in each of them, with one channel, and counts once.
+
+    Raises:
+        ValueError: a reduce-scatter by its own name, whose text has only the part that is left.
+    """
+    found, channels = [], set()
+    entry, name = False, ""
+    for line in program.splitlines():
+        if not line.startswith(" "):
+            if header := _COMPUTATION.match(line):
+                entry, name = bool(header["entry"]), header["name"]
+            continue
+        operation = _COLLECTIVE.search(line)
+        if operation is None:
+            continue
+        kind = operation["kind"]
+        if kind == "reduce-scatter":
+            raise ValueError("the sizes of a reduce-scatter cannot be read from a program's text")
+        if name.startswith("all-reduce-scatter"):
+            kind = "reduce-scatter"
+        elif not entry and (channel := _CHANNEL.search(line)):
+            if (kind, channel[1]) in channels:
+                continue
+            channels.add((kind, channel[1]))
+        arrays = [(dtype, _product(sizes)) for dtype, sizes in _ARRAY.findall(operation["result"])]
+        if operation["start"] and kind == "all-gather":
+            arrays = arrays[len(arrays) // 2 :]  # the parts come first
+        if operation["start"] and kind == "collective-permute":
+            arrays = arrays[:1]  # what comes, and two counters, follow
+        found.append(Collective(kind, tuple(arrays)))
+    return found
+
+
+def _product(sizes: str) -> int:
+    product = 1
+    for size in filter(None, sizes.split(",")):
+        product *= int(size)
+    return product
+
+
+def _bytes(dtype: str) -> int:
+    if dtype == "pred":
+        return 1
+    (bits,) = re.findall(r"^[a-z]+(\d+)", dtype)
+    return -(-int(bits) // 8)
