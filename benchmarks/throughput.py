@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
         bare.append(_STEPS.value * experiment.batch_size / seconds)
     ratios = [one / other for one, other in zip(trained, bare, strict=True)]
     result = {
-        "flags": of_main,
+        "flags": [flag for flag in of_main if "data_dir" not in flag],
         "main_images_per_s": trained,
         "bare_images_per_s": bare,
         "ratio": statistics.median(ratios),

@@ -15,7 +15,7 @@ SEEDS = ("seed", "label_noise_seed")
 # These say where things are or how they are shown, and make no other experiment.
 INCIDENTAL = frozenset(
     {
-        *("data_dir", "workers", "on_damaged", "distributed"),
+        *("data_dir", "workers", "on_damaged", "distributed", "fsdp"),
         *("tensorboard", "wandb_project", "checkpoint_every_steps"),
     }
 )
