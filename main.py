@@ -109,16 +109,24 @@ def _leave_at_once(number: int, frame: object) -> NoReturn:
     os._exit(128 + number)
 
 
+def _keep_compiled_programs() -> None:
+    """A cache for JAX, unless it has one: a restart, above all, need not compile again.
+
+    In a folder a machine, as what was compiled for one CPU may not run on another that shares the
+    home directory. Not for several hosts, of which only the first would write.
+    """
+    with contextlib.suppress(OSError, RuntimeError):  # not writable; no home: only time is lost
+        cache = pathlib.Path("~/.cache/vasso_jax", platform.node()).expanduser()
+        cache.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+
+
 def main(argv: list[str]) -> None:
     del argv
     _quieten_libraries()
     signal.signal(signal.SIGINT, _leave_at_once)
-    # Programs that were compiled once are not compiled again, after a restart above all. A folder a
-    # machine: what was compiled for one CPU may not run on another that shares the home directory.
-    cache = pathlib.Path("~/.cache/vasso_jax", platform.node()).expanduser()
-    with contextlib.suppress(OSError):  # without it, all that is lost is time
-        cache.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    if not _CONFIG.value.distributed:
+        _keep_compiled_programs()
     try:
         # JAX and all that comes with it load only once the command line has been understood.
         import jax

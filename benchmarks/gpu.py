@@ -3,7 +3,7 @@
     python -m benchmarks.gpu --data_dir DIR [--minutes 25] [--out DIR] [--stages ...]
 
 Stages, in this order; each is a list of processes, no longer than eight minutes, that write one
-JSON file each:
+JSON file each (training: as long as it takes):
     steps       benchmarks/step.py: ResNet-18 and WRN-28-10 (CIFAR), ResNet-50 and ViT-S/32 (224
                 pixels) in bfloat16, beside PyTorch where that is installed
     throughput  benchmarks/throughput.py: main.py against its bare step
@@ -99,7 +99,7 @@ def main() -> None:
                 print(f"{task.name}: there already", flush=True)
             elif left < task.seconds:
                 print(f"{task.name}: not enough time left", flush=True)
-            elif not _run(task, out, environment, min(left, _LIMIT)):
+            elif not _run(task, out, environment, left if task.resumes else min(left, _LIMIT)):
                 failed.append(task.name)
     gpu_tables.show(out)
     if failed:
@@ -125,13 +125,14 @@ def _tasks(stage: str, data_dir: pathlib.Path, out: pathlib.Path, toy: bool) -> 
             for network in networks:
                 name = f"step_{network[0]}_{precision}"
                 arguments = few if toy else ["--rounds", "10", "--steps", "10"]
-                if toy or stage == "precisions":
+                if toy or stage == "precisions" or network[1] > 32:
                     arguments += ["--methods", "sgd", "vasso"]
                 if _has_torch():
                     # The tuned step is in bfloat16, whatever else is.
                     arguments += ["--torch", "eager", *(["tuned"] if stage == "steps" else [])]
                 command = [*step(*network, precision), *arguments]
-                tasks.append(Task(name, [*command, "--out", str(out / f"{name}.json")]))
+                seconds = 30 if toy else 150
+                tasks.append(Task(name, [*command, "--out", str(out / f"{name}.json")], seconds))
         return tasks
     if stage == "memory":
         return [
@@ -143,7 +144,7 @@ def _tasks(stage: str, data_dir: pathlib.Path, out: pathlib.Path, toy: bool) -> 
                 ],
             )
             for network in networks
-            for method in ("sgd", "vasso")
+            for method in (("vasso",) if toy else ("sgd", "vasso"))
             for name in [f"memory_{network[0]}_{method}"]
         ]
     if stage == "seeds":
@@ -163,7 +164,7 @@ def _tasks(stage: str, data_dir: pathlib.Path, out: pathlib.Path, toy: bool) -> 
             name = f"training_{optimizer}{'' if theta is None else theta}_seed{seed}"
             command = [sys.executable, str(ROOT / "main.py")]
             command += _flags(data_dir, toy, optimizer, theta, seed)
-            command += ["--config.epochs=1"] if toy else ["--config.checkpoint_every_steps=3900"]
+            command += ["--config.epochs=1"] if toy else []
             tasks.append(Task(name, [*command, f"--workdir={out / 'work' / name}"], 45, True))
     return tasks
 
@@ -203,7 +204,9 @@ def _run(task: Task, out: pathlib.Path, environment: dict[str, str], limit: floa
             return task.resumes
     seconds = time.monotonic() - start
     if process.returncode == 0 and not result.exists():
-        result.write_text(json.dumps(_of_training(printed), indent=1) + "\n")
+        half = result.with_suffix(".part")
+        half.write_text(json.dumps(_of_training(printed), indent=1) + "\n")
+        half.replace(result)
     print(f"{seconds:.0f} s" if result.exists() else "failed", flush=True)
     return result.exists()
 
@@ -224,7 +227,7 @@ def _backend(environment: dict[str, str]) -> str:
 
 
 def _has_torch() -> bool:
-    command = [sys.executable, "-c", "import torch"]
+    command = [sys.executable, "-c", "import torch; assert torch.cuda.is_available()"]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import optax
 
 from vasso_jax import models
-from vasso_jax.train.mesh import make_mesh
+from vasso_jax.train.mesh import check_batch_size, make_mesh
 from vasso_jax.train.optimizer import OPTIMIZERS, make_base, make_optimizer
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import make_train_step
@@ -68,7 +69,12 @@ def make_step(
         classes: size of the last layer.
         method: one of METHODS.
         precision: of the arithmetic: float32, tf32 or bfloat16; parameters are float32.
+
+    Raises:
+        ValueError: unknown model, or a batch that cannot be divided over the devices.
     """
+    mesh = make_mesh()
+    check_batch_size(len(images), mesh)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     model = models.create(model_name, classes, dtype)
     base = make_base(
@@ -100,10 +106,10 @@ def make_step(
             label_smoothing=0.0,
             batch_stats="clean",
             seed=0,
-            mesh=make_mesh(),
+            mesh=mesh,
         )
     batch = jnp.asarray(images), jnp.asarray(labels)
-    with jax.default_matmul_precision(_MATMUL_PRECISION[precision]):
+    with matmul_precision(precision):
         lowered = step.lower(jax.eval_shape(init), *batch)
         compiled = lowered.compile()
     memory = compiled.memory_analysis()
@@ -113,9 +119,21 @@ def make_step(
         compiled=compiled,
         state=jax.device_put(jax.jit(init)(), compiled.input_shardings[0][0]),
         batch=jax.device_put(batch, compiled.input_shardings[0][1:]),
-        flops=lowered.cost_analysis()["flops"],
+        flops=_flops(lowered),
         memory_bytes=used - memory.alias_size_in_bytes,
     )
+
+
+def _flops(lowered: Any) -> float:
+    """XLA's count, by the CPU's client: a GPU's or TPU's makes none of what is not compiled."""
+    module = lowered.compiler_ir("hlo").as_hlo_module()
+    client = jax.devices("cpu")[0].client
+    return jaxlib._jax.hlo_module_cost_analysis(client, module)["flops"]
+
+
+def matmul_precision(precision: str) -> Any:
+    """The context to trace and compile in."""
+    return jax.default_matmul_precision(_MATMUL_PRECISION[precision])
 
 
 def _normalized(images: jax.Array) -> jax.Array:

@@ -10,13 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Dense FLOP/s of one chip by the vendors' data sheets, without sparsity: NVIDIA H100, H200 (SXM),
-# A100 and L4 data sheets; Google's pages "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e".
+# Dense FLOP/s of one device, by the name that JAX has for it: the vendors' data sheets, without
+# sparsity (NVIDIA H100 SXM, H200 SXM, A100 SXM, L4; Google's pages on TPU v4, v5e, v5p and v6e).
+_HOPPER = {"float32": 67e12, "tf32": 494.5e12, "bfloat16": 989e12}
+_AMPERE = {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12}
 _PEAKS: dict[str, dict[str, float]] = {
-    "H100": {"float32": 67e12, "tf32": 494.5e12, "bfloat16": 989e12},
-    "H200": {"float32": 67e12, "tf32": 494.5e12, "bfloat16": 989e12},
-    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
-    "L4": {"float32": 30.3e12, "tf32": 60e12, "bfloat16": 121e12},
+    "NVIDIA H100 80GB HBM3": _HOPPER,
+    "NVIDIA H200": _HOPPER,
+    "NVIDIA A100-SXM4-40GB": _AMPERE,
+    "NVIDIA A100-SXM4-80GB": _AMPERE,
+    "NVIDIA L4": {"float32": 30.3e12, "tf32": 60e12, "bfloat16": 121e12},
     "TPU v4": {"bfloat16": 275e12},
     "TPU v5 lite": {"bfloat16": 197e12},
     "TPU v5p": {"bfloat16": 459e12},
@@ -40,15 +43,15 @@ def describe() -> dict[str, Any]:
 
 
 def peak_flops(precision: str) -> tuple[float, str]:
-    """FLOP/s that the first device could do, and where the figure is from.
+    """FLOP/s that all devices could do, and where the figure is from.
 
     By the data sheet where this file has it; elsewhere (CPUs) the rate of a large matrix product
-    that is timed here and now.
+    that is timed here and now, on whatever one device uses.
     """
     kind = jax.devices()[0].device_kind
-    for name, peaks in _PEAKS.items():
-        if name in kind and precision in peaks:
-            return peaks[precision], f"data sheet of {name}, {precision}, dense"
+    if precision in _PEAKS.get(kind, {}):
+        source = f"data sheet, {jax.device_count()} x {kind}, {precision}, dense"
+        return _PEAKS[kind][precision] * jax.device_count(), source
     return _matmul_rate(), "a 2048x2048 float32 matrix product, best of 20, timed in this run"
 
 

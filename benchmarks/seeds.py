@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.jax_steps import Step, make_step
+from benchmarks.jax_steps import Step, make_step, matmul_precision
 from benchmarks.machine import describe
 from benchmarks.turns import in_turn, summary
 
@@ -35,7 +35,8 @@ def main() -> None:
     labels = rng.integers(0, 10, options.batch_size).astype(np.int32)
     settings = {"method": "vasso", "precision": options.precision}
     alone = make_step(options.model, images, labels, 10, **settings)
-    joint = _joint(make_step(options.model, images, labels, 10, **settings), options.seeds)
+    with matmul_precision(options.precision):
+        joint = _joint(make_step(options.model, images, labels, 10, **settings), options.seeds)
     runs = {"alone": lambda: alone.run(options.steps), "joint": lambda: joint.run(options.steps)}
     seconds = {
         name: [time / options.steps for time in times]

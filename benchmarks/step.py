@@ -11,6 +11,7 @@ table, and writes every time measured as JSON.
 import argparse
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -45,7 +46,9 @@ def main() -> None:
         parser.error(str(error))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        half = options.out.with_suffix(".part")  # a killed process leaves nothing that looks whole
+        half.write_text(json.dumps(result, indent=1) + "\n")
+        half.replace(options.out)
     show(result)
 
 
@@ -140,9 +143,13 @@ def show(result: dict[str, Any]) -> None:
 def _torch_runs(images: np.ndarray, labels: np.ndarray, options: argparse.Namespace) -> Any:
     """PyTorch's SGD and VaSSO steps, each in the wanted ways."""
     try:
+        import torch
+
         from benchmarks import torch_step
     except ImportError as error:
         raise ImportError(f"--torch needs PyTorch (pip install torch): {error}") from error
+    if jax.default_backend() == "gpu" and not torch.cuda.is_available():
+        raise ImportError("--torch needs a PyTorch with CUDA here: this one has the CPU only")
     normalized = (images / 255 - 0.5).astype(np.float32)
     runs = {}
     for way in options.torch or ("eager", "tuned"):
@@ -153,13 +160,16 @@ def _torch_runs(images: np.ndarray, labels: np.ndarray, options: argparse.Namesp
                 labels,
                 options.classes,
                 method=method,
-                # The published step is in float32; a tuned one has what an H100 is bought for.
                 precision="bfloat16" if way == "tuned" else options.precision,
                 tuned=way == "tuned",
             )
-            runs[f"PyTorch {way} {method}"] = lambda step=step: [
-                step() for _ in range(options.steps)
-            ]
+
+            def run(step: Callable[[], None] = step) -> None:
+                for _ in range(options.steps):
+                    step()
+                torch_step.wait()
+
+            runs[f"PyTorch {way} {method}"] = run
     return runs
 
 

@@ -15,7 +15,7 @@ def gpu(*arguments):
 
 
 def test_rehearsal(tmp_path):
-    """Every stage once, then all is there already. About 40 s: eight processes that compile."""
+    """Every stage once, then all is there already. About 40 s: seven processes that compile."""
     toy = ("--data_dir", tmp_path, "--out", tmp_path, "--toy")
     done = gpu(*toy)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -24,15 +24,12 @@ def test_rehearsal(tmp_path):
         "step_wrn10_1_bfloat16",
         "step_wrn10_1_float32",
         "throughput",
-        "memory_wrn10_1_sgd",
         "memory_wrn10_1_vasso",
         "seeds",
         "training_vasso0.4_seed0",
     }
     assert results["training_vasso0.4_seed0"]["config"]["theta"] == 0.4
     assert results["training_vasso0.4_seed0"]["records"][-1]["split"] == "test"
-    memory = [results[f"memory_wrn10_1_{name}"]["rows"][name] for name in ("sgd", "vasso")]
-    assert memory[0]["memory_bytes"] < memory[1]["memory_bytes"]
     assert "Training runs" in done.stdout
 
     again = gpu(*toy)

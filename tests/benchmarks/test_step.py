@@ -53,7 +53,7 @@ def leaves(state):
 
 def test_command(tmp_path):
     out = tmp_path / "new" / "step.json"
-    command = [sys.executable, "-m", "benchmarks.step", "--model", "wrn10_1", "--batch_size", "2"]
+    command = [sys.executable, "-m", "benchmarks.step", "--model", "wrn10_1", "--batch_size", "8"]
     command += ["--rounds", "2", "--steps", "1", "--methods", "sgd", "vasso", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -72,6 +72,7 @@ def test_command(tmp_path):
         (["--model", "resnet19"], "resnet18"),
         (["--precision", "tf32"], "NVIDIA"),
         (["--rounds", "0"], "at least 1"),
+        (["--batch_size", "9"], "multiple of 8"),  # the tests have eight devices
     ],
 )
 def test_wrong_arguments(arguments, message):
