@@ -24,7 +24,8 @@ from rich.table import Table
 from benchmarks.jax_steps import RHO, Step, make_step, matmul_precision
 from benchmarks.machine import describe
 from benchmarks.turns import in_turn, summary
-from vasso_jax import optim
+from vasso_jax import models, optim
+from vasso_jax.train.mesh import check_batch_size, make_mesh
 
 
 def main() -> None:
@@ -37,6 +38,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="in a round")
     parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
     options = parser.parse_args()
+    if min(options.rounds, options.steps, options.batch_size) < 1:
+        parser.error("rounds, steps and batch_size must be at least 1")
+    try:
+        models.create(options.model, 10)
+        check_batch_size(options.batch_size, make_mesh())
+    except ValueError as error:
+        parser.error(str(error))
 
     rng = np.random.default_rng(0)
     shape = (options.batch_size, options.image_size, options.image_size, 3)

@@ -82,7 +82,7 @@ def main() -> None:
     environment = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": os.environ.get(
-            "JAX_COMPILATION_CACHE_DIR", str(out / "work" / "compiled")
+            "JAX_COMPILATION_CACHE_DIR", str(out / "runs" / "compiled")
         ),
         # PyTorch and JAX, or two processes, share the GPU.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -104,7 +104,7 @@ def main() -> None:
     gpu_tables.show(out)
     if failed:
         sys.exit(
-            f"error: failed or stopped: {', '.join(failed)}; see their files in {out / 'work'}"
+            f"error: failed or stopped: {', '.join(failed)}; see their files in {out / 'runs'}"
         )
 
 
@@ -165,7 +165,7 @@ def _tasks(stage: str, data_dir: pathlib.Path, out: pathlib.Path, toy: bool) -> 
             command = [sys.executable, str(ROOT / "main.py")]
             command += _flags(data_dir, toy, optimizer, theta, seed)
             command += ["--config.epochs=1"] if toy else []
-            tasks.append(Task(name, [*command, f"--workdir={out / 'work' / name}"], 45, True))
+            tasks.append(Task(name, [*command, f"--workdir={out / 'runs' / name}"], 45, True))
     return tasks
 
 
@@ -182,9 +182,9 @@ def _flags(
 
 def _run(task: Task, out: pathlib.Path, environment: dict[str, str], limit: float) -> bool:
     """Runs it to its end, or stops it; whether its file is there."""
-    work = out / "work"
-    work.mkdir(exist_ok=True)
-    result, errors = out / f"{task.name}.json", work / f"{task.name}.err"
+    runs = out / "runs"
+    runs.mkdir(exist_ok=True)
+    result, errors = out / f"{task.name}.json", runs / f"{task.name}.err"
     print(f"{task.name} ...", end=" ", flush=True)
     start = time.monotonic()
     with errors.open("w") as sink:

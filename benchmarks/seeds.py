@@ -17,6 +17,8 @@ import numpy as np
 from benchmarks.jax_steps import Step, make_step, matmul_precision
 from benchmarks.machine import describe
 from benchmarks.turns import in_turn, summary
+from vasso_jax import models
+from vasso_jax.train.mesh import check_batch_size, make_mesh
 
 
 def main() -> None:
@@ -29,6 +31,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="in a round")
     parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
     options = parser.parse_args()
+    if min(options.rounds, options.steps, options.batch_size) < 1:
+        parser.error("rounds, steps and batch_size must be at least 1")
+    try:
+        models.create(options.model, 10)
+        check_batch_size(options.batch_size, make_mesh())
+    except ValueError as error:
+        parser.error(str(error))
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (options.batch_size, 32, 32, 3)).astype(np.uint8)

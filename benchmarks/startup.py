@@ -55,13 +55,17 @@ def main() -> None:
     parser.add_argument("--config", default=str(ROOT / "configs" / "digits_vasso.py"))
     parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
     options = parser.parse_args()
+    if not pathlib.Path(options.config).is_file():
+        parser.error(f"there is no config file {options.config}")
     result: dict[str, Any] = {"config": pathlib.Path(options.config).name}
     with tempfile.TemporaryDirectory() as cache:
         for name in ("cold", "cached"):
             environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
             environment |= {"STARTED": str(time.time()), "PYTHONPATH": str(ROOT)}
             command = [sys.executable, "-c", _CHILD, options.config]
-            child = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+            child = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if child.returncode:
+                parser.error(f"{options.config}: {child.stderr.strip().splitlines()[-1]}")
             stages = json.loads(child.stdout)
             result[name] = {**stages, "total": round(sum(stages.values()), 3)}
     for stage in result["cold"]:

@@ -41,7 +41,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType
 
 from benchmarks.variance_figure import plot
 from benchmarks.variance_summary import PHASES, curves, digits, in_phase
@@ -49,6 +48,7 @@ from configs import digits_vasso
 from vasso_jax import data, optim
 from vasso_jax.analysis.direction_errors import DirectionErrors, measure_directions
 from vasso_jax.train.feeds import DeviceFeed
+from vasso_jax.train.mesh import make_mesh
 from vasso_jax.train.optimizer import make_base
 from vasso_jax.train.schedules import make_schedule
 from vasso_jax.train.state import create_state
@@ -192,7 +192,7 @@ def train(
     base = make_base(defaults.base, schedule, **{name: defaults[name] for name in of_base})
     tx = optim.vasso(base, rho=defaults.rho, theta=defaults.theta)
     # One device: a sum over several would be rounded otherwise, and the run another one.
-    mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1])
+    mesh = make_mesh(devices=jax.devices()[:1])
     feed = DeviceFeed(dataset, batch_size=batch_size, seed=seed, mesh=mesh)
     step = make_train_step(
         model,
