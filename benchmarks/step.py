@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.jax_steps import DEFAULT_METHODS, METHODS, make_step
 from benchmarks.machine import describe, peak_flops
 from benchmarks.turns import in_turn, summary
-from vasso_jax.choices import check_choice
+from vasso_jax.names import check_choice
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 

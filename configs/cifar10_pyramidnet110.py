@@ -1,18 +1,18 @@
 """PyramidNet-110 (alpha 270) on CIFAR-10, by SGD, SAM, ASAM or VaSSO.
 
-Source     configs/cifar.py; the authors publish no command for this network, so lr 0.05 is
+Source     vasso_jax/train/presets.py; the authors publish no command for this network, so lr 0.05 is
            that of ResNet-18.
 Expected   test top-1 in % in the authors' chart (their best epoch):
            SGD 97.39, SAM 97.85, ASAM 97.56, VaSSO 97.93.
            Not yet run here to the end.
 Command    python main.py --config=configs/cifar10_pyramidnet110.py:vasso
-           (or :sgd, :sam, :asam), in the run folder runs/cifar10_pyramidnet110_vasso
+           (or :none for SGD alone, :sam, :asam), in the run folder runs/cifar10_pyramidnet110_vasso
 """
 
 from ml_collections import ConfigDict
 
-from configs import cifar
+from vasso_jax.train.presets import cifar
 
 
-def get_config(optimizer: str = "vasso") -> ConfigDict:
-    return cifar.get_config("cifar10", "pyramidnet110", optimizer)
+def get_config(method: str = "vasso") -> ConfigDict:
+    return cifar("cifar10", "pyramidnet110", method)

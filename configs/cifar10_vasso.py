@@ -1,7 +1,7 @@
 """VaSSO on CIFAR-10 with ResNet-18: short for configs/cifar10_resnet18.py:vasso.
 
 Source     Li and Giannakis, NeurIPS 2023, arXiv 2309.15639, and runs published with the authors'
-           code; configs/cifar.py.
+           code; vasso_jax/train/presets.py.
 Expected   test top-1 96.78 % in the authors' chart (their best epoch); an independent rerun found
            96.67 +- 0.13 %. Not yet run here to the end.
 Command    python main.py --config=configs/cifar10_vasso.py
@@ -9,8 +9,8 @@ Command    python main.py --config=configs/cifar10_vasso.py
 
 from ml_collections import ConfigDict
 
-from configs import cifar10_resnet18
+from vasso_jax.train.presets import cifar
 
 
 def get_config() -> ConfigDict:
-    return cifar10_resnet18.get_config("vasso")
+    return cifar("cifar10", "resnet18", "vasso")

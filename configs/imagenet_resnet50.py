@@ -6,20 +6,19 @@ Source     Goyal et al., arXiv 1706.02677, for SGD: lr 0.1 for each 256 images, 
            is SAM's own for ImageNet (arXiv 2010.01412), ASAM's 1 is its own (arXiv 2102.11600).
            The VaSSO paper (arXiv 2309.15639) has this network; its setting is not public code.
 Expected   SGD about 76 %, by the sources above; not yet run here.
-Command    python main.py --config=configs/imagenet_resnet50.py:vasso --config.data_dir=DIR
-           (or :sgd, :sam, :asam), in the run folder runs/imagenet_resnet50_vasso
+Command    python main.py --config=configs/imagenet_resnet50.py:vasso --config.data.dir=DIR
+           (or :none for SGD alone, :sam, :asam), in the run folder runs/imagenet_resnet50_vasso
 """
 
 from ml_collections import ConfigDict
 
-from configs import imagenet
+from vasso_jax.train.presets import imagenet
 
 
-def get_config(optimizer: str = "vasso") -> ConfigDict:
-    config = imagenet.get_config("resnet50_imagenet", optimizer, rho=0.05, asam_rho=1.0)
-    config.lr = 0.4
+def get_config(method: str = "vasso") -> ConfigDict:
+    config = imagenet("resnet50_imagenet", method)
+    config.base = {"name": "sgd", "lr": 0.4, "weight_decay": 1e-4}
+    config.schedule.warmup_epochs = 5.0
     config.batch_size = 1024
-    config.warmup_epochs = 5.0
-    config.weight_decay = 1e-4
     config.epochs = 90
     return config

@@ -1,4 +1,4 @@
-"""Runs of main.py as a person starts them: in processes of their own."""
+"""Runs of main.py as a user starts them: in processes of their own."""
 
 import json
 import os
@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from vasso_jax.runs import RunFolder
+
 ROOT = pathlib.Path(__file__).parents[1]
 # Differ from run to run.
 TIMES = {"seconds", "images_per_second"}
@@ -19,12 +21,13 @@ SHORT = ("epochs=2", "checkpoint_every_steps=3")
 TOTAL_STEPS = 22
 
 
-def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefix=()):
+def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefix=(), flags=()):
     """Starts main.py with `--config.OVERRIDE` for each of `overrides`; returns the Popen.
 
-    `config` is a name in configs/, perhaps with :ARGUMENT.
+    `config` is a name in configs/, perhaps with :METHOD, or a path without its .py; `flags` are
+    further arguments.
     """
-    name, *argument = config.split(":") if isinstance(config, str) else (config,)
+    name, *argument = config.split(":", 1) if isinstance(config, str) else (config,)
     command = [
         *prefix,
         sys.executable,
@@ -32,6 +35,7 @@ def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefi
         ":".join([f"--config={ROOT / 'configs' / name}.py", *argument]),
     ]
     command += [f"--workdir={workdir}", *(f"--config.{override}" for override in overrides)]
+    command += flags
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -81,8 +85,8 @@ def run(workdir, *overrides, **kwargs):
 
 def records(workdir):
     """metrics.jsonl without the fields that measure time."""
-    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+    records = RunFolder(workdir).records()
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in records]
 
 
 def checkpoint(workdir, step):
@@ -98,4 +102,4 @@ def checkpoint(workdir, step):
 
 def steps_saved(workdir):
     """The steps of all complete checkpoints."""
-    return [int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
+    return RunFolder(workdir).saved_steps()

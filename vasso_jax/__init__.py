@@ -1,1 +1,3 @@
-"""Sharpness-aware optimizers with variance suppression (VaSSO) for JAX, and an image trainer."""
+"""Sharpness-aware optimizers with variance suppression (VaSSO), and a trainer for image models."""
+
+__version__ = "0.2.0"

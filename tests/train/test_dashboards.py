@@ -7,8 +7,8 @@ import types
 
 import pytest
 
-from vasso_jax.train.dashboards import open_dashboards
-from vasso_jax.train.records import RecordFile
+from vasso_jax.runs import RecordFile, RunFolder
+from vasso_jax.train.reporting.dashboards import open_dashboards
 
 RECORD = {"step": 3, "epoch": 1, "split": "test", "loss": 0.5, "top1": 0.75}
 
@@ -26,7 +26,7 @@ class Recorder:
 
 def test_each_record_reaches_each_dashboard_as_scalars_of_its_split(tmp_path):
     dashboards = [Recorder(), Recorder()]
-    file = RecordFile(tmp_path)
+    file = RecordFile(RunFolder(tmp_path).metrics_path)
     file.show_on(dashboards)
     file.append(RECORD)
     file.close()
@@ -36,13 +36,13 @@ def test_each_record_reaches_each_dashboard_as_scalars_of_its_split(tmp_path):
 
 
 def test_nothing_is_opened_unless_asked_for(tmp_path):
-    assert open_dashboards(tmp_path, {}, tensorboard=False, wandb_project="") == []
+    assert open_dashboards(RunFolder(tmp_path), {}, tensorboard=False, wandb_project="") == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
 def test_wandb_without_its_package_is_refused(tmp_path):
     with pytest.raises(ValueError, match="wandb_project=p needs the package wandb: pip install"):
-        open_dashboards(tmp_path, {}, tensorboard=False, wandb_project="p")
+        open_dashboards(RunFolder(tmp_path), {}, tensorboard=False, wandb_project="p")
 
 
 def test_wandb_gets_config_and_scalars_and_finds_its_run_again(tmp_path, monkeypatch):
@@ -56,7 +56,7 @@ def test_wandb_gets_config_and_scalars_and_finds_its_run_again(tmp_path, monkeyp
     stub.init = lambda **kwargs: calls.append(kwargs) or run
     monkeypatch.setitem(sys.modules, "wandb", stub)
     for _ in range(2):
-        (dashboard,) = open_dashboards(tmp_path, {"lr": 0.1}, tensorboard=False, wandb_project="p")
+        (dashboard,) = open_dashboards(RunFolder(tmp_path), {"lr": 0.1}, tensorboard=False, wandb_project="p")
         dashboard.write(3, {"test/loss": 0.5})
         dashboard.close()
     assert calls[0]["project"] == "p"
@@ -71,7 +71,7 @@ def test_wandb_gets_config_and_scalars_and_finds_its_run_again(tmp_path, monkeyp
     reason="an optional extra",
 )
 def test_tensorboard_files_are_written_where_tensorflow_is_installed(tmp_path):
-    (dashboard,) = open_dashboards(tmp_path, {}, tensorboard=True, wandb_project="")
+    (dashboard,) = open_dashboards(RunFolder(tmp_path), {}, tensorboard=True, wandb_project="")
     dashboard.write(3, {"test/loss": 0.5})
     dashboard.close()
     assert list(tmp_path.glob("events.out.tfevents.*"))

@@ -39,7 +39,7 @@ def test_result_files_and_records(unbroken):
     np.testing.assert_allclose([r["lr"] for r in records[::2]], rates, rtol=1e-5)
 
     config = json.loads((workdir / "config.json").read_text())
-    assert (config["epochs"], config["optimizer"]) == (2, "vasso")
+    assert (config["epochs"], config["method"]["name"]) == (2, "vasso")
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
     for words in ("1 x cpu", "1,438 training", "77,562 parameters", "VaSSO (rho", "epoch 2/2"):
         assert words in out
@@ -56,9 +56,9 @@ def test_a_finished_run_says_so_and_does_nothing(unbroken):
 
 def test_other_settings_in_the_same_folder_are_refused(unbroken):
     workdir, *_ = unbroken
-    status, _, err = runs.finish(runs.start(workdir, *runs.SHORT, "rho=0.07"))
+    status, _, err = runs.finish(runs.start(workdir, *runs.SHORT, "method.rho=0.07"))
     assert status == 2
-    assert "rho=0.1 there, 0.07 here" in err
+    assert "method.rho=0.1 there, 0.07 here" in err
 
 
 def assert_same_end(workdir, unbroken):
@@ -110,7 +110,7 @@ def test_told_to_stop_it_saves_and_goes_on_the_same(unbroken, tmp_path, number):
 
 # One step an epoch, so that every step's loss is on record, and few and mild ones: training
 # multiplies rounding several times over at each step, the more so the larger rho.
-EVERY_STEP = ("batch_size=1436", "epochs=4", "rho=0.05", "theta=0.9")
+EVERY_STEP = ("batch_size=1436", "epochs=4", "method.rho=0.05", "method.theta=0.9")
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +162,8 @@ def test_cifar10_from_a_prepared_copy(tmp_path):
     tiny_cifar.prepare(tmp_path, train=20, test=7)
     result, out = runs.run(
         tmp_path / "run",
-        f"data_dir={tmp_path}",
-        "model=wrn10_1",
+        f"data.dir={tmp_path}",
+        "model.name=wrn10_1",
         "batch_size=8",
         "epochs=1",
         config="cifar10_vasso",

@@ -3,21 +3,18 @@
 import numpy as np
 import pytest
 
-from vasso_jax.train.schedules import make_schedule
+from vasso_jax.train.schedules import SCHEDULES
 
-SCHEDULE = {
-    "lr": 0.1,
-    "final_lr": 0.0,
-    "epochs": 10,
-    "warmup_epochs": 0.0,
-    "steps_per_epoch": 4,
-    "milestones": (5, 8),
-    "decay_factor": 0.2,
-}
+RUN = {"lr": 0.1, "epochs": 10, "steps_per_epoch": 4}
+OWN = {"multistep": {"milestones": (5, 8), "decay_factor": 0.2}}
+
+
+def make(name, **changes):
+    return SCHEDULES[name](**(RUN | OWN.get(name, {}) | changes))
 
 
 def rates(name, steps, **changes):
-    schedule = make_schedule(name, **(SCHEDULE | changes))
+    schedule = make(name, **changes)
     return np.array([float(schedule(step)) for step in steps])
 
 
@@ -46,12 +43,12 @@ def test_warm_up_rises_linearly_and_milestones_count_from_the_start(name):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("cosin", {}, "Did you mean cosine"),
         ("cosine", {"lr": 0.0}, "lr must be a number > 0"),
         ("cosine", {"lr": float("inf")}, "lr must be a number > 0"),
+        ("cosine", {"lr": float("nan")}, "lr must be a number > 0"),
         ("cosine", {"final_lr": 0.2}, "final_lr"),
         ("cosine", {"warmup_epochs": 10}, "warmup_epochs"),
-        ("multistep", {"milestones": (1,), "warmup_epochs": 2}, "behind the warm-up"),
+        ("multistep", {"milestones": (1,), "warmup_epochs": 2}, "after the warm-up"),
         ("multistep", {"milestones": (5, 5)}, "increasing"),
         ("multistep", {"milestones": (5, 60)}, "before the end"),
         ("multistep", {"milestones": (5, "a")}, "milestones must be"),
@@ -60,4 +57,8 @@ def test_warm_up_rises_linearly_and_milestones_count_from_the_start(name):
 )
 def test_bad_schedules_are_refused(name, changes, message):
     with pytest.raises(ValueError, match=message):
-        make_schedule(name, **(SCHEDULE | changes))
+        make(name, **changes)
+
+
+def test_an_evaluation_has_no_rate():
+    assert rates("cosine", [0], epochs=0) == rates("multistep", [0], epochs=0) == 0

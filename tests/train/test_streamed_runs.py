@@ -12,7 +12,10 @@ from tests import runs
 from tests.data.image_files import make_folder
 
 # 2 epochs of 5 steps; the pixels are plain colours, and differ with class and image.
-SETTINGS = ("dataset=folder", "image_size=16", "batch_size=8", "epochs=2", "flip=True")
+SETTINGS = (
+    *("data.name=folder", "data.image_size=16", "augment.flip=True"),
+    *("batch_size=8", "epochs=2"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def folder(tmp_path_factory):
 def whole(folder, tmp_path_factory):
     """A finished run."""
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, *runs.run(workdir, *SETTINGS, f"data_dir={folder}")
+    return workdir, *runs.run(workdir, *SETTINGS, f"data.dir={folder}")
 
 
 def test_the_opening_and_the_folder_tell_the_data(whole):
@@ -40,8 +43,8 @@ def test_the_opening_and_the_folder_tell_the_data(whole):
 def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(whole, folder, tmp_path, workers):
     settings = (
         *SETTINGS,
-        f"data_dir={folder}",
-        f"workers={workers}",
+        f"data.dir={folder}",
+        f"data.workers={workers}",
         "checkpoint_every_steps=2",
     )
     process = runs.start(tmp_path, *settings)
@@ -62,7 +65,7 @@ def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(whole, folder, tmp_p
 
 
 def test_two_hosts_give_the_losses_of_one_and_count_every_test_image_once(whole, folder, tmp_path):
-    processes = runs.start_two(tmp_path, *SETTINGS, f"data_dir={folder}")
+    processes = runs.start_two(tmp_path, *SETTINGS, f"data.dir={folder}")
     ends = [runs.finish(process) for process in processes]
     assert [status for status, _, _ in ends] == [0, 0], ends
     ours, theirs = runs.records(tmp_path), runs.records(whole[0])
@@ -77,15 +80,15 @@ def test_a_damaged_image_stops_the_run_or_is_counted(folder, tmp_path):
     damaged = make_folder(tmp_path / "data", train=20, val=5)
     (damaged / "train/ant/003.jpg").write_text("no image")
     (damaged / "val/bee/001.jpg").write_text("no image")
-    settings = (*SETTINGS, f"data_dir={damaged}")
+    settings = (*SETTINGS, f"data.dir={damaged}")
     status, _, err = runs.finish(runs.start(tmp_path / "stop", *settings))
     assert status == 2
     assert err.startswith(f"error: {damaged}/")
-    assert "on_damaged=skip" in err
+    assert "data.on_damaged=skip" in err
     assert "Traceback" not in err
     # The advice can be followed.
-    runs.run(tmp_path / "stop", *settings, "on_damaged=skip")
-    runs.run(tmp_path / "skip", *settings, "on_damaged=skip")
+    runs.run(tmp_path / "stop", *settings, "data.on_damaged=skip")
+    runs.run(tmp_path / "skip", *settings, "data.on_damaged=skip")
     skipped = collections.defaultdict(list)
     for record in runs.records(tmp_path / "skip"):
         skipped[record["split"]].append(record["skipped"])
@@ -96,7 +99,7 @@ def test_a_damaged_test_image_costs_no_epoch(folder, tmp_path):
     data = make_folder(tmp_path / "data", train=20, val=5)
     whole = (data / "val/bee/001.jpg").read_bytes()
     (data / "val/bee/001.jpg").write_bytes(whole[:200])
-    settings = (*SETTINGS, f"data_dir={data}", "eval_every_epochs=2")
+    settings = (*SETTINGS, f"data.dir={data}", "eval_every_epochs=2")
     status, _, err = runs.finish(runs.start(tmp_path / "run", *settings))
     assert status == 2
     assert "val/bee/001.jpg" in err
@@ -116,7 +119,7 @@ def test_hosts_end_together_when_one_cannot_read_its_data(folder, tmp_path):
     ):
         began = time.monotonic()
         processes = runs.start_two(
-            tmp_path / "run", *SETTINGS, each=([f"data_dir={folder}"], [f"data_dir={second}"])
+            tmp_path / "run", *SETTINGS, each=([f"data.dir={folder}"], [f"data.dir={second}"])
         )
         ends = [runs.finish(process) for process in processes]
         assert [status for status, _, _ in ends] == [2, 2], ends

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import digits_vasso
 from tests import runs
 from tests.models.test_golden_outputs import load as golden
 from vasso_jax.models import create, from_torch
-from vasso_jax.train import UsageError, import_torch, train
+from vasso_jax.cli import import_torch
+from vasso_jax.train import UsageError, train
+from vasso_jax.train.presets import digits as digits_config
 from vasso_jax.train.weights import write_run
 
 
 def config(**fields):
-    config = digits_vasso.get_config()
+    config = digits_config("vasso")
     config.update({"epochs": 0, **fields})
     return config
 
@@ -57,11 +58,11 @@ def test_another_number_of_classes_gets_a_new_head_and_all_else_as_it_was(digits
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
     data_dir = write_npz(tmp_path / "data", images, np.arange(16) % 3)
-    fields = {"init_from": str(workdir), "dataset": "npz", "data_dir": data_dir}
+    fields = {"init_from": str(workdir), "data": {"name": "npz", "dir": data_dir}}
     with pytest.raises(UsageError, match=r"params/fc/bias has shape \(10,\) there, \(3,\) here"):
         train(config(**fields), str(tmp_path / "evaluation"))
     # With a rate of next to nothing, what was loaded stays.
-    train(config(**fields, epochs=1, batch_size=16, lr=1e-30), str(tmp_path / "run"))
+    train(config(**fields, epochs=1, batch_size=16, base={"name": "sgd", "lr": 1e-30}), str(tmp_path / "run"))
     before, after = params(workdir, runs.TOTAL_STEPS), params(tmp_path / "run", 1)
     assert before.keys() == after.keys()
     for name, array in after.items():
@@ -75,9 +76,9 @@ def test_weights_of_another_network_are_refused(digits, tmp_path):
     workdir, _ = digits
     fields = {"init_from": str(workdir)}
     with pytest.raises(UsageError, match=r"another network: params/.*shortcut.* is missing there"):
-        train(config(model="wrn10_2", **fields), str(tmp_path / "wider"))
+        train(config(model={"name": "wrn10_2"}, **fields), str(tmp_path / "wider"))
     images, labels = np.zeros((8, 8, 8, 3), np.uint8), np.arange(8)
-    fields |= {"dataset": "npz", "data_dir": write_npz(tmp_path / "data", images, labels)}
+    fields |= {"data": {"name": "npz", "dir": write_npz(tmp_path / "data", images, labels)}}
     with pytest.raises(UsageError, match=r"another network: params/conv1/kernel has shape"):
         train(config(**fields), str(tmp_path / "colour"))
 
@@ -93,7 +94,7 @@ def test_weights_from_pytorch_can_be_evaluated(tmp_path, monkeypatch, capsys):
     images = rng.integers(0, 256, (24, 32, 32, 3)).astype(np.uint8)
     labels = np.arange(24) % 10
     data_dir = write_npz(tmp_path / "data", images, labels)
-    fields = {"model": "wrn10_1", "dataset": "npz", "data_dir": data_dir, "batch_size": 32}
+    fields = {"model": {"name": "wrn10_1"}, "data": {"name": "npz", "dir": data_dir}, "batch_size": 32}
     result = train(config(init_from=str(folder), **fields), str(tmp_path / "run"))
     facts = json.loads((tmp_path / "run/dataset.json").read_text())
     pixels = (images / 255 - facts["mean"]) / facts["std"]

@@ -1,28 +1,44 @@
 """Image classification sets, on the device or streamed from disk, and their augmentation."""
 
 from vasso_jax.data.augmentation import Augmentation, augment, normalize
-from vasso_jax.data.batches import epoch_order, evaluation_batch, take_batch
-from vasso_jax.data.datasets import ImageDataset, Split, StreamedDataset
+from vasso_jax.data.batches import Batch, EvalBatch, epoch_order, evaluation_batch, take_batch
+from vasso_jax.data.datasets import (
+    EncodedExample,
+    EncodedSplit,
+    ImageDataset,
+    Split,
+    StreamedDataset,
+    Streaming,
+    from_arrays,
+)
 from vasso_jax.data.noise import LabelNoise, add_label_noise
-from vasso_jax.data.prepare.preparation import prepare_if_missing
-from vasso_jax.data.sources import DATASETS, load
-from vasso_jax.data.streaming import HostBatch, Streaming
+from vasso_jax.data.sources import DATASETS, Source, constructor, load
+from vasso_jax.data.streaming import Host, HostBatch, test_batches, training_batches
 
 __all__ = [
     "DATASETS",
     "Augmentation",
+    "Batch",
+    "EncodedExample",
+    "EncodedSplit",
+    "EvalBatch",
+    "Host",
     "HostBatch",
     "ImageDataset",
     "LabelNoise",
+    "Source",
     "Split",
     "StreamedDataset",
     "Streaming",
     "add_label_noise",
     "augment",
+    "constructor",
     "epoch_order",
     "evaluation_batch",
+    "from_arrays",
     "load",
     "normalize",
-    "prepare_if_missing",
     "take_batch",
+    "test_batches",
+    "training_batches",
 ]

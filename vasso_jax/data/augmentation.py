@@ -24,10 +24,10 @@ class Augmentation:
         ValueError: a size below 0, or a probability outside [0, 1].
     """
 
-    crop_padding: int
-    flip: bool
-    cutout_size: int
-    cutout_probability: float
+    crop_padding: int = 0
+    flip: bool = False
+    cutout_size: int = 0
+    cutout_probability: float = 0.5
 
     def __post_init__(self) -> None:
         for field in ("crop_padding", "cutout_size"):

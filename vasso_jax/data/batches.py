@@ -1,7 +1,27 @@
-"""Minibatches of a data set that lies on the device whole; every function here can be jitted."""
+"""Minibatches, and how they are taken from a data set that lies on the device whole.
+
+Every function here can be jitted.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+
+class Batch(NamedTuple):
+    """A training batch. images: uint8 [B, H, W, C]; labels: int32 [B]."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class EvalBatch(NamedTuple):
+    """An evaluation batch of fixed size; `valid`, bool [B], is False where there is no image."""
+
+    images: jax.Array
+    labels: jax.Array
+    valid: jax.Array
 
 
 def epoch_order(key: jax.Array, num_examples: int, batch_size: int) -> jax.Array:
@@ -22,26 +42,21 @@ def epoch_order(key: jax.Array, num_examples: int, batch_size: int) -> jax.Array
 
 def take_batch(
     images: jax.Array, labels: jax.Array, order: jax.Array, step: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Batch number `step` (int32 scalar, counted over all epochs) of an epoch's `order`.
-
-    Returns:
-        images uint8 [B, H, W, C] and labels int32 [B].
-    """
+) -> Batch:
+    """Batch number `step` (int32 scalar, counted over all epochs) of an epoch's `order`."""
     indices = order[step % order.shape[0]]
-    return images[indices], labels[indices]
+    return Batch(images[indices], labels[indices])
 
 
 def evaluation_batch(
     images: jax.Array, labels: jax.Array, start: jax.Array, batch_size: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> EvalBatch:
     """Examples start, start + 1, ... as a batch of fixed size.
 
-    Returns:
-        images uint8 [B, H, W, C], labels int32 [B], and valid bool [B]: False where the split has
-        ended (those places repeat its last example), so every example can be counted once.
+    Where the split has ended, places repeat its last example and are not valid, so that every
+    example can be counted once.
     """
     indices = start + jnp.arange(batch_size)
     valid = indices < images.shape[0]
     indices = jnp.minimum(indices, images.shape[0] - 1)
-    return images[indices], labels[indices], valid
+    return EvalBatch(images[indices], labels[indices], valid)

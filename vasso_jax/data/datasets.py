@@ -1,9 +1,17 @@
 """What a data set is: its two splits, in memory or to be read image by image, and its figures."""
 
 import dataclasses
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from vasso_jax.names import check_choice
+
+ON_DAMAGED = ("stop", "skip")
+# Per-channel mean and standard deviation of ImageNet, for pixels in [0, 1], that networks trained
+# on it expect.
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Split(NamedTuple):
@@ -34,7 +42,7 @@ class Dataset:
     """Two splits for image classification.
 
     Attributes:
-        name: as given to `load`.
+        name: what it is called.
         class_names: by label.
         mean, std: per channel, for pixels in [0, 1].
     """
@@ -62,13 +70,62 @@ class ImageDataset(Dataset):
         """Test images."""
         return len(self.test.labels)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.train.images.shape[1:]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """How images are read from disk.
+
+    Attributes:
+        image_size: side of the square crop, in pixels.
+        crop_min_area: training crops cover at least this share of the image, in (0, 1].
+        eval_crop: side of the central crop for evaluation, relative to the image's shorter side, in
+            (0, 1].
+        on_damaged: what to do about an image that cannot be decoded: `stop`, or `skip` it (another
+            training image takes its place; a test image is not counted) and count it.
+        workers: processes that read and decode; 0: threads of this process.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    image_size: int = 224
+    crop_min_area: float = 0.08
+    eval_crop: float = 0.875
+    on_damaged: str = "stop"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(f"image_size must be at least 1, got {self.image_size}")
+        for field in ("crop_min_area", "eval_crop"):
+            if not 0 < getattr(self, field) <= 1:
+                raise ValueError(f"{field} must be in (0, 1], got {getattr(self, field)}")
+        check_choice("on_damaged", self.on_damaged, ON_DAMAGED)
+        if self.workers < 0:
+            raise ValueError(f"workers must be >= 0 (0: threads), got {self.workers}")
+
+    @property
+    def skips(self) -> bool:
+        """Whether damaged images are left out."""
+        return self.on_damaged == "skip"
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamedDataset(Dataset):
-    """Images of many sizes, or too many to hold, read from disk in every epoch."""
+    """Images of many sizes, or too many to hold, read from disk in every epoch.
+
+    Attributes:
+        streaming: how they are read.
+    """
 
     train: EncodedSplit
     test: EncodedSplit
+    streaming: Streaming = Streaming()
 
     @property
     def num_train(self) -> int:
@@ -79,6 +136,62 @@ class StreamedDataset(Dataset):
     def num_test(self) -> int:
         """Test images."""
         return len(self.test)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the crops."""
+        return (self.streaming.image_size, self.streaming.image_size, 3)
+
+
+def from_arrays(
+    name: str,
+    train: tuple[Any, Any],
+    test: tuple[Any, Any],
+    class_names: Sequence[str] | None = None,
+) -> ImageDataset:
+    """A data set of arrays, checked; mean and standard deviation are those of the training images.
+
+    Args:
+        name: of the data set, for people.
+        train: `images` uint8 [N, H, W, C] and `labels`, integers 0, 1, ... [N].
+        test: the same, with images of the same shape.
+        class_names: by label; None: the labels as words.
+
+    Raises:
+        ValueError: an array has another dtype or shape, or a label is out of range.
+    """
+    splits = {"train": Split(*map(np.asarray, train)), "test": Split(*map(np.asarray, test))}
+    for which, split in splits.items():
+        check_arrays(f"{name}, {which}", *split)
+    if class_names is None:
+        class_names = tuple(map(str, range(int(splits["train"].labels.max()) + 1)))
+    for which, split in splits.items():
+        low, high = split.labels.min(), split.labels.max()
+        if low < 0 or high >= len(class_names):
+            raise ValueError(
+                f"{name}, {which}: labels run from {low} to {high}, but must be within 0 and "
+                f"{len(class_names) - 1}, as there are {len(class_names)} classes"
+            )
+    shapes = [split.images.shape[1:] for split in splits.values()]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{name}: training images have shape {shapes[0]}, test images {shapes[1]}")
+    splits = [Split(s.images, s.labels.astype(np.int32)) for s in splits.values()]
+    return ImageDataset(name, tuple(class_names), *channel_statistics(splits[0].images), *splits)
+
+
+def check_arrays(where: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Raises ValueError, which begins with `where`, unless these are images and their labels."""
+    if images.dtype != np.uint8:
+        raise ValueError(f"{where}: images must be uint8, 0 to 255, got {images.dtype}")
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"{where}: images must be [N, H, W, C], got shape {images.shape}")
+    if images.shape[-1] > 4 and images.shape[1] <= 4:
+        raise ValueError(f"{where}: images must be [N, H, W, C], and {images.shape} is [N, C, H, W]")
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{where}: labels must be integers, one per image; got {labels.dtype} of shape "
+            f"{labels.shape} for {len(images)} images"
+        )
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vasso_jax.choices import check_choice
+from vasso_jax.names import check_choice
 from vasso_jax.data.datasets import (
     Dataset,
     EncodedExample,
@@ -52,14 +52,14 @@ class LabelNoise:
 
     kind: str
     rate: float
-    seed: int
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("label_noise", self.kind, KINDS)
+        check_choice("kind of label noise", self.kind, KINDS)
         if not 0 <= self.rate <= 1:
-            raise ValueError(f"label_noise_rate must be in [0, 1], got {self.rate}")
+            raise ValueError(f"the rate of label noise must be in [0, 1], got {self.rate}")
         if self.seed < 0:
-            raise ValueError(f"label_noise_seed must be >= 0, got {self.seed}")
+            raise ValueError(f"the seed of label noise must be >= 0, got {self.seed}")
 
 
 def add_label_noise(
@@ -74,7 +74,7 @@ def add_label_noise(
     """
     num_classes = len(dataset.class_names)
     if num_classes < 2:
-        raise ValueError(f"label_noise needs two classes, {dataset.name} has {num_classes}")
+        raise ValueError(f"label noise needs two classes, {dataset.name} has {num_classes}")
     replacement = _Replacement.draw(noise, dataset.num_train, _confusions(dataset))
     if isinstance(dataset, StreamedDataset):
         # Every class of such a set has another that it is taken for.

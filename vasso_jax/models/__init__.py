@@ -5,7 +5,7 @@ Parameters are float32, and so are BatchNorm's statistics in the `batch_stats` c
 ViT lacks. `from_torch(name, state_dict)` gives the variables of trained PyTorch networks.
 """
 
-from vasso_jax.models.names import create
+from vasso_jax.models.names import NETWORKS, constructor, create
 from vasso_jax.models.pyramidnet import PyramidNet
 from vasso_jax.models.resnet import ResNet
 from vasso_jax.models.torch_weights import from_torch
@@ -13,4 +13,14 @@ from vasso_jax.models.vgg import VGG
 from vasso_jax.models.vit import ViT
 from vasso_jax.models.wide_resnet import WideResNet
 
-__all__ = ["VGG", "PyramidNet", "ResNet", "ViT", "WideResNet", "create", "from_torch"]
+__all__ = [
+    "NETWORKS",
+    "VGG",
+    "PyramidNet",
+    "ResNet",
+    "ViT",
+    "WideResNet",
+    "constructor",
+    "create",
+    "from_torch",
+]

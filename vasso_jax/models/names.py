@@ -6,17 +6,15 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from vasso_jax.choices import check_choice
 from vasso_jax.models.pyramidnet import PyramidNet
 from vasso_jax.models.resnet import ResNet
 from vasso_jax.models.vgg import VGG
 from vasso_jax.models.vit import ViT
 from vasso_jax.models.wide_resnet import WideResNet
+from vasso_jax.names import check_choice, import_object, is_own
 
-# Each takes num_classes and dtype.
-_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": partial(ResNet, (2, 2, 2, 2)),
     "resnet34": partial(ResNet, (3, 4, 6, 3)),
     "resnet50": partial(ResNet, (3, 4, 6, 3), bottleneck=True),
@@ -42,30 +40,45 @@ _NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def create(name: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+def create(name: str, num_classes: int, **fields: Any) -> nn.Module:
     """The network called `name`.
 
     Args:
-        name: one of the table above: ResNets for small images and, `_imagenet`, in torchvision's
-            form, VGG-BN, PyramidNet-110 with alpha 270, ViT. Or of any depth and width
-            `wrnDEPTH_WIDTH` such as `wrn22_8`, and `pyramidnetDEPTH_ALPHA` such as
-            `pyramidnet110_84`.
+        name: see `constructor`.
         num_classes: size of the last layer.
-        dtype: dtype of the arithmetic; parameters and statistics stay float32.
+        fields: further attributes of the network, such as `dtype` (of the arithmetic; parameters
+            and statistics stay float32).
 
     Raises:
         ValueError: there is no network of that name; the message has the nearest known one.
     """
+    return constructor(name)(num_classes=num_classes, **fields)
+
+
+def constructor(name: str) -> Callable[..., nn.Module]:
+    """What makes the network called `name` from `num_classes` and its further attributes.
+
+    Args:
+        name: one of NETWORKS: ResNets for small images and, `_imagenet`, in torchvision's form,
+            VGG-BN, PyramidNet-110 with alpha 270, ViT. Or `wrnDEPTH_WIDTH` of any depth and width,
+            such as `wrn22_8`, and `pyramidnetDEPTH_ALPHA`, such as `pyramidnet110_84`. Or
+            `pkg.module:Name` for a Flax Linen module of your own.
+
+    Raises:
+        ValueError: there is no network of that name; the message has the nearest known one.
+    """
+    if is_own(name):
+        return import_object("model", name)
     if match := re.fullmatch(r"(wrn|pyramidnet)(\d+)_(\d+)", name):
         depth, widening = int(match[2]), int(match[3])
         if match[1] == "wrn":
             _check_size(name, "a wide ResNet", depth, 4, "width", widening)
-            return WideResNet(depth, widening, num_classes, dtype)
+            return partial(WideResNet, depth, widening)
         _check_size(name, "a PyramidNet", depth, 2, "alpha", widening)
-        return PyramidNet(depth, widening, num_classes, dtype)
-    more = ", and any wrnDEPTH_WIDTH or pyramidnetDEPTH_ALPHA"
-    check_choice("model", name, list(_NETWORKS), more)
-    return _NETWORKS[name](num_classes=num_classes, dtype=dtype)
+        return partial(PyramidNet, depth, widening)
+    more = ", any wrnDEPTH_WIDTH or pyramidnetDEPTH_ALPHA, and your own as pkg.module:Name"
+    check_choice("model", name, list(NETWORKS), more)
+    return NETWORKS[name]
 
 
 def _check_size(name: str, kind: str, depth: int, extra: int, field: str, widening: int) -> None:

@@ -1,6 +1,24 @@
-"""Training: `train(config, workdir)` runs an experiment from its config to its last checkpoint."""
+"""Training: `train(config, workdir)` runs an experiment from its config to its last checkpoint.
 
-from vasso_jax.train.errors import Stopped, UsageError
-from vasso_jax.train.loop import train
+`default_config()` is what a config begins with, `check(config)` the plan that it makes. What needs
+JAX loads at the first use, so that a config file can be read, and refused, without.
+"""
 
-__all__ = ["Stopped", "UsageError", "train"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vasso_jax.train.config import default_config
+from vasso_jax.train.errors import DataError, Stopped, UsageError
+
+if TYPE_CHECKING:
+    from vasso_jax.train.plan import Plan, check
+    from vasso_jax.train.run import train
+
+__all__ = ["DataError", "Plan", "Stopped", "UsageError", "check", "default_config", "train"]
+_MODULES = {"Plan": "plan", "check": "plan", "train": "run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -13,15 +13,18 @@ _BEST_METRIC = "test_top1"
 
 
 class Checkpoints:
-    """Saves and restores the train state under `workdir/checkpoints/STEP`."""
+    """Saves and restores the train state under `DIRECTORY/STEP`."""
 
-    def __init__(self, workdir: pathlib.Path):
+    def __init__(self, directory: pathlib.Path):
         """Lists what is there.
+
+        Args:
+            directory: `RunFolder.checkpoints_path`.
 
         Raises:
             UsageError: the folder is damaged.
         """
-        self._directory = workdir.absolute() / "checkpoints"
+        self._directory = directory.absolute()
         try:
             self._manager = ocp.CheckpointManager(self._directory, options=_options())
         except (ValueError, OSError) as error:

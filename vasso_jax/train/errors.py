@@ -1,11 +1,11 @@
-"""Errors that the person at the keyboard can mend."""
+"""Errors that the user can fix."""
 
 import contextlib
 from collections.abc import Iterator
 
 
 class UsageError(Exception):
-    """Bad input or surroundings; the message says what to do. `main.py` prints just that."""
+    """Bad input or environment; the message says what to do, and commands print just that."""
 
 
 class DataError(UsageError):
@@ -16,7 +16,7 @@ class DataError(UsageError):
 def usage_errors() -> Iterator[None]:
     """Turns a ValueError or OSError of the enclosed set-up call into a UsageError.
 
-    The leaves of the package raise the built-in types with a message fit for the person; this is
+    The leaves of the package raise the built-in types with a message fit for the user; this is
     where such an error stops being a bug of the caller and becomes an answer.
     """
     try:

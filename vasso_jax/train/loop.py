@@ -1,245 +1,201 @@
-"""The life of a run: check everything, resume or start, train, evaluate, record, save, report.
+"""The training loop: steps, looks at the device, records and checkpoints, to the last epoch."""
 
-What holds throughout:
-- Whatever the person can get wrong is found before the first step, as a UsageError.
-- All randomness follows from the seed and the step; the train state and metrics.jsonl are the only
-  memory. So a resumed run takes the very steps that an unbroken one would have taken.
-- A record is on disk before the checkpoint of its step.
-- The host looks at the device about once a second, not at every step.
-"""
-
-import json
-import pathlib
-import zlib
-from collections.abc import Callable
+import contextlib
+import math
+import time
 from typing import Any
 
 import jax
 import numpy as np
-from clu import parameter_overview
-from jax.experimental import multihost_utils
+import optax
 
-from vasso_jax import data
-from vasso_jax.analysis.curves import plot_curves
-from vasso_jax.train import workdir as workdirs
+from vasso_jax.runs import RecordFile
+from vasso_jax.train import processes
 from vasso_jax.train.checkpoint import Checkpoints
-from vasso_jax.train.console import Display
-from vasso_jax.train.dashboards import open_dashboards
-from vasso_jax.train.errors import UsageError, usage_errors
-from vasso_jax.train.experiment import Experiment, build
-from vasso_jax.train.fit import Fit
-from vasso_jax.train.records import RecordFile, of_test
-from vasso_jax.train.state import TrainState
-from vasso_jax.train.weights import latest_checkpoint, start_from
+from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
+from vasso_jax.train.plan import Experiment
+from vasso_jax.train.reporting.console import Display
+from vasso_jax.train.sharding import replicated
+from vasso_jax.train.state import TrainState, zero_metrics
+from vasso_jax.train.timer import Timer
 
 
-def train(config: Any, workdir: str) -> dict[str, Any]:
-    """Runs the experiment `config` in the folder `workdir`, from where it stopped if it did.
+class Trainer:
+    """Trains from the given state to the last epoch."""
 
-    Args:
-        config: an ml_collections.ConfigDict with the fields of configs/default.py.
-        workdir: gets config.json, metrics.jsonl, curves.png and checkpoints/.
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        records: RecordFile,
+        display: Display,
+    ):
+        self._options = experiment.plan.options
+        self._pipeline = experiment.pipeline
+        self._program = experiment.program
+        self._total_steps = experiment.total_steps
+        self._state = state
+        self._step = int(state.step)
+        self._checkpoints = checkpoints
+        self._records = records
+        self._display = display
+        self._stop = processes.StopRequests()
 
-    Returns:
-        {"test_top1", "best_test_top1", "test_loss", "epochs", "steps", "seconds", "workdir"};
-        accuracies in 0..1, the first of the last epoch; seconds spent in training and evaluation up
-        to there, over all starts of the run.
+        self._batches = self._pipeline.training(self._step)
+        self._params_sum = jax.jit(optax.tree.sum)
+        self._reset_metrics = jax.jit(zero_metrics, out_shardings=replicated(experiment.plan.mesh))
+        self._timer = Timer(self._options.batch_size, self._pipeline.steps_ahead)
+        self._compiled = False
+        # Trees come back from the device sorted by name; records keep the order of importance.
+        names = zero_metrics(state.opt_state)
+        self._metric_names = [name for name in names if name != "clean_passes"]
+        earlier = records.records[-1]["seconds"] if records.records else 0.0
+        self._started = time.perf_counter() - earlier
 
-    Raises:
-        UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or
-            divergence.
-        Stopped: by SIGINT or SIGTERM, after saving; the same call goes on from there.
-    """
-    if config.distributed:
-        _join_cluster()
-    display = Display(enabled=_is_first_process())
-    path = pathlib.Path(workdir).expanduser().absolute()
-    settings = config.to_dict()
-    _on_first_process(lambda: workdirs.check(path, settings))
-    with usage_errors():
-        records = RecordFile(path, writable=_is_first_process())
-    checkpoints = Checkpoints(path)
-    try:
-        finished = _has_finished(config.epochs, checkpoints, records)
-        if finished:
-            display.note("this run has finished; nothing to do")
-        else:
+    def run(self) -> None:
+        self._display.start(self._total_steps, self._step)
+        first = self._step // self._program.steps_per_epoch
+        with self._stop, contextlib.closing(self._batches):
+            for epoch in range(first, self._options.epochs):
+                self._train_epoch(epoch)
+                self._finish_epoch(epoch)
+        self._checkpoints.wait()
 
-            def fetch() -> None:
-                _on_first_process(
-                    lambda: data.prepare_if_missing(
-                        config.dataset, config.data_dir, display.console
-                    )
-                )
-                display.note(f"reading {config.dataset} ...")
+    def evaluate_only(self) -> None:
+        """Evaluates and records the given state, without a step.
 
-            with usage_errors():
-                weights = None
-                if config.init_from and checkpoints.latest_step() is None:
-                    weights = latest_checkpoint(config.init_from)
-                experiment = _on_all_processes(lambda: build(config, before_reading=fetch))
-
-            def open_folder() -> None:
-                dashboards = open_dashboards(
-                    path,
-                    settings,
-                    tensorboard=config.tensorboard,
-                    wandb_project=config.wandb_project,
-                )
-                records.show_on(dashboards)
-                workdirs.write_facts(path, settings, experiment.dataset_facts)
-
-            _on_first_process(open_folder)
-            state = _start_or_resume(experiment, weights, checkpoints, records, display)
-            fit = Fit(experiment, state, checkpoints, records, display)
-            if int(state.step) < experiment.total_steps:
-                fit.run()
-            else:
-                fit.evaluate_only()
-        return _report(path, records, display, draw=not finished)
-    finally:
-        display.stop()
-        records.close()
-        checkpoints.close()
-
-
-def _is_first_process() -> bool:
-    return jax.process_index() == 0
-
-
-def _on_first_process(action: Callable[[], None]) -> None:
-    """Runs `action` on the first process only, and stops all of them if it fails."""
-    failure = None
-    if _is_first_process():
-        try:
-            action()
-        except (ValueError, OSError) as error:
-            failure = error
-    if jax.process_count() > 1:
-        failed = multihost_utils.broadcast_one_to_all(np.bool_(failure is not None))
-        if failed and not failure:
-            raise UsageError("the first process could not set the run up; see its message")
-    if failure:
-        raise UsageError(str(failure)) from failure
-
-
-def _on_all_processes(build_experiment: Callable[[], Experiment]) -> Experiment:
-    """Builds it on every process, and stops all of them if that fails on one or data differ."""
-    experiment = failure = None
-    try:
-        experiment = build_experiment()
-        facts = json.dumps(experiment.dataset_facts)
-        seen = zlib.crc32(facts.encode()) & 0x7FFFFFFF  # JAX has 32 bits, and -1 means none
-    except (ValueError, OSError) as error:
-        failure, seen = error, -1
-    all_seen = [seen]
-    if jax.process_count() > 1:
-        all_seen = multihost_utils.process_allgather(np.int32(seen)).tolist()
-    if failure:
-        raise failure
-    assert experiment
-    if -1 in all_seen:
-        raise UsageError("another process could not set the run up; see its message")
-    if len({*all_seen}) > 1:
-        raise UsageError(
-            f"the hosts see different data sets as {experiment.dataset_facts['name']}: give all of "
-            "them the same data_dir, with the same content"
-        )
-    return experiment
-
-
-def _has_finished(epochs: int, checkpoints: Checkpoints, records: RecordFile) -> bool:
-    tests = of_test(records.records)
-    return (
-        bool(tests)
-        and tests[-1]["epoch"] == epochs
-        and tests[-1]["step"] == checkpoints.latest_step()
-    )
-
-
-def _join_cluster() -> None:
-    try:
-        jax.distributed.initialize()
-    except (ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"distributed=True, but this process could not join a cluster ({error}): start one "
-            "process a GPU under Slurm or Open MPI, one a host on a TPU pod or under Kubernetes; "
-            "or leave the field out on a single machine"
-        ) from error
-
-
-def _start_or_resume(
-    experiment: Experiment,
-    weights: pathlib.Path | None,
-    checkpoints: Checkpoints,
-    records: RecordFile,
-    display: Display,
-) -> TrainState:
-    """The state to go on from; prints the opening block."""
-    step = checkpoints.latest_step()
-    if step is None:
-        state = experiment.create_state()
-        if weights:
-            state = start_from(weights, state, keep_head=not experiment.epochs)
-    else:
-        state = checkpoints.restore(step, experiment.abstract_state)
-    with usage_errors():
-        records.keep_until(-1 if step is None else step)
-    recorded = records.records[-1]["epoch"] if records.records else 0
-    if step and recorded != step // experiment.steps_per_epoch:
-        raise UsageError(
-            f"metrics.jsonl ends at epoch {recorded}, the checkpoint of step {step} is further: "
-            "bring the file back, or start in a new workdir"
-        )
-
-    kind = experiment.mesh.devices.flat[0].device_kind
-    hosts = f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
-    parts = experiment.mesh.shape["fsdp"]
-    spread = f", parameters over {parts}" if parts > 1 else ""
-    start = f"going on from step {step} of " if step else ""
-    length = f"{experiment.epochs} epochs of {experiment.steps_per_epoch}"
-    display.opening(
-        {
-            "devices": f"{experiment.mesh.size} x {kind}{hosts}{spread}",
-            "data": experiment.dataset_words,
-            "model": f"{experiment.model_name}, "
-            f"{parameter_overview.count_parameters(state.params):,} parameters",
-            "optimizer": experiment.optimizer_words,
-            "steps": f"{start}{experiment.total_steps} = {length}" if experiment.epochs else "none",
-            **({"weights": f"from {weights}"} if weights else {}),
-        }
-    )
-    return state
-
-
-def _report(
-    workdir: pathlib.Path, records: RecordFile, display: Display, draw: bool
-) -> dict[str, Any]:
-    """Draws the curves, prints the closing table, and returns the result of a finished run."""
-    display.stop()
-    tests = of_test(records.records)
-    result = {
-        "test_top1": tests[-1]["top1"],
-        "best_test_top1": max(record["top1"] for record in tests),
-        "test_loss": tests[-1]["loss"],
-        "epochs": tests[-1]["epoch"],
-        "steps": tests[-1]["step"],
-        "seconds": tests[-1]["seconds"],
-        "workdir": str(workdir),
-    }
-    picture = workdir / "curves.png"
-    # A run killed after its last checkpoint has none yet.
-    if _is_first_process() and (draw or not picture.exists()):
+        That is all there is to do without epochs, and where the last evaluation of a run failed.
+        """
+        epoch = self._options.epochs
+        record = {"step": self._step, "epoch": epoch, "split": "test", **self._evaluate()}
+        record["seconds"] = round(time.perf_counter() - self._started, 3)
         with usage_errors():
-            plot_curves(records.records, picture, workdir.name)
-    display.closing(
-        {
-            "test top-1, last epoch": f"{result['test_top1']:.4f}",
-            "test top-1, best epoch": f"{result['best_test_top1']:.4f}",
-            "test loss, last epoch": f"{result['test_loss']:.4f}",
-            "epochs, steps": f"{result['epochs']}, {result['steps']:,}",
-            "time": f"{result['seconds']:.1f} s",
-            "workdir": str(workdir),
-        }
-    )
-    return result
+            self._records.append(record)
+        self._save(record["top1"])
+        self._checkpoints.wait()
+
+    def _train_epoch(self, epoch: int) -> None:
+        end = (epoch + 1) * self._program.steps_per_epoch
+        save_every = self._options.checkpoint_every_steps
+        self._timer.restart()
+        while self._step < end:
+            self._state = self._program.train_step(self._state, self._next_item())
+            self._step += 1
+            if not self._compiled:
+                # The speed reported is that of the steps, not of the compiler.
+                jax.block_until_ready(self._state.step)
+                self._compiled = True
+                self._timer.restart()
+            elif self._timer.due():
+                metrics = self._mean_metrics()
+                self._timer.looked()
+                total, speed = self._total_steps, self._timer.images_per_second()
+                self._display.advance(self._step, total, metrics, speed)
+            stopping = self._stop.arrived(self._step)
+            if self._step < end and (stopping or (save_every and self._step % save_every == 0)):
+                self._save(test_top1=None)
+                self._end_if_told()
+                self._timer.restart()
+
+    def _finish_epoch(self, epoch: int) -> None:
+        """Records the epoch, evaluates, saves."""
+        metrics = {**self._mean_metrics(), **self._skipped()}
+        self._timer.looked()
+        self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.opt_state))
+        test_metrics = failure = None
+        if (epoch + 1) % self._options.eval_every_epochs == 0 or self._is_last(epoch):
+            try:
+                test_metrics = self._evaluate()
+            except DataError as error:
+                if processes.several():
+                    raise  # the other hosts wait in this evaluation, and could not save with us
+                failure = error  # only once the epoch is safe
+        common = {"step": self._step, "epoch": epoch + 1}
+        rate = {}
+        if schedule := self._program.schedule:
+            rate = {"lr": float(np.asarray(schedule(self._step - 1)))}
+        seconds = round(time.perf_counter() - self._started, 3)
+        speed = self._timer.images_per_second()
+        self._timer.reset()
+        train = {**common, "split": "train", **metrics, **rate}
+        train |= {"images_per_second": speed, "seconds": seconds}
+        test = None
+        if test_metrics:
+            test = {**common, "split": "test", **test_metrics, **rate, "seconds": seconds}
+        with usage_errors():
+            self._records.append(train)
+            if test:
+                self._records.append(test)
+        self._display.epoch(self._options.epochs, train, test)
+        self._save(test["top1"] if test else None)
+        if failure:
+            self._checkpoints.wait()
+            raise failure
+        if not self._is_last(epoch):
+            self._end_if_told()
+
+    def _is_last(self, epoch: int) -> bool:
+        return epoch + 1 == self._options.epochs
+
+    def _end_if_told(self) -> None:
+        if self._stop.signal:
+            self._checkpoints.wait()
+            raise Stopped(self._step, self._total_steps, self._stop.signal)
+
+    def _mean_metrics(self) -> dict[str, float]:
+        """Means over the clean passes since the epoch began, if any; waits for the device."""
+        sums = jax.device_get(self._state.metric_sums)
+        passes = sums["clean_passes"]
+        # Steps that reuse their direction have none; an epoch may begin with such.
+        if not passes:
+            return {}
+        means = {name: float(sums[name] / passes) for name in self._metric_names}
+        self._check_finite("the training loss", means["loss"])
+        return means
+
+    def _next_item(self) -> Any:
+        try:
+            return next(self._batches)
+        except DataError:
+            # Of several hosts the others do not know, and saving takes all.
+            if not processes.several():
+                self._save(test_top1=None)
+                self._checkpoints.wait()
+            raise
+
+    def _save(self, test_top1: float | None) -> None:
+        if self._step == self._checkpoints.latest_step():
+            return
+        # The loss is that before the last step; that step may have gone wrong.
+        self._check_finite("a parameter", float(self._params_sum(self._state.params)))
+        self._checkpoints.save(self._step, self._state, test_top1)
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise UsageError(
+                f"the run diverged: {what} is {value} at step {self._step}. Try a smaller base.lr "
+                "or method.rho, longer schedule.warmup_epochs, or base.clip_norm, in a new workdir. Checkpoints hold "
+                "finite parameters only."
+            )
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Loss, top-1 and top-5 over the test split, every image counted once."""
+        batches, ahead = [], self._pipeline.steps_ahead
+        with contextlib.closing(self._pipeline.test()) as items:
+            for item in items:
+                batches.append(self._program.eval_step(self._state, item))
+                if ahead and len(batches) > ahead:
+                    jax.block_until_ready(batches[-ahead])
+        sums = jax.tree.map(lambda *x: math.fsum(map(float, x)), *jax.device_get(batches))
+        count = sums.pop("examples")
+        if not count:
+            raise DataError("every test image is damaged: nothing to measure on")
+        means = {name: value / count for name, value in sums.items()}
+        self._check_finite("the test loss", means["loss"])
+        return {**means, **self._skipped()}
+
+    def _skipped(self) -> dict[str, int]:
+        """How many damaged images were left out since the last record, where that is wanted."""
+        count = self._pipeline.take_skipped()
+        return {} if count is None else {"skipped": count}

@@ -1,16 +1,118 @@
-"""The optimizer of a run from plain arguments, and in words."""
+"""The optimizer of a run: a base, alone or inside a sharpness-aware method, and its summary."""
 
-import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
 
 from vasso_jax import optim
-from vasso_jax.choices import check_choice
 
-BASES = ("sgd", "adam", "adamw")
-_RECIPES: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
+Base = optax.GradientTransformation
+_TITLES = {
+    "vasso": "VaSSO",
+    "vasso_asam": "VaSSO in ASAM's geometry",
+    "vasso_gsam": "VaSSO with GSAM's descent",
+    "friendly_sam": "Friendly-SAM",
+    "looksam": "LookSAM",
+}
+
+
+def sgd(
+    lr: optax.ScalarOrSchedule = 0.05,
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 5e-4,
+    clip_norm: float = 0.0,
+) -> Base:
+    """Stochastic gradient descent with PyTorch's semantics, as VaSSO's authors use it.
+
+    Args:
+        lr: learning rate, or its schedule.
+        momentum: in [0, 1); 0: none.
+        nesterov: Nesterov's momentum.
+        weight_decay: L2 term of the gradient of every parameter, >= 0.
+        clip_norm: bound on the global norm of the gradient (for a sharpness-aware method, of the
+            perturbed one) before the weight decay; 0: none.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    _check_numbers(lr, weight_decay=weight_decay, clip_norm=clip_norm)
+    _check_shares(momentum=momentum)
+    return optax.chain(
+        *_clip(clip_norm),
+        optax.add_decayed_weights(weight_decay),
+        optax.sgd(lr, momentum or None, nesterov),
+    )
+
+
+def adam(
+    lr: optax.ScalarOrSchedule = 1e-3,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    clip_norm: float = 0.0,
+) -> Base:
+    """Adam (arXiv 1412.6980); the weight decay is an L2 term of the gradient, as in PyTorch.
+
+    Args:
+        lr: learning rate, or its schedule.
+        b1, b2: decay of the averages of the gradient and of its square, in [0, 1).
+        eps: added to the denominator, > 0.
+        weight_decay: L2 term of the gradient of every parameter, >= 0.
+        clip_norm: see `sgd`.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    _check_numbers(lr, weight_decay=weight_decay, clip_norm=clip_norm)
+    _check_adam(b1, b2, eps)
+    return optax.chain(
+        *_clip(clip_norm),
+        optax.add_decayed_weights(weight_decay),
+        optax.adam(lr, b1, b2, eps),
+    )
+
+
+def adamw(
+    lr: optax.ScalarOrSchedule = 1e-3,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-4,
+    clip_norm: float = 0.0,
+) -> Base:
+    """Adam with decoupled weight decay (arXiv 1711.05101).
+
+    Args:
+        lr: learning rate, or its schedule.
+        b1, b2, eps: see `adam`.
+        weight_decay: share of every parameter that a step at lr 1 takes away, >= 0.
+        clip_norm: see `sgd`.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    _check_numbers(lr, weight_decay=weight_decay, clip_norm=clip_norm)
+    _check_adam(b1, b2, eps)
+    return optax.chain(
+        *_clip(clip_norm), optax.adamw(lr, b1, b2, eps, weight_decay=weight_decay)
+    )
+
+
+def none(base: Base) -> optax.GradientTransformationExtraArgs:
+    """The base optimizer alone: one gradient per step, at the parameters themselves."""
+    return optax.with_extra_args_support(base)
+
+
+BASES: dict[str, Callable[..., Base]] = {"sgd": sgd, "adam": adam, "adamw": adamw}
+METHODS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
+    "none": none,
     "sam": optim.sam,
     "vasso": optim.vasso,
     "asam": optim.asam,
@@ -21,128 +123,58 @@ _RECIPES: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
     "looksam": optim.looksam,
     "ssam": optim.ssam,
 }
-_TITLES = {
-    "vasso": "VaSSO",
-    "vasso_asam": "VaSSO in ASAM's geometry",
-    "vasso_gsam": "VaSSO with GSAM's descent",
-    "friendly_sam": "Friendly-SAM",
-    "looksam": "LookSAM",
-}
-OPTIMIZERS = ("sgd", *_RECIPES)
 
 
-def make_base(
-    name: str,
-    learning_rate: optax.ScalarOrSchedule,
-    *,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    b1: float,
-    b2: float,
-    eps: float,
-    clip_norm: float,
-) -> optax.GradientTransformation:
-    """The base optimizer, with PyTorch's semantics, as the authors use it.
-
-    Args:
-        name: `sgd` and `adam` (weight decay is an L2 term of the gradient, on every parameter) or
-            `adamw` (decoupled).
-        learning_rate: number or schedule.
-        momentum, nesterov: of sgd.
-        weight_decay: >= 0.
-        b1, b2, eps: of adam and adamw.
-        clip_norm: bound on the global norm of the gradient that it receives (for a sharpness-aware
-            method: the perturbed one), before the weight decay; 0: none.
-
-    Raises:
-        ValueError: unknown name, or a number out of range.
-    """
-    check_choice("base", name, BASES)
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay must be >= 0, got {weight_decay}")
-    if not clip_norm >= 0:
-        raise ValueError(f"clip_norm must be >= 0 (0: no clipping), got {clip_norm}")
-    for field, value in (("momentum", momentum), ("b1", b1), ("b2", b2)):
-        if not 0 <= value < 1:
-            raise ValueError(f"{field} must be in [0, 1), got {value}")
-    if not eps > 0:
-        raise ValueError(f"eps must be > 0, got {eps}")
-    clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    if name == "adamw":
-        return optax.chain(
-            *clip, optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
-        )
-    decay = optax.add_decayed_weights(weight_decay)
-    if name == "adam":
-        return optax.chain(*clip, decay, optax.adam(learning_rate, b1, b2, eps))
-    return optax.chain(*clip, decay, optax.sgd(learning_rate, momentum or None, nesterov))
-
-
-def make_optimizer(
-    name: str, base: optax.GradientTransformation, **hyperparameters: Any
-) -> optax.GradientTransformationExtraArgs:
-    """`base` alone (`sgd`), or inside the sharpness-aware method `name` of `vasso_jax.optim`.
-
-    Args:
-        name: one of OPTIMIZERS.
-        base: see `make_base`.
-        hyperparameters: arguments of the methods; a method gets those that it has and that are not
-            None, so that one set serves to compare several.
-
-    Raises:
-        ValueError: unknown name, or a number out of range.
-    """
-    check_choice("optimizer", name, OPTIMIZERS)
-    if name == "sgd":
-        return optax.with_extra_args_support(base)
-    known = inspect.signature(_RECIPES[name]).parameters
-    given = {k: v for k, v in hyperparameters.items() if k in known and v is not None}
-    return _RECIPES[name](base, **given)
-
-
-def default_rho(name: str) -> float:
-    """The radius of the method `name` where none is given; 0 for `sgd`."""
-    return 0.0 if name == "sgd" else inspect.signature(_RECIPES[name]).parameters["rho"].default
-
-
-def describe(
-    optimizer: str,
-    base: str,
-    *,
-    lr: float,
-    schedule: str,
-    warmup_epochs: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    clip_norm: float,
-    **hyperparameters: Any,
+def summary(
+    method: Mapping[str, Any],
+    rho_schedule: Mapping[str, Any],
+    base: Mapping[str, Any],
+    schedule: Mapping[str, Any],
 ) -> str:
-    """The optimizer in words, leaving out what does not apply; names as in `make_optimizer`."""
-    check_choice("optimizer", optimizer, OPTIMIZERS)
-    warmup = f" after {warmup_epochs:g} epochs of warm-up" if warmup_epochs else ""
-    words = [f"lr {lr:g} {schedule}{warmup}"]
-    if base == "sgd" and momentum:
-        words.append(f"{'Nesterov ' if nesterov else ''}momentum {momentum:g}")
-    if weight_decay:
-        words.append(f"weight decay {weight_decay:g}")
-    if clip_norm:
-        words.append(f"gradient norm clipped at {clip_norm:g}")
-    text = f"{base} ({', '.join(words)})"
-    if optimizer == "sgd":
+    """The optimizer in a line for people, from the settings of its sections."""
+    warmup = schedule.get("warmup_epochs")
+    after = f" after {warmup:g} epochs of warm-up" if warmup else ""
+    used = {field: value for field, value in base.items() if value and field not in ("name", "lr")}
+    rate = f"{_word(base['lr'])} {schedule['name']}{after}"
+    text = f"{base['name']} ({_listed({'lr': rate, **used})})"
+    if method["name"] == "none":
         return text
-    known = inspect.signature(_RECIPES[optimizer]).parameters
-    defaults = {k: v.default for k, v in known.items() if v.default is not v.empty}
-    given = {k: v for k, v in hyperparameters.items() if k in known and v is not None}
-    values = {k: v for k, v in (defaults | given).items() if v is not None and k != "seed"}
-    in_words = [f"{name.replace('_', ' ')} {_word(value)}" for name, value in values.items()]
-    return f"{_TITLES.get(optimizer, optimizer.upper())} ({', '.join(in_words)}) on {text}"
+    values = {field: value for field, value in method.items() if field not in ("name", "seed")}
+    if rho_schedule:
+        values["rho"] = f"{values['rho']:g} to {rho_schedule['rho_min']:g} with the learning rate"
+    name = method["name"]
+    title = _TITLES.get(name, name.upper() if name in METHODS else name)
+    return f"{title} ({_listed(values)}) on {text}"
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    given = {name: value for name, value in values.items() if value is not None}
+    return ", ".join(f"{name.replace('_', ' ')} {_word(value)}" for name, value in given.items())
 
 
 def _word(value: Any) -> str:
-    """A hyperparameter's value for people."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    # Schedules, masks and dtypes are known by their names.
-    return getattr(value, "__name__", str(value)).strip("_").replace("_", " ")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _clip(norm: float) -> list[Base]:
+    return [optax.clip_by_global_norm(norm)] if norm else []
+
+
+def _check_numbers(lr: optax.ScalarOrSchedule, **numbers: float) -> None:
+    if not callable(lr) and not lr > 0:
+        raise ValueError(f"lr must be a number > 0, got {lr}")
+    for field, value in numbers.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{field} must be a number >= 0, got {value}")
+
+
+def _check_shares(**shares: float) -> None:
+    for field, value in shares.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{field} must be in [0, 1), got {value}")
+
+
+def _check_adam(b1: float, b2: float, eps: float) -> None:
+    _check_shares(b1=b1, b2=b2)
+    if not eps > 0:
+        raise ValueError(f"eps must be > 0, got {eps}")

@@ -1,64 +1,109 @@
-"""Learning rates, one value an optimizer step."""
+"""Learning rates, one value per optimizer step, all after an optional linear warm-up from 0.
+
+Each schedule is made of `lr`, the rate after the warm-up, and the length of the run, `epochs` of
+`steps_per_epoch`; without a step, there is no rate to speak of. All raise ValueError where a number
+is out of range.
+"""
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import optax
 
-from vasso_jax.choices import check_choice
 
-SCHEDULES = ("cosine", "multistep", "constant")
-
-
-def make_schedule(
-    name: str,
-    *,
-    lr: float,
-    final_lr: float,
-    epochs: int,
-    warmup_epochs: float,
-    steps_per_epoch: int,
-    milestones: Sequence[float],
-    decay_factor: float,
+def constant(
+    lr: float, epochs: int, steps_per_epoch: int, *, warmup_epochs: float = 0.0
 ) -> optax.Schedule:
-    """The learning rate as a function of the step.
+    """The same rate throughout.
 
     Args:
-        name: `cosine` (from lr to final_lr), `multistep` (times decay_factor at each milestone) or
-            `constant`.
-        lr: the rate after the warm-up.
-        final_lr: where the cosine ends.
-        epochs, steps_per_epoch: length of the run; without a step, there is no rate to speak of.
+        lr, epochs, steps_per_epoch: see above.
         warmup_epochs: length of a linear rise from 0 to lr at the start, within `epochs`.
-        milestones: epochs at which `multistep` decays, counted from the start of the run.
-        decay_factor: see `multistep`, > 0.
-
-    Raises:
-        ValueError: unknown name, or a number out of range.
     """
-    check_choice("schedule", name, SCHEDULES)
-    if not epochs:
-        return optax.constant_schedule(0.0)
+    return _after_warmup(
+        lr, epochs, steps_per_epoch, warmup_epochs, lambda steps: optax.constant_schedule(lr)
+    )
+
+
+def cosine(
+    lr: float,
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    warmup_epochs: float = 0.0,
+    final_lr: float = 0.0,
+) -> optax.Schedule:
+    """Half a cosine from lr to final_lr (Loshchilov and Hutter, arXiv 1608.03983).
+
+    Args:
+        lr, epochs, steps_per_epoch: see above.
+        warmup_epochs: length of a linear rise from 0 to lr at the start, within `epochs`.
+        final_lr: where the cosine ends, in [0, lr].
+    """
+    if lr > 0 and not 0 <= final_lr <= lr:
+        raise ValueError(f"final_lr must be in [0, lr], got {final_lr}")
+
+    def after(warmup_steps: int) -> optax.Schedule:
+        length = epochs * steps_per_epoch - warmup_steps
+        return optax.cosine_decay_schedule(lr, length, final_lr / lr)
+
+    return _after_warmup(lr, epochs, steps_per_epoch, warmup_epochs, after)
+
+
+def multistep(
+    lr: float,
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    warmup_epochs: float = 0.0,
+    milestones: Sequence[float] = (60, 120, 160),
+    decay_factor: float = 0.2,
+) -> optax.Schedule:
+    """The rate is multiplied by decay_factor at each milestone.
+
+    Args:
+        lr, epochs, steps_per_epoch: see above.
+        warmup_epochs: length of a linear rise from 0 to lr at the start, within `epochs`.
+        milestones: epochs at which the rate decays, counted from the start of the run.
+        decay_factor: what the rate is multiplied by, > 0.
+    """
+    if not 0 < decay_factor < math.inf:
+        raise ValueError(f"decay_factor must be a number > 0, got {decay_factor}")
+    if epochs:
+        _check_milestones(milestones, warmup_epochs, epochs)
+
+    def after(warmup_steps: int) -> optax.Schedule:
+        # join_schedules restarts the count after the warm-up.
+        steps = [round(epoch * steps_per_epoch) - warmup_steps for epoch in milestones]
+        return optax.piecewise_constant_schedule(lr, dict.fromkeys(steps, decay_factor))
+
+    return _after_warmup(lr, epochs, steps_per_epoch, warmup_epochs, after)
+
+
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "cosine": cosine,
+    "multistep": multistep,
+    "constant": constant,
+}
+
+
+def _after_warmup(
+    lr: float,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    after: Callable[[int], optax.Schedule],
+) -> optax.Schedule:
+    """`after(warmup_steps)`, a schedule that counts from the end of the warm-up, with the latter."""
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be a number > 0, got {lr}")
-    if not 0 <= final_lr <= lr:
-        raise ValueError(f"final_lr must be in [0, lr], got {final_lr}")
+    if not epochs:
+        return optax.constant_schedule(0.0)
     if not 0 <= warmup_epochs < epochs:
         raise ValueError(f"warmup_epochs must be in [0, epochs), got {warmup_epochs} of {epochs}")
     warmup_steps = round(warmup_epochs * steps_per_epoch)
-    if name == "cosine":
-        length = epochs * steps_per_epoch - warmup_steps
-        main = optax.cosine_decay_schedule(lr, length, final_lr / lr)
-    elif name == "multistep":
-        _check_milestones(milestones, warmup_epochs, epochs)
-        if not 0 < decay_factor < math.inf:
-            raise ValueError(f"decay_factor must be a number > 0, got {decay_factor}")
-        # join_schedules restarts the count behind the warm-up.
-        steps = [round(epoch * steps_per_epoch) - warmup_steps for epoch in milestones]
-        main = optax.piecewise_constant_schedule(lr, dict.fromkeys(steps, decay_factor))
-    else:
-        main = optax.constant_schedule(lr)
+    main = after(warmup_steps)
     if not warmup_steps:
         return main
     warmup = optax.linear_schedule(0.0, lr, warmup_steps)
@@ -73,6 +118,6 @@ def _check_milestones(milestones: Sequence[float], warmup_epochs: float, epochs:
         increasing = False
     if not increasing:
         raise ValueError(
-            "milestones must be increasing epochs behind the warm-up and before the end "
+            "milestones must be increasing epochs after the warm-up and before the end "
             f"({warmup_epochs:g} to {epochs}), got {tuple(milestones)}"
         )

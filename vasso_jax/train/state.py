@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from vasso_jax.train.mesh import replicated, spread
-from vasso_jax.train.streams import stream_key
+from vasso_jax.train.sharding import replicated, spread
+from vasso_jax.train.rngs import stream_key
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -57,18 +57,35 @@ def create_state(
     model: nn.Module,
     tx: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
+    num_classes: int,
     seed: int,
 ) -> TrainState:
     """The state at step 0; to be jitted, with the shardings it shall have.
 
     Args:
-        model: a network of `vasso_jax.models`.
+        model: a Flax Linen module called as `(images, train) -> logits [B, num_classes]`.
         tx: the optimizer.
         image_shape: (H, W, C).
+        num_classes: of the data set.
         seed: of the run.
+
+    Raises:
+        ValueError: the network has another number of outputs, or variables that are neither
+            parameters nor BatchNorm's statistics.
     """
     images = jnp.zeros((1, *image_shape))
-    variables: Any = model.init(stream_key(seed, "init"), images, train=False)
+    logits: Any
+    logits, variables = model.init_with_output(stream_key(seed, "init"), images, train=False)
+    if logits.shape != (1, num_classes):
+        raise ValueError(
+            f"the network gives logits of shape {logits.shape} for one image, but the data set has "
+            f"{num_classes} classes: give it a last layer of that size (num_classes)"
+        )
+    if others := sorted(variables.keys() - {"params", "batch_stats"}):
+        raise ValueError(
+            f"the network has variables {', '.join(others)}: only params and batch_stats are "
+            "trained and saved"
+        )
     opt_state = tx.init(variables["params"])
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -9,29 +9,24 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from vasso_jax import optim
-from vasso_jax.choices import check_choice
-from vasso_jax.models.layers import BatchNorm
-from vasso_jax.train.mesh import batch_sharding, gather
+from vasso_jax import data, optim
+from vasso_jax.train.sharding import batch_sharding, gather
 from vasso_jax.train.state import TrainState, perturbation_metrics, state_shardings
-from vasso_jax.train.streams import stream_key
-
-BATCH_STATS = ("clean", "perturbed", "both")
-Batch = tuple[jax.Array, jax.Array]
+from vasso_jax.train.rngs import stream_key
 
 
 def make_train_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
     *,
-    take_batch: Callable[..., Batch],
+    take_batch: Callable[[Any, jax.Array], data.Batch],
     augment: Callable[[jax.Array, jax.Array], jax.Array],
     label_smoothing: float,
     batch_stats: str,
     seed: int,
     mesh: Mesh,
 ) -> Callable[..., TrainState]:
-    """Builds `step(state, *feed) -> state`, jitted; the given state's buffers are reused.
+    """Builds `step(state, item) -> state`, jitted; the given state's buffers are reused.
 
     The optimizer asks for its gradients, so that a pass that it can do without is not made. Both
     passes of a sharpness-aware method see the same augmented batch and the same dropout key.
@@ -39,9 +34,10 @@ def make_train_step(
     batch.
 
     Args:
-        model: a network of `vasso_jax.models`.
+        model: a Flax Linen module called as `(images, train) -> logits [B, num_classes]`, with
+            BatchNorm's running statistics, if any, in `batch_stats`.
         tx: any optimizer; see `vasso_jax.optim.value_and_update`.
-        take_batch: `(*feed, step) -> images uint8 [B, H, W, C], labels int32 [B]`; traced.
+        take_batch: `(item, step) -> Batch`; traced.
         augment: `(key, images) -> float32 [B, H, W, C]`; traced.
         label_smoothing: in [0, 1).
         batch_stats: the pass whose batch statistics move BatchNorm's running ones: `clean`,
@@ -50,18 +46,12 @@ def make_train_step(
         seed: of the run; augmentation and dropout keys follow from it and the step.
         mesh: of `make_mesh`; the batch is split over all of it, and the state that comes back lies
             as `state_shardings` says.
-
-    Raises:
-        ValueError: label_smoothing out of range, or unknown batch_stats.
     """
-    check_choice("batch_stats", batch_stats, BATCH_STATS)
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
 
-    def loss_fn(
-        params: Any, i: int, images: jax.Array, labels: jax.Array, running: Any, key: jax.Array
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-        del i  # the batch is not taken in parts
+    def apply(
+        params: Any, images: jax.Array, running: Any, key: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """Logits, and the running statistics moved by this batch."""
         logits, moved = model.apply(
             {"params": gather(params, mesh), "batch_stats": running},
             images,
@@ -69,22 +59,35 @@ def make_train_step(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
+        return logits, moved.get("batch_stats", {})
+
+    def loss_fn(
+        params: Any, i: int, images: jax.Array, labels: jax.Array, running: Any, key: jax.Array
+    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+        del i  # the batch is not taken in parts
+        logits, moved = apply(params, images, running, key)
         accuracy = {f"top{k}": _top_k(logits, labels, k).mean() for k in (1, 5)}
         loss = _cross_entropy(logits, labels, label_smoothing).mean()
-        return loss, (accuracy, moved.get("batch_stats", {}))
+        return loss, (accuracy, moved)
 
     value_and_update = optim.value_and_update(loss_fn, tx, has_aux=True)
 
-    def step(state: TrainState, *feed: Any) -> TrainState:
+    def step(state: TrainState, item: Any) -> TrainState:
         key = jax.random.fold_in(stream_key(seed, "step"), state.step)
         augment_key, dropout_key = jax.random.split(key)
         batch = jax.lax.with_sharding_constraint(
-            take_batch(*feed, state.step), batch_sharding(mesh)
+            take_batch(item, state.step), batch_sharding(mesh)
         )
-        images, labels = augment(augment_key, batch[0]), batch[1]
+        images = augment(augment_key, batch.images)
         passes, updates, opt_state = value_and_update(
-            state.params, state.opt_state, images, labels, state.batch_stats, dropout_key
+            state.params, state.opt_state, images, batch.labels, state.batch_stats, dropout_key
         )
+        decay = None
+        if batch_stats == "both":
+            decay = _decay(
+                lambda running: apply(state.params, images, running, dropout_key)[1],
+                state.batch_stats,
+            )
         accuracy, _ = passes.clean.aux
         metrics = {
             "clean_passes": 1.0,
@@ -95,7 +98,7 @@ def make_train_step(
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            batch_stats=_moved(state.batch_stats, passes, batch_stats),
+            batch_stats=_moved(state.batch_stats, passes, batch_stats, decay),
             opt_state=opt_state,
             metric_sums=jax.tree.map(
                 lambda total, x: total + jnp.where(passes.clean.taken, x, 0),
@@ -109,45 +112,55 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0)
 
 
-def _moved(running: Any, passes: optim.Passes, which: str) -> Any:
+def _decay(move: Callable[[Any], Any], running: Any) -> Any:
+    """What is left of the old running statistics after one batch: 1 - momentum, for each of them.
+
+    `move` is linear in the running statistics, elementwise, whatever BatchNorm it is and whatever
+    its momentum: new = decay * old + (1 - decay) * batch. So the derivative is the decay, and as it
+    depends on nothing else, the compiler removes the pass that it is taken of.
+    """
+    moved, pullback = jax.vjp(move, running)
+    return pullback(jax.tree.map(jnp.ones_like, moved))[0]
+
+
+def _moved(running: Any, passes: optim.Passes, which: str, decay: Any) -> Any:
     """BatchNorm's running statistics after a step whose passes both started from `running`."""
     has_clean, has_perturbed = passes.clean.taken, passes.perturbed.taken
-
-    def move(old: jax.Array, clean: jax.Array, perturbed: jax.Array) -> jax.Array:
-        clean = jnp.where(has_clean, clean, old)
-        if which == "clean":
-            return clean
-        if which == "perturbed":
-            return jnp.where(has_perturbed, perturbed, clean)
+    clean, perturbed = passes.clean.aux[1], passes.perturbed.aux[1]
+    clean = jax.tree.map(lambda new, old: jnp.where(has_clean, new, old), clean, running)
+    if which == "clean":
+        return clean
+    if which == "both":
         # The second pass, had it started from what the first one left.
-        in_turn = perturbed + (1 - BatchNorm.momentum) * (clean - old)
-        return jnp.where(has_perturbed, in_turn, clean)
-
-    return jax.tree.map(move, running, passes.clean.aux[1], passes.perturbed.aux[1])
+        perturbed = jax.tree.map(
+            lambda second, d, first, old: second + d * (first - old),
+            *(perturbed, decay, clean, running),
+        )
+    return jax.tree.map(lambda new, old: jnp.where(has_perturbed, new, old), perturbed, clean)
 
 
 def make_eval_step(
     model: nn.Module,
     *,
-    take_batch: Callable[..., tuple[jax.Array, jax.Array, jax.Array]],
+    take_batch: Callable[[Any], data.EvalBatch],
     normalize: Callable[[jax.Array], jax.Array],
     mesh: Mesh,
 ) -> Callable[..., dict[str, jax.Array]]:
-    """Builds `step(state, *feed) -> {"examples", "loss", "top1", "top5"}`, jitted.
+    """Builds `step(state, item) -> {"examples", "loss", "top1", "top5"}`, jitted.
 
     The four are sums over the valid examples of the batch (float32 scalars); the loss is the plain
     cross-entropy, without label smoothing.
 
     Args:
-        model: a network of `vasso_jax.models`.
-        take_batch: `(*feed) -> images, labels, valid bool [B]`; traced.
+        model: see `make_train_step`.
+        take_batch: `(item) -> EvalBatch`; traced.
         normalize: `(images uint8) -> float32 [B, H, W, C]`; traced.
         mesh: of `make_mesh`; the batch is split over all of it.
     """
 
-    def step(state: TrainState, *feed: Any) -> dict[str, jax.Array]:
+    def step(state: TrainState, item: Any) -> dict[str, jax.Array]:
         images, labels, valid = jax.lax.with_sharding_constraint(
-            take_batch(*feed), batch_sharding(mesh)
+            take_batch(item), batch_sharding(mesh)
         )
         variables = {"params": gather(state.params, mesh), "batch_stats": state.batch_stats}
         logits: Any = model.apply(variables, normalize(images), train=False)

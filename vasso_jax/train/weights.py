@@ -7,6 +7,7 @@ import flax.traverse_util
 import jax
 import orbax.checkpoint as ocp
 
+from vasso_jax.runs import RunFolder
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.errors import UsageError
 from vasso_jax.train.state import TrainState
@@ -20,11 +21,11 @@ def latest_checkpoint(run: str) -> pathlib.Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    checkpoints = pathlib.Path(run).expanduser().absolute() / "checkpoints"
-    steps = [path for path in checkpoints.glob("*/state") if path.parent.name.isdigit()]
+    folder = RunFolder(pathlib.Path(run).expanduser().absolute())
+    steps = folder.saved_steps()
     if not steps:
-        raise FileNotFoundError(f"init_from={run}: no checkpoint in {checkpoints}")
-    return max(steps, key=lambda path: int(path.parent.name)).parent
+        raise FileNotFoundError(f"init_from={run}: no checkpoint in {folder.checkpoints_path}")
+    return folder.checkpoints_path / str(steps[-1])
 
 
 def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) -> TrainState:
@@ -98,7 +99,7 @@ def write_run(run: str, variables: dict[str, Any]) -> None:
     Raises:
         UsageError: there are checkpoints already, or it cannot be written.
     """
-    checkpoints = Checkpoints(pathlib.Path(run).expanduser())
+    checkpoints = Checkpoints(RunFolder(pathlib.Path(run).expanduser()).checkpoints_path)
     try:
         if checkpoints.latest_step() is not None:
             raise UsageError(f"{run} holds a run: give another folder")

@@ -1,5 +1,5 @@
 """Data sets that can be downloaded and prepared here, without TensorFlow: the two CIFARs."""
 
-from vasso_jax.data.prepare.preparation import PREPARABLE, prepare, prepare_if_missing
+from vasso_jax.data.prepare.preparation import PREPARABLE, prepare
 
-__all__ = ["PREPARABLE", "prepare", "prepare_if_missing"]
+__all__ = ["PREPARABLE", "prepare"]

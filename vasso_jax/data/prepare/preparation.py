@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from vasso_jax.choices import check_choice
+from vasso_jax.names import check_choice
 from vasso_jax.data.prepare.downloading import download, sha256_of
 from vasso_jax.data.tfds_copies import newest_copy, tfds_root
 
@@ -50,24 +50,24 @@ PREPARABLE = tuple(_ARCHIVES)
 
 
 def prepare(
-    name: str, data_dir: str = "", *, url: str = "", console: Console | None = None
+    name: str, directory: str = "", *, url: str = "", console: Console | None = None
 ) -> pathlib.Path:
-    """Makes the prepared copy of `name` that `load(name, data_dir)` reads, unless it is there.
+    """Makes the prepared copy of `name` that `load(name, dir=directory)` reads, unless it is there.
 
-    An archive that lies in DATA_DIR or DATA_DIR/downloads is used; otherwise the official one is
-    downloaded to DATA_DIR/downloads, where it stays. Killed at any moment, this leaves nothing
+    An archive that lies in DIR or DIR/downloads is used; otherwise the official one is
+    downloaded to DIR/downloads, where it stays. Killed at any moment, this leaves nothing
     that looks like a prepared copy; the next call goes on with the download and clears up. Of
     several processes that prepare the same set, one works and the others wait.
 
     Args:
         name: one of PREPARABLE.
-        data_dir: empty for $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        directory: empty for $TFDS_DATA_DIR, or ~/tensorflow_datasets.
         url: of another server that has the same archive.
         console: where lines and progress bars go; by default standard output. There are no bars
             where it is no terminal.
 
     Returns:
-        The folder DATA_DIR/NAME/VERSION.
+        The folder DIR/NAME/VERSION.
 
     Raises:
         ValueError: unknown name, or an archive without the files it should have.
@@ -77,13 +77,7 @@ def prepare(
     check_choice("data set to prepare", name, PREPARABLE)
     archive = _ARCHIVES[name]
     archive = archive._replace(url=url or archive.url)
-    return _prepare(name, tfds_root(data_dir), archive, console or Console(highlight=False))
-
-
-def prepare_if_missing(name: str, data_dir: str, console: Console) -> None:
-    """Prepares `name` if that can be done here and there is no copy of it; see `prepare`."""
-    if name in PREPARABLE and newest_copy(name, data_dir) is None:
-        prepare(name, data_dir, console=console)
+    return _prepare(name, tfds_root(directory), archive, console or Console(highlight=False))
 
 
 def _prepare(name: str, root: pathlib.Path, archive: Archive, console: Console) -> pathlib.Path:
@@ -121,7 +115,7 @@ def _readable_errors(root: pathlib.Path) -> Iterator[None]:
         if error.errno is None:  # one of ours, with a message
             raise
         raise OSError(
-            f"cannot work in {root}: {error}.\nChoose another folder, as data_dir."
+            f"cannot work in {root}: {error}.\nChoose another folder, as dir."
         ) from error
     except RuntimeError as error:  # what the writer of array_record makes of errors of the disk
         if "No space left" in str(error) or "quota exceeded" in str(error):
@@ -132,7 +126,7 @@ def _readable_errors(root: pathlib.Path) -> Iterator[None]:
 def _no_space(root: pathlib.Path) -> OSError:
     return OSError(
         f"the disk of {root} is full: an archive and a prepared copy need about 320 MB.\n"
-        "Make room, or choose another folder, as data_dir."
+        "Make room, or choose another folder, as dir."
     )
 
 

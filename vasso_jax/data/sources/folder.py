@@ -1,14 +1,39 @@
 """A folder of image files in torchvision's layout: train/CLASS/* and val/CLASS/*."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from vasso_jax.data.datasets import EncodedExample
+from vasso_jax.data.datasets import IMAGENET_STATISTICS, EncodedExample, StreamedDataset, Streaming
+from vasso_jax.data.sources.source import Source
 
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folder(Streaming, Source):
+    """Image files of your own: DIR/train/CLASS/* and DIR/val/CLASS/*.
+
+    Attributes:
+        dir: DIR.
+    """
+
+    dir: str
+
+    def load(self) -> StreamedDataset:
+        """Lists the files; none is opened.
+
+        Raises:
+            ValueError: a class or file that does not belong there.
+            OSError: a folder is missing or cannot be read.
+        """
+        directory = pathlib.Path(self.dir).expanduser().absolute()
+        names = class_folders(directory / "train")
+        train, test = (FolderSplit(directory / split, names) for split in ("train", "val"))
+        return StreamedDataset("folder", names, *IMAGENET_STATISTICS, train, test, self)
 
 
 class FolderSplit:
@@ -66,8 +91,8 @@ def class_folders(directory: pathlib.Path) -> tuple[str, ...]:
     names = [name for name in names if (directory / name).is_dir()]
     if not names:
         raise FileNotFoundError(
-            f"no class folders in {directory}: dataset=folder wants data_dir/train/CLASS/IMAGE and "
-            "data_dir/val/CLASS/IMAGE"
+            f"no class folders in {directory}: the data set folder is made of DIR/train/CLASS/IMAGE "
+            "and DIR/val/CLASS/IMAGE"
         )
     return tuple(names)
 

@@ -1,5 +1,6 @@
-"""A data set of one's own as two NumPy archives, train.npz and test.npz."""
+"""A data set of your own as two NumPy archives, train.npz and test.npz."""
 
+import dataclasses
 import pathlib
 import zipfile
 import zlib
@@ -7,56 +8,55 @@ from typing import Any
 
 import numpy as np
 
-from vasso_jax.data.datasets import Split
+from vasso_jax.data.datasets import ImageDataset, from_arrays
+from vasso_jax.data.sources.source import Source
 
 
-def read_npz(directory: pathlib.Path) -> tuple[Split, Split, tuple[str, ...]]:
-    """Reads DIRECTORY/train.npz and test.npz.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Npz(Source):
+    """Arrays of your own: DIR/train.npz and DIR/test.npz.
 
     Each has `images`, uint8 [N, H, W, C], and `labels`, integers 0, 1, ... [N]; train.npz may have
-    `class_names`, strings by label. Pickled objects are never read.
+    `class_names`, strings by label.
 
-    Returns:
-        The two splits and the class names; without any given, the labels as words.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: one is damaged, lacks an array, or has one of another dtype or shape, or a label
-            out of range; the message names it.
+    Attributes:
+        dir: DIR.
     """
-    paths = [directory / "train.npz", directory / "test.npz"]
-    train, test = (_read_arrays(path) for path in paths)
-    if "class_names" in train:
-        given = train["class_names"]
-        if given.ndim != 1 or given.dtype.kind not in "US":
-            raise ValueError(
-                f"{paths[0]}: class_names must be strings [classes], got {given.dtype} of shape "
-                f"{given.shape}"
-            )
-        names = tuple(map(str, given.astype(np.str_)))
-    else:
-        names = tuple(map(str, range(int(train["labels"].max()) + 1)))
-    for path, arrays in zip(paths, (train, test), strict=True):
-        low, high = arrays["labels"].min(), arrays["labels"].max()
-        if low < 0 or high >= len(names):
-            raise ValueError(
-                f"{path}: labels run from {low} to {high}, the {len(names)} classes of train.npz "
-                f"from 0 to {len(names) - 1}"
-            )
-    if train["images"].shape[1:] != test["images"].shape[1:]:
-        raise ValueError(
-            f"{paths[0]} has images of shape {train['images'].shape[1:]}, {paths[1]} of "
-            f"{test['images'].shape[1:]}"
-        )
-    splits = [Split(a["images"], a["labels"].astype(np.int32)) for a in (train, test)]
-    return splits[0], splits[1], names
+
+    dir: str
+
+    def load(self) -> ImageDataset:
+        """Reads both files; pickled objects are never read.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: one is damaged, lacks an array, or has one of another dtype or shape, or a
+                label out of range; the message names it.
+        """
+        directory = pathlib.Path(self.dir).expanduser().absolute()
+        path = directory / "train.npz"
+        train, test = _read_arrays(path), _read_arrays(directory / "test.npz")
+        names = None
+        if "class_names" in train:
+            given = train["class_names"]
+            if given.ndim != 1 or given.dtype.kind not in "US":
+                raise ValueError(
+                    f"{path}: class_names must be strings [classes], got {given.dtype} of shape "
+                    f"{given.shape}"
+                )
+            names = tuple(map(str, given.astype(np.str_)))
+        splits = [(arrays["images"], arrays["labels"]) for arrays in (train, test)]
+        try:
+            return from_arrays("npz", *splits, names)
+        except ValueError as error:
+            raise ValueError(f"{directory}: {error}") from error
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(
-            f"no {path}: dataset=npz wants train.npz and test.npz in data_dir, each with images "
-            "(uint8 [N, H, W, C]) and labels (integers [N])"
+            f"no {path}: the data set npz is made of DIR/train.npz and DIR/test.npz, each with "
+            "images (uint8 [N, H, W, C]) and labels (integers [N])"
         )
     try:
         # NumPy leaves a file open that it cannot read.
@@ -70,16 +70,4 @@ def _read_arrays(path: pathlib.Path) -> dict[str, Any]:
     for name in ("images", "labels"):
         if name not in arrays:
             raise ValueError(f"{path} has no array {name!r}, only {sorted(arrays)}")
-    images, labels = arrays["images"], arrays["labels"]
-    if images.dtype != np.uint8:
-        raise ValueError(f"{path}: images must be uint8, 0 to 255, got {images.dtype}")
-    if images.ndim != 4 or not images.size:
-        raise ValueError(f"{path}: images must be [N, H, W, C], got shape {images.shape}")
-    if images.shape[-1] > 4 and images.shape[1] <= 4:
-        raise ValueError(f"{path}: images must be [N, H, W, C], and {images.shape} is [N, C, H, W]")
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{path}: labels must be integers, one an image; got {labels.dtype} of shape "
-            f"{labels.shape} for {len(images)} images"
-        )
     return arrays

@@ -1,0 +1,160 @@
+"""Networks, data sets and optimizers of the user's own, as names in the config and as objects."""
+
+import json
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vasso_jax import data
+from vasso_jax.train import UsageError, check, train
+from vasso_jax.train.presets import digits
+
+
+class Linear(nn.Module):
+    """A BatchNorm of flax over the pixels, and a linear layer."""
+
+    num_classes: int
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = x.reshape(len(x), -1)
+        x = nn.BatchNorm(use_running_average=not train, momentum=self.momentum)(x)
+        return nn.Dense(self.num_classes)(x)
+
+
+def fixed_head(width: int = 2):
+    """A function that makes a network, and is not told the number of classes."""
+    return Linear(num_classes=width)
+
+
+class Counting(nn.Module):
+    """Has a variable that is neither a parameter nor a statistic."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        self.variable("counters", "calls", jnp.zeros, ())
+        return nn.Dense(2)(x.reshape(len(x), -1))
+
+
+def halves(train_images: int = 32, bright: int = 200) -> data.ImageDataset:
+    """Images whose upper (class 0) or lower half is bright."""
+
+    def draw(count):
+        labels = np.arange(count) % 2
+        images = np.zeros((count, 4, 4, 1), np.uint8)
+        images[labels == 0, :2] = bright
+        images[labels == 1, 2:] = bright
+        return images, labels
+
+    return data.from_arrays("halves", draw(train_images), draw(8))
+
+
+def pair(**fields):
+    return "no data set", fields
+
+
+def sam_twice(base, rho: float = 0.1, *, factor: float):
+    """A method with an argument that must be given."""
+    from vasso_jax.optim import sam
+
+    return sam(base, rho * factor)
+
+
+def config(**sections):
+    made = digits("none")
+    made.augment = {}
+    made.update({"epochs": 2, "batch_size": 16, "tensorboard": False})
+    for section, value in sections.items():
+        made[section] = value
+    return made
+
+
+HERE = "tests.train.test_own_parts"
+
+
+def test_names_of_modules_pick_all_parts_with_their_fields(tmp_path):
+    made = config(
+        model={"name": f"{HERE}:Linear", "momentum": 0.5},
+        data={"name": f"{HERE}:halves", "train_images": 48},
+        method={"name": f"{HERE}:sam_twice", "factor": 2.0},
+        base={"name": "optax:lion", "lr": 0.01, "b1": 0.8},
+    )
+    result = train(made, str(tmp_path / "run"))
+    assert result["steps"] == 6
+    assert result["test_top1"] == 1.0
+    settings = json.loads((tmp_path / "run/config.json").read_text())
+    assert settings["model"] == {"name": f"{HERE}:Linear", "momentum": 0.5}
+    assert settings["method"] == {"name": f"{HERE}:sam_twice", "rho": 0.1, "factor": 2.0}
+    assert settings["data"] == {"name": f"{HERE}:halves", "train_images": 48, "bright": 200}
+    assert (settings["base"]["b1"], settings["base"]["b2"]) == (0.8, 0.99)
+    records = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(records[0]["perturbation_norm"], 0.2, rtol=1e-4)
+    # Again, it is finished.
+    assert train(made, str(tmp_path / "run")) == result
+
+
+def test_objects_take_the_place_of_sections(tmp_path, capsys):
+    parts = {"model": Linear(2), "dataset": halves(), "tx": optax.adam(0.1)}
+    made = config(model={"name": "wrn10_1"})
+    result = train(made, str(tmp_path / "run"), **parts)
+    assert result["test_top1"] == 1.0
+    settings = json.loads((tmp_path / "run/config.json").read_text())
+    assert settings["base"] == settings["method"] == {"name": "given"}
+    assert "momentum = 0.9" in settings["model"]["repr"]
+    assert settings["data"] == {"name": "halves"}
+    records = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert all("lr" not in record for record in records)
+    out = capsys.readouterr().out
+    assert "Linear, 66 parameters" in out
+    assert "a given optax transform" in out
+    assert (tmp_path / "run/curves.png").exists()
+    # Another network is another run.
+    with pytest.raises(UsageError, match=r"model\.repr"):
+        train(made, str(tmp_path / "run"), **(parts | {"model": Linear(2, momentum=0.5)}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"model": {"name": f"{HERE}:fixed_head", "width": 3}}, r"logits of shape \(1, 3\).*2"),
+        ({"model": {"name": f"{HERE}:Counting"}}, "variables counters"),
+        ({"model": {"name": f"{HERE}:halves"}}, "must be a Flax Linen module"),
+        ({"model": {"name": f"{HERE}:Linear", "depth": 3}}, "has no depth"),
+        ({"data": {"name": f"{HERE}:pair"}}, "must return a vasso_jax.data.ImageDataset"),
+        ({"data": {"name": f"{HERE}:halves", "size": 3}}, "has no size"),
+        ({"method": {"name": f"{HERE}:sam_twice"}}, "needs factor: give --config.method.factor"),
+        ({"method": {"name": f"{HERE}:sam_thrice"}}, "has no 'sam_thrice'. Did you mean sam_twice"),
+        ({"base": {"name": "optax:lion"}}, "base optax:lion needs lr"),
+        ({"base": {"name": "optax:nothing"}}, "optax has no 'nothing'"),
+        ({"method": {"name": "optax.nowhere:sam"}}, "no module optax.nowhere"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_one_message(tmp_path, sections, message):
+    made = config(**({"data": {"name": f"{HERE}:halves"}} | sections))
+    with pytest.raises(UsageError, match=message):
+        train(made, str(tmp_path / "run"))
+
+
+def test_fields_of_any_name_reach_a_function_that_takes_them():
+    made = config(data={"name": f"{HERE}:pair", "anything": 3})
+    assert check(made).source.fields == {"anything": 3}
+
+
+@pytest.mark.parametrize("batch_stats", ["clean", "perturbed", "both"])
+def test_statistics_of_flax_batchnorm_follow_the_data_in_every_mode(batch_stats):
+    made = config(method={"name": "sam", "rho": 0.05})
+    made.batch_stats = batch_stats
+    dataset = halves()
+    experiment = check(made, model=Linear(2, momentum=0.5), dataset=dataset).open(dataset)
+    state, program = experiment.program.create_state(), experiment.program
+    for _, item in zip(range(8), experiment.pipeline.training(0), strict=False):
+        state = program.train_step(state, item)
+    (statistics,) = state.batch_stats.values()
+    # Each batch is balanced, or nearly so: the running mean is that of the pixels, which is zero.
+    assert np.abs(statistics["mean"]).max() < 0.5
+    np.testing.assert_allclose(statistics["var"], 1, atol=0.2)

@@ -1,0 +1,164 @@
+"""Parameters and optimizer state spread over devices: where they lie, and that training agrees."""
+
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vasso_jax.data import Batch, EvalBatch
+from vasso_jax.models.layers import BatchNorm, conv
+from vasso_jax.optim import vasso
+from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.input_pipeline import ready_batch
+from vasso_jax.train.sharding import batch_sharding, make_mesh, spread, with_shardings
+from vasso_jax.train.state import create_state, state_shardings
+from vasso_jax.train.step import make_eval_step, make_train_step
+from vasso_jax.train.weights import latest_checkpoint, start_from
+
+SHAPE, BATCH = (8, 8, 3), 16
+
+
+class Net(nn.Module):
+    """A convolution, BatchNorm and two linear layers; the last one, of 640 weights, is small."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = conv(64, 3, 1, jnp.float32, nn.initializers.he_normal(), name="conv")(x)
+        x = nn.relu(BatchNorm(name="bn")(x, train)).mean((1, 2))
+        return nn.Dense(10, name="head")(nn.relu(nn.Dense(64, name="hidden")(x)))
+
+
+class Run:
+    """The network above with VaSSO on four devices; same weights, same batches."""
+
+    def __init__(self, fsdp):
+        self.mesh = make_mesh(fsdp, jax.devices()[:4])
+        self.model, self.tx = Net(), vasso(optax.adamw(1e-3), rho=0.1, theta=0.4)
+        shapes = jax.eval_shape(self._create)
+        self.shardings = state_shardings(shapes, self.mesh)
+        self.abstract_state = with_shardings(shapes, self.shardings)
+        self.state = jax.jit(self._create, out_shardings=self.shardings)()
+        self._step = make_train_step(
+            self.model,
+            self.tx,
+            take_batch=ready_batch,
+            augment=lambda key, images: images.astype(jnp.float32) / 255,
+            label_smoothing=0.0,
+            batch_stats="clean",
+            seed=0,
+            mesh=self.mesh,
+        )
+
+    def _create(self):
+        return create_state(self.model, self.tx, SHAPE, 10, 0)
+
+    def batch(self, step):
+        rng = np.random.default_rng(step)
+        images = rng.integers(0, 256, (BATCH, *SHAPE)).astype(np.uint8)
+        labels = rng.integers(0, 10, BATCH).astype(np.int32)
+        return jax.device_put(Batch(images, labels), batch_sharding(self.mesh))
+
+    def losses(self, steps):
+        total, losses = float(self.state.metric_sums["loss"]), []
+        for step in range(steps):
+            # Programs with collectives that queue up can deadlock on pretended CPU devices.
+            self.state = jax.block_until_ready(self._step(self.state, self.batch(step)))
+            losses.append(float(self.state.metric_sums["loss"]) - total)
+            total += losses[-1]
+        return losses
+
+
+@pytest.fixture(scope="module")
+def copied():
+    """A run with a copy of everything on every device, after three steps, and its losses."""
+    run = Run(1)
+    return run, run.losses(3)
+
+
+@pytest.mark.parametrize("fsdp", [2, 4])
+def test_spread_parameters_take_the_same_steps_and_stay_spread(copied, fsdp):
+    run = Run(fsdp)
+    before = run.state
+    np.testing.assert_allclose(run.losses(3), copied[1], rtol=1e-4)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))  # donated
+    kept = jax.tree.map(
+        lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), run.state, run.shardings
+    )
+    assert all(jax.tree.leaves(kept))
+    average = optax.tree.get(run.state.opt_state, "direction")
+    for params in (run.state.params, average, optax.tree.get(run.state.opt_state, "mu")):
+        shapes = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, params)
+        assert shapes["conv"]["kernel"] == (3, 3, 3, 64 // fsdp)
+        assert shapes["hidden"] == {"kernel": (64 // fsdp, 64), "bias": (64,)}
+        assert shapes["head"]["kernel"] == (64, 10)
+    statistics = jax.tree.leaves((run.state.batch_stats, run.state.metric_sums))
+    assert all(x.is_fully_replicated for x in statistics)
+
+
+def test_evaluation_and_checkpoints_do_not_depend_on_how_it_lies(copied, tmp_path):
+    ours, theirs = copied[0], Run(2)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(3, ours.state)
+    checkpoints.wait()
+    restored = checkpoints.restore(3, theirs.abstract_state)
+    checkpoints.close()
+    started = start_from(latest_checkpoint(str(tmp_path)), theirs.state, keep_head=True)
+    for state in (restored, started):
+        jax.tree.map(np.testing.assert_array_equal, state.params, ours.state.params)
+        same = jax.tree.map(lambda x, s: x.sharding == s, state.params, theirs.shardings.params)
+        assert all(jax.tree.leaves(same))
+
+    def evaluate(run, state):
+        valid = jax.device_put(np.ones(BATCH, bool), batch_sharding(run.mesh))
+        step = make_eval_step(
+            run.model,
+            take_batch=ready_batch,
+            normalize=lambda images: images.astype(jnp.float32) / 255,
+            mesh=run.mesh,
+        )
+        return jax.block_until_ready(step(state, EvalBatch(*run.batch(0), valid)))
+
+    sums, expected = evaluate(theirs, restored), evaluate(ours, ours.state)
+    np.testing.assert_allclose(sums["loss"], expected["loss"], rtol=1e-5)
+    assert sums["top1"] == expected["top1"]
+
+
+def test_the_largest_axis_that_fsdp_divides_is_split_and_the_last_only_if_no_other():
+    mesh = make_mesh(4, jax.devices()[:4])
+    cases = {
+        (384, 1536): ("fsdp",),
+        (3, 3, 64, 128): (None, None, "fsdp"),
+        (8, 512, 16): (None, "fsdp"),
+        (3, 3, 3, 64): (None, None, None, "fsdp"),
+        (33, 33): (),
+        (1023,): (),
+        (1024,): ("fsdp",),
+        (): (),
+    }
+    for shape, spec in cases.items():
+        array = jax.ShapeDtypeStruct(shape, jnp.float32)
+        assert spread(array, mesh).spec == jax.sharding.PartitionSpec(*spec), shape
+
+
+def test_the_mesh_has_all_devices_and_refuses_what_cannot_be():
+    assert dict(make_mesh(2).shape) == {"data": 4, "fsdp": 2}
+    for fsdp, message in (
+        (0, "fsdp must be at least 1, got 0"),
+        (3, "fsdp=3 does not divide the 8 devices: choose a divisor of 8"),
+        (16, "fsdp=16 does not divide"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_mesh(fsdp)
+
+
+def test_parameters_are_not_spread_over_several_tpu_slices():
+    devices = [types.SimpleNamespace(platform="tpu", slice_index=i // 4) for i in range(8)]
+    with pytest.raises(ValueError, match="fsdp=8 does not divide the 4 devices of a slice"):
+        make_mesh(8, devices)
+    devices = [types.SimpleNamespace(platform="tpu") for _ in range(8)]
+    with pytest.raises(ValueError, match="fsdp=3 does not divide the 8 devices:"):
+        make_mesh(3, devices)

@@ -1,0 +1,68 @@
+"""Turns a PyTorch checkpoint of the authors' code, or of torchvision, into a run folder:
+
+vasso-jax import-torch MODEL CHECKPOINT.pth FOLDER
+
+MODEL is a name such as resnet18. --config.model.name=MODEL --config.init_from=FOLDER trains on from
+there; with --config.epochs=0 it evaluates. Needs torch; of the file only tensors are read, no
+other pickled object.
+"""
+
+import argparse
+import pathlib
+import pickle
+import sys
+from typing import Any
+
+from absl import logging
+
+from vasso_jax.models import from_torch
+from vasso_jax.train.errors import UsageError
+from vasso_jax.train.weights import write_run
+
+# Where training scripts put the weights beside optimizer and epoch.
+_KEYS = ("model", "state_dict", "model_state_dict", "net")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command; see above."""
+    parser = argparse.ArgumentParser(
+        prog="vasso-jax import-torch", description="Turns a PyTorch checkpoint into a run folder."
+    )
+    parser.add_argument("model", help="name of the network, such as resnet18")
+    parser.add_argument("checkpoint", type=pathlib.Path, help="the .pth file")
+    parser.add_argument("folder", help="of the new run")
+    args = parser.parse_args(arguments)
+    logging.set_verbosity(logging.ERROR)  # orbax warns of a checkpoint without metrics
+    try:
+        write_run(args.folder, from_torch(args.model, _state_dict(args.checkpoint)))
+    except (UsageError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"wrote {args.folder}: --config.model.name={args.model} --config.init_from={args.folder}")
+
+
+def _state_dict(path: pathlib.Path) -> dict[str, Any]:
+    """The weights in the file.
+
+    Raises:
+        ValueError: torch is missing, or the file holds no weights.
+        OSError: it cannot be read.
+    """
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ValueError("reading a .pth file needs PyTorch: pip install torch") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read as weights: it is damaged, or holds other Python objects, "
+            f"which are never loaded ({str(error).strip().splitlines()[0]})"
+        ) from error
+    for key in _KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+        raise ValueError(f"{path} holds no state dict, alone or under one of {', '.join(_KEYS)}")
+    return content

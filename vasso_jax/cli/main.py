@@ -1,0 +1,39 @@
+"""vasso-jax COMMAND ...: trains, compares, prepares data, imports weights."""
+
+import argparse
+import importlib
+import sys
+
+import vasso_jax
+
+# The module of each command, with its function `main(arguments)`, and what it does.
+COMMANDS = {
+    "train": ("train", "train an experiment: vasso-jax train --config=digits:vasso"),
+    "compare": ("compare", "compare runs over their seeds"),
+    "prepare": ("prepare", "download a data set and prepare it for training"),
+    "import-torch": ("import_torch", "turn a PyTorch checkpoint into a run folder"),
+}
+
+
+def main() -> None:
+    """Runs the command that the first argument names with the others."""
+    lines = "".join(f"  {name:<13} {what}\n" for name, (_, what) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="vasso-jax",
+        description="Sharpness-aware training with variance suppression (VaSSO).",
+        epilog=f"commands:\n{lines}\nvasso-jax COMMAND --help says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=vasso_jax.__version__)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    options = parser.parse_args(sys.argv[1:2])
+    try:
+        command = importlib.import_module(f"vasso_jax.cli.{COMMANDS[options.command][0]}")
+    except ModuleNotFoundError as error:
+        print(
+            f"error: vasso-jax {options.command} needs more than the optimizers ({error}): "
+            "pip install 'vasso_jax[train]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    command.main(sys.argv[2:])

@@ -1,0 +1,122 @@
+"""Image classification sets that tensorflow-datasets has, or the project prepares as it does."""
+
+import dataclasses
+
+from rich.console import Console
+
+from vasso_jax.data.datasets import (
+    IMAGENET_STATISTICS,
+    ImageDataset,
+    StreamedDataset,
+    Streaming,
+    channel_statistics,
+)
+from vasso_jax.data.prepare.preparation import PREPARABLE, prepare
+from vasso_jax.data.sources.source import Source
+from vasso_jax.data.sources.tfds_reader import TfdsCopy
+from vasso_jax.data.tfds_copies import newest_copy, tfds_root
+from vasso_jax.names import check_choice, did_you_mean
+
+# Per-channel mean and standard deviation of 255 that the authors use for CIFAR-10 and -100 alike.
+_CIFAR = ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
+# Sets that come to mind, to suggest one where a name is misspelt; tfds has many more.
+DATASETS = (
+    *("digits", "folder", "npz", "cifar10", "cifar100", "cifar10_n", "mnist", "fashion_mnist"),
+    *("svhn_cropped", "imagenet2012"),
+)
+# The labels that people gave to CIFAR-10's training images, by their names in tfds' copy.
+HUMAN_LABELS = {
+    "aggre": "aggre_label",
+    "worse": "worse_label",
+    "random1": "random_label1",
+    "random2": "random_label2",
+    "random3": "random_label3",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tfds(Streaming, Source):
+    """A set of labelled images by its name in tensorflow-datasets, prepared once.
+
+    Sets of one image size are read into memory; others stay on disk, and only for those the fields
+    of `Streaming` have an effect.
+
+    Attributes:
+        name: in tensorflow-datasets.
+        dir: holds the prepared copies; empty: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        human_labels: for `cifar10_n`, whose labels to train on: aggre, worse, random1, random2 or
+            random3; else empty.
+
+    Raises:
+        ValueError: human_labels for another set, or unknown ones.
+    """
+
+    name: str
+    dir: str = ""
+    human_labels: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.name == "cifar10_n") != bool(self.human_labels):
+            raise ValueError(
+                f"human_labels chooses the labels of cifar10_n ({', '.join(HUMAN_LABELS)}), and "
+                f"of no other set; got {self.human_labels!r} for {self.name}"
+            )
+        if self.human_labels:
+            check_choice("human_labels", self.human_labels, tuple(HUMAN_LABELS))
+
+    def prepare(self, console: Console) -> None:
+        """Downloads and prepares the two CIFARs where there is no copy of them.
+
+        Raises:
+            OSError: no network, or the disk is full or read-only.
+        """
+        if self.name in PREPARABLE and newest_copy(self.name, self.dir) is None:
+            prepare(self.name, self.dir, console=console)
+
+    def load(self) -> ImageDataset | StreamedDataset:
+        """Reads the newest prepared copy into memory, or opens it.
+
+        Raises:
+            FileNotFoundError: there is none; the message says where it looked and what to do.
+            ValueError: it is damaged or no image classification set, or a field has no effect.
+        """
+        directory = newest_copy(self.name, self.dir)
+        if directory is None:
+            raise FileNotFoundError(self._how_to_get())
+        copy = TfdsCopy(self.name, directory)
+        if None in copy.image_shape:
+            splits = copy.encoded("train"), copy.encoded("test")
+            return StreamedDataset(self.name, copy.class_names, *IMAGENET_STATISTICS, *splits, self)
+        for field in dataclasses.fields(Streaming):
+            if getattr(self, field.name) != field.default:
+                raise ValueError(
+                    f"data.{field.name} has no effect on {self.name}, whose images are all of one "
+                    "size and are held in memory: leave it out"
+                )
+        label = HUMAN_LABELS[self.human_labels] if self.human_labels else "label"
+        train, test = copy.arrays("train", label), copy.arrays("test")
+        if self.name.startswith("cifar10"):
+            mean, std = (tuple(value / 255 for value in values) for values in _CIFAR)
+        else:
+            mean, std = channel_statistics(train.images)
+        return ImageDataset(self.name, copy.class_names, mean, std, train, test)
+
+    def _how_to_get(self) -> str:
+        name, root = self.name, tfds_root(self.dir)
+        near = "" if name in DATASETS else did_you_mean(name, DATASETS)
+        if own := name in PREPARABLE:
+            command = f"vasso-jax prepare {name} --dir={root}"
+        else:
+            builder = f"tfds.builder('{name}', data_dir='{root}')"
+            command = (
+                f'python -c "import tensorflow_datasets as tfds; {builder}.download_and_prepare()"'
+            )
+        needs = " (needs TensorFlow: pip install tensorflow-cpu)"
+        return (
+            f"no prepared copy of {name}: looked for {root / name}/VERSION/dataset_info.json.{near}"
+            "\nIf you have one elsewhere, give --config.data.dir=DIR, the folder that holds "
+            f"{name}/VERSION.\n"
+            f"To download and prepare it there, once{'' if own else needs}:\n    {command}\n"
+            "To train without any download: python main.py --config=configs/digits_vasso.py"
+        )

@@ -1,0 +1,69 @@
+"""Names in a config: one of a list, or `pkg.module:Name` for the user's own object."""
+
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def check_choice(field: str, value: str, known: Sequence[str], more: str = "") -> None:
+    """Raises ValueError unless `value` is one of `known`.
+
+    Args:
+        field: what is being chosen, as the user calls it.
+        value: the choice.
+        known: all that can be chosen; `more` describes in words what else can.
+    """
+    if value not in known:
+        hint = did_you_mean(value, known)
+        raise ValueError(f"there is no {field} {value!r}.{hint} Known: {', '.join(known)}{more}.")
+
+
+def did_you_mean(value: object, known: Sequence[str]) -> str:
+    """A sentence with the known name nearest to `value`, or nothing."""
+    near = difflib.get_close_matches(str(value), known, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` has the form `pkg.module:Name`."""
+    return ":" in name
+
+
+def lookup(field: str, name: str, known: Mapping[str, Any]) -> Any:
+    """The object that `name` stands for: one of `known`, or that at `pkg.module:Name`.
+
+    Raises:
+        ValueError: there is none, or its module cannot be imported; the message says why.
+    """
+    if is_own(name):
+        return import_object(field, name)
+    check_choice(field, name, tuple(known), ", and your own as pkg.module:Name")
+    return known[name]
+
+
+def import_object(field: str, name: str) -> Any:
+    """The object `Name` of the module in `pkg.module:Name`.
+
+    Raises:
+        ValueError: there is no such module or object, or the module cannot be imported.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"{field} {name!r}: there is no module {error.name}; it must be installed, or lie "
+                "in the current folder"
+            ) from error
+        raise ValueError(f"{field} {name!r}: {module_name} cannot be imported: {error}") from error
+    except Exception as error:  # the module is the user's code, and may raise anything
+        raise ValueError(
+            f"{field} {name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        hint = did_you_mean(attribute, [key for key in vars(module) if not key.startswith("_")])
+        raise ValueError(f"{field} {name!r}: {module_name} has no {attribute!r}.{hint}") from error

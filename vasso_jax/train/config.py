@@ -1,0 +1,99 @@
+"""The config of a run: its sections, and what stands beside them.
+
+A section holds a name and the arguments of what that name stands for, such as `method.name=vasso`
+and `method.rho`: only those that are to differ from its defaults. `vasso_jax.train.plan` says what
+each name stands for. Nothing here needs JAX, so that a wrong command line is answered at once.
+"""
+
+import dataclasses
+import math
+
+from ml_collections import ConfigDict
+
+from vasso_jax.names import check_choice
+
+# The sections, with the name that each begins with; those without a name have one constructor.
+SECTIONS: dict[str, str | None] = {
+    "method": "vasso",
+    "rho_schedule": None,
+    "base": "sgd",
+    "schedule": "cosine",
+    "model": "wrn10_1",
+    "data": "digits",
+    "label_noise": None,
+    "augment": None,
+}
+BATCH_STATS = ("clean", "perturbed", "both")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What concerns the run as a whole: the fields outside of the sections.
+
+    Attributes:
+        epochs: length of the run; with `init_from`, 0 evaluates only.
+        batch_size: images per step, over all devices.
+        seed: of initial weights, data order, augmentation and dropout.
+        label_smoothing: share of the target that is spread over all classes, in [0, 1).
+        batch_stats: the pass whose statistics move BatchNorm's running ones: `clean`, `perturbed`,
+            or `both`, one after the other.
+        init_from: run folder to take the weights from; a head for other classes starts anew.
+        eval_every_epochs: epochs between two evaluations; the last epoch is always evaluated.
+        checkpoint_every_steps: saves more often than at the end of each epoch; 0: does not.
+        tensorboard: write event files where TensorFlow and TensorBoard are installed.
+        wandb_project: Weights & Biases project to report to; empty: none.
+        fsdp: number of devices that parameters and optimizer state are spread over; 1: a copy on
+            each.
+        distributed: join the other processes of a cluster (Slurm, Open MPI, TPU pods, Kubernetes).
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    seed: int = 0
+    label_smoothing: float = 0.0
+    batch_stats: str = "clean"
+    init_from: str = ""
+    eval_every_epochs: int = 1
+    checkpoint_every_steps: int = 0
+    tensorboard: bool = True
+    wandb_project: str = ""
+    fsdp: int = 1
+    distributed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < (0 if self.init_from else 1):
+            raise ValueError(
+                "epochs must be at least 1, or with init_from 0 to evaluate only; got "
+                f"{self.epochs}"
+            )
+        for field in ("batch_size", "eval_every_epochs", "fsdp"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
+        if not 0 <= self.label_smoothing < 1 or math.isnan(self.label_smoothing):
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        check_choice("batch_stats", self.batch_stats, BATCH_STATS)
+        if self.checkpoint_every_steps < 0:
+            raise ValueError(
+                f"checkpoint_every_steps must be >= 0, got {self.checkpoint_every_steps}"
+            )
+
+
+def default_config() -> ConfigDict:
+    """A small wide ResNet on handwritten digits by VaSSO: what every config begins with.
+
+    Returns:
+        A locked ConfigDict whose sections are open: `config.method.rho = 0.1` adds an argument,
+        `config.method = {"name": "sam"}` starts the section anew.
+    """
+    config = ConfigDict({field.name: field.default for field in dataclasses.fields(RunOptions)})
+    for section, name in SECTIONS.items():
+        config[section] = {} if name is None else {"name": name}
+    config.lock()
+    for section in SECTIONS:
+        config[section].unlock()
+    return config

@@ -1,0 +1,146 @@
+"""Several processes of one run: joining, agreeing, and being told to stop.
+
+With one process, everything here is plain. With several (one per host or GPU), every process must
+call the functions that agree on something, and in the same order.
+"""
+
+import signal
+import zlib
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from vasso_jax.train.errors import UsageError
+
+_T = TypeVar("_T")
+
+
+def join_cluster() -> None:
+    """Finds the other processes through Slurm, Open MPI, a TPU pod or Kubernetes.
+
+    Raises:
+        ValueError: there is no such cluster.
+    """
+    if jax.distributed.is_initialized():
+        return
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"distributed=True, but this process could not join a cluster ({error}): start one "
+            "process per GPU under Slurm or Open MPI, one per host on a TPU pod or under "
+            "Kubernetes; or leave the field out on a single machine"
+        ) from error
+
+
+def several() -> bool:
+    """Whether the run has more than one process."""
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes the run folder and talks to the user."""
+    return jax.process_index() == 0
+
+
+def gather(number: int) -> list[int]:
+    """The number (below 2^31) of every process; all must call this together."""
+    if not several():
+        return [number]
+    return multihost_utils.process_allgather(np.int32(number)).ravel().tolist()
+
+
+def on_first(action: Callable[[], object]) -> None:
+    """Runs `action` on the first process only, and stops all of them if it fails.
+
+    Raises:
+        UsageError: the action raised a ValueError or an OSError.
+    """
+    failure = None
+    if is_first():
+        try:
+            action()
+        except (ValueError, OSError) as error:
+            failure = error
+    if several():
+        failed = multihost_utils.broadcast_one_to_all(np.bool_(failure is not None))
+        if failed and not failure:
+            raise UsageError("the first process could not set the run up; see its message")
+    if failure:
+        raise UsageError(str(failure)) from failure
+
+
+def on_all(make: Callable[[], tuple[_T, str]]) -> _T:
+    """Makes something on every process, and stops all of them if that fails on one.
+
+    Args:
+        make: returns the thing and a text that must be the same on all processes.
+
+    Raises:
+        UsageError: `make` raised a ValueError or an OSError somewhere, or the texts differ.
+    """
+    made = failure = None
+    try:
+        made, text = make()
+        seen = zlib.crc32(text.encode()) & 0x7FFFFFFF  # JAX has 32 bits, and -1 means none
+    except (ValueError, OSError) as error:
+        failure, seen = error, -1
+    all_seen = gather(seen)
+    if failure:
+        raise UsageError(str(failure)) from failure
+    assert made is not None
+    if -1 in all_seen:
+        raise UsageError("another process could not set the run up; see its message")
+    if len({*all_seen}) > 1:
+        raise UsageError(
+            "the hosts see different data sets: give all of them the same data.dir, with the same "
+            "content"
+        )
+    return made
+
+
+class StopRequests:
+    """Inside this context SIGINT and SIGTERM no longer end the process; `arrived` tells of them.
+
+    These are Ctrl-C, and what a scheduler sends before it takes a machine away. A second signal has
+    its usual effect again. With several processes SIGINT always has it, and SIGTERM is left to
+    JAX's coordination service, which makes all of them agree on the step.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._previous = {}
+
+    def __enter__(self) -> "StopRequests":
+        if not several():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def arrived(self, step: int) -> bool:
+        """Whether to save and stop after `step`; call it at every step, on every process."""
+        if several() and multihost_utils.reached_preemption_sync_point(step):
+            self.signal = signal.SIGTERM
+        return self.signal is not None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.signal = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()

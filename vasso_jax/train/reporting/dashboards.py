@@ -1,0 +1,74 @@
+"""Optional viewers of the records: TensorBoard (through clu) and Weights & Biases."""
+
+import importlib.util
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from vasso_jax.runs import Dashboard, RunFolder
+
+
+def open_dashboards(
+    folder: RunFolder, settings: Mapping[str, Any], *, tensorboard: bool, wandb_project: str
+) -> list[Dashboard]:
+    """The dashboards that are asked for and installed.
+
+    Args:
+        folder: of the run; TensorBoard's event files go there.
+        settings: plain values, shown by Weights & Biases.
+        tensorboard: write event files where TensorFlow and TensorBoard are installed; else nothing.
+        wandb_project: name of a Weights & Biases project; empty: none.
+
+    Raises:
+        ValueError: a project is named but the package `wandb` is not installed.
+    """
+    dashboards: list[Dashboard] = []
+    # clu's writers need both, and take seconds to import them.
+    if tensorboard and all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))):
+        dashboards.append(_TensorBoard(folder))
+    if wandb_project:
+        if not importlib.util.find_spec("wandb"):
+            raise ValueError(
+                f"wandb_project={wandb_project} needs the package wandb: "
+                "pip install wandb, or leave the field empty"
+            )
+        dashboards.append(_WeightsAndBiases(folder, settings, wandb_project))
+    return dashboards
+
+
+class _TensorBoard:
+    def __init__(self, folder: RunFolder):
+        from clu import metric_writers
+
+        self._writer = metric_writers.SummaryWriter(str(folder.path))
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        self._writer.write_scalars(step, scalars)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    def __init__(self, folder: RunFolder, settings: Mapping[str, Any], project: str):
+        import wandb  # pyright: ignore[reportMissingImports]  (an extra)
+
+        # Kept in the run folder, so that a resumed run continues its curves.
+        id_file = folder.wandb_id_path
+        if not id_file.exists():
+            id_file.write_text(uuid.uuid4().hex)
+        self._run = wandb.init(
+            project=project,
+            id=id_file.read_text(),
+            resume="allow",
+            name=folder.path.name,
+            dir=str(folder.path),
+            config=dict(settings),
+        )
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        self._run.log(scalars, step=step)
+
+    def close(self) -> None:
+        self._run.finish()

@@ -1,0 +1,212 @@
+"""The life of a run: check everything, resume or start, train, evaluate, record, save, report.
+
+What holds throughout:
+- Whatever the user can get wrong is found before the first step, as a UsageError.
+- All randomness follows from the seed and the step; the train state and metrics.jsonl are the only
+  memory. So a resumed run takes the very steps that an unbroken one would have taken.
+- A record is on disk before the checkpoint of its step.
+- The host looks at the device about once per second, not at every step.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from clu import parameter_overview
+
+from vasso_jax import data, runs
+from vasso_jax.train import processes
+from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.errors import UsageError, usage_errors
+from vasso_jax.train.loop import Trainer
+from vasso_jax.train.plan import Experiment, Plan, check
+from vasso_jax.train.reporting.console import Display
+from vasso_jax.train.reporting.dashboards import open_dashboards
+from vasso_jax.train.state import TrainState
+from vasso_jax.train.weights import latest_checkpoint, start_from
+
+
+def train(
+    config: Any,
+    workdir: str,
+    *,
+    model: nn.Module | None = None,
+    dataset: data.ImageDataset | data.StreamedDataset | None = None,
+    tx: optax.GradientTransformation | None = None,
+) -> dict[str, Any]:
+    """Runs the experiment `config` in the folder `workdir`, from where it stopped if it did.
+
+    Args:
+        config: an ml_collections.ConfigDict that began as `default_config()`.
+        workdir: the run folder; `vasso_jax.runs` says what is in it.
+        model: takes the place of the section `model`: a Flax Linen module called as `(images,
+            train) -> logits [B, num_classes]`.
+        dataset: takes the place of the section `data`.
+        tx: takes the place of the sections `method`, `rho_schedule`, `base` and `schedule`: any
+            optax transform.
+
+    Returns:
+        {"test_top1", "best_test_top1", "test_loss", "epochs", "steps", "seconds", "workdir"};
+        accuracies in 0..1, the first of the last epoch; seconds spent in training and evaluation up
+        to there, over all starts of the run.
+
+    Raises:
+        UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or
+            divergence.
+        Stopped: by SIGINT or SIGTERM, after saving; the same call goes on from there.
+    """
+    with usage_errors():
+        plan = check(config, model=model, dataset=dataset, tx=tx)
+    display = Display(enabled=processes.is_first())
+    folder = runs.RunFolder(pathlib.Path(workdir).expanduser().absolute())
+    processes.on_first(lambda: folder.open_for(plan.settings))
+    with usage_errors():
+        records = runs.RecordFile(folder.metrics_path, writable=processes.is_first())
+    checkpoints = Checkpoints(folder.checkpoints_path)
+    try:
+        finished = _has_finished(plan, checkpoints, records)
+        if finished:
+            display.note("this run has finished; nothing to do")
+        else:
+            _train(plan, folder, records, checkpoints, display)
+        return _report(folder, records, display, draw=not finished)
+    finally:
+        display.stop()
+        records.close()
+        checkpoints.close()
+
+
+def _train(
+    plan: Plan,
+    folder: runs.RunFolder,
+    records: runs.RecordFile,
+    checkpoints: Checkpoints,
+    display: Display,
+) -> None:
+    """Reads the data, and trains or evaluates to the end."""
+    weights = None
+    if plan.options.init_from and checkpoints.latest_step() is None:
+        with usage_errors():
+            weights = latest_checkpoint(plan.options.init_from)
+    processes.on_first(lambda: plan.source.prepare(display.console))
+    display.note(f"reading {plan.settings['data']['name']} ...")
+
+    def open_plan() -> tuple[Experiment, str]:
+        experiment = plan.open(plan.source.load())
+        return experiment, json.dumps(experiment.dataset_facts)
+
+    experiment = processes.on_all(open_plan)
+
+    def open_folder() -> None:
+        dashboards = open_dashboards(
+            folder,
+            plan.settings,
+            tensorboard=plan.options.tensorboard,
+            wandb_project=plan.options.wandb_project,
+        )
+        records.show_on(dashboards)
+        folder.write_facts(plan.settings, experiment.dataset_facts)
+
+    processes.on_first(open_folder)
+    state = _start_or_resume(experiment, weights, checkpoints, records)
+    display.opening(_opening(experiment, state, weights))
+    trainer = Trainer(experiment, state, checkpoints, records, display)
+    if int(state.step) < experiment.total_steps:
+        trainer.run()
+    else:
+        trainer.evaluate_only()
+
+
+def _has_finished(plan: Plan, checkpoints: Checkpoints, records: runs.RecordFile) -> bool:
+    tests = runs.of_test(records.records)
+    return (
+        bool(tests)
+        and tests[-1]["epoch"] == plan.options.epochs
+        and tests[-1]["step"] == checkpoints.latest_step()
+    )
+
+
+def _start_or_resume(
+    experiment: Experiment,
+    weights: pathlib.Path | None,
+    checkpoints: Checkpoints,
+    records: runs.RecordFile,
+) -> TrainState:
+    """The state to go on from."""
+    step = checkpoints.latest_step()
+    if step is None:
+        state = experiment.program.create_state()
+        if weights:
+            state = start_from(weights, state, keep_head=not experiment.plan.options.epochs)
+    else:
+        state = checkpoints.restore(step, experiment.program.abstract_state)
+    with usage_errors():
+        records.keep_until(-1 if step is None else step)
+    recorded = records.records[-1]["epoch"] if records.records else 0
+    if step and recorded != step // experiment.program.steps_per_epoch:
+        raise UsageError(
+            f"metrics.jsonl ends at epoch {recorded}, the checkpoint of step {step} is further: "
+            "bring the file back, or start in a new workdir"
+        )
+    return state
+
+
+def _opening(
+    experiment: Experiment, state: TrainState, weights: pathlib.Path | None
+) -> dict[str, str]:
+    """The facts of the opening block."""
+    plan, program, step = experiment.plan, experiment.program, int(state.step)
+    kind = plan.mesh.devices.flat[0].device_kind
+    hosts = f" on {jax.process_count()} hosts" if processes.several() else ""
+    parts = plan.mesh.shape["fsdp"]
+    spread = f", parameters over {parts}" if parts > 1 else ""
+    start = f"going on from step {step} of " if step else ""
+    epochs = plan.options.epochs
+    length = f"{experiment.total_steps} = {epochs} epochs of {program.steps_per_epoch}"
+    name = plan.settings["model"]["name"]
+    if name == "given":
+        name = type(program.model).__name__
+    parameters = parameter_overview.count_parameters(state.params)
+    return {
+        "devices": f"{plan.mesh.size} x {kind}{hosts}{spread}",
+        "data": runs.summary(experiment.dataset_facts),
+        "model": f"{name}, {parameters:,} parameters",
+        "optimizer": plan.optimizer_summary,
+        "steps": f"{start}{length}" if epochs else "none",
+        **({"weights": f"from {weights}"} if weights else {}),
+    }
+
+
+def _report(
+    folder: runs.RunFolder, records: runs.RecordFile, display: Display, draw: bool
+) -> dict[str, Any]:
+    """Draws the curves, prints the closing table, and returns the result of a finished run."""
+    display.stop()
+    tests = runs.of_test(records.records)
+    result = {
+        "test_top1": tests[-1]["top1"],
+        "best_test_top1": max(record["top1"] for record in tests),
+        "test_loss": tests[-1]["loss"],
+        "epochs": tests[-1]["epoch"],
+        "steps": tests[-1]["step"],
+        "seconds": tests[-1]["seconds"],
+        "workdir": str(folder.path),
+    }
+    # A run killed after its last checkpoint has no picture yet.
+    if processes.is_first() and (draw or not folder.curves_path.exists()):
+        with usage_errors():
+            runs.plot_curves(records.records, folder.curves_path, folder.path.name)
+    display.closing(
+        {
+            "test top-1, last epoch": f"{result['test_top1']:.4f}",
+            "test top-1, best epoch": f"{result['best_test_top1']:.4f}",
+            "test loss, last epoch": f"{result['test_loss']:.4f}",
+            "epochs, steps": f"{result['epochs']}, {result['steps']:,}",
+            "time": f"{result['seconds']:.1f} s",
+            "workdir": str(folder.path),
+        }
+    )
+    return result

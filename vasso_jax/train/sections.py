@@ -1,0 +1,178 @@
+"""From a section of the config to the arguments of the constructor that its name stands for."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from vasso_jax import optim
+from vasso_jax.names import check_choice, did_you_mean, lookup
+
+_DTYPES = {name: jnp.dtype(name) for name in ("float32", "bfloat16", "float64")}
+_MASKS = {"matrices": optim.matrices}
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A constructor with the arguments that its section of the config gives it.
+
+    Attributes:
+        section: name of the section.
+        name: what was chosen there; None for a section with one constructor.
+        constructor: what that stands for.
+        arguments: all of its arguments but those that the run supplies, as objects.
+        settings: the section completed by the constructor's defaults, fit for JSON.
+        supplied: names of the arguments that the run supplies.
+    """
+
+    section: str
+    name: str | None
+    constructor: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    supplied: Collection[str] = ()
+
+    def __call__(self, *supplied: Any, **named: Any) -> Any:
+        """What the constructor makes of its arguments and those that the run supplies.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        return self.constructor(*supplied, **self.arguments, **named)
+
+
+def bind(
+    section: str,
+    name: str | None,
+    constructor: Callable[..., Any],
+    fields: Mapping[str, Any],
+    *,
+    supplied: Collection[str] = (),
+    others: Mapping[str, Callable[..., Any]] | None = None,
+) -> Part:
+    """Checks the fields of a section against the arguments of its constructor.
+
+    Args:
+        section: name of the section; empty for the fields outside of the sections.
+        name: what was chosen in the section, if it has a name.
+        constructor: what that stands for.
+        fields: of the section, without the name; what is None counts as not given.
+        supplied: arguments that the run gives, which therefore cannot be fields.
+        others: what else could have been chosen, for the message on a field of one of these.
+
+    Raises:
+        ValueError: the constructor has no such argument, a value has another type, or an argument
+            without a default is missing.
+    """
+    parameters = arguments_of(constructor, supplied)
+    fields = {field: value for field, value in fields.items() if value is not None}
+    for field in fields:
+        if field in supplied:
+            raise ValueError(f"{section}.{field} cannot be set: the run supplies it")
+    if not _takes_any(constructor):
+        for field in fields:
+            if field not in parameters:
+                message = _no_such_field(section, name, field, list(parameters))
+                raise ValueError(message + _of_others(section, name, field, others or {}))
+    arguments: dict[str, Any] = {}
+    settings: dict[str, Any] = {} if name is None else {"name": name}
+    for field, default in parameters.items():
+        if field in fields:
+            where = f"{section}.{field}" if section else field
+            arguments[field] = _converted(where, field, fields[field], default)
+            settings[field] = _as_json(fields[field], arguments[field])
+        elif default is inspect.Parameter.empty:
+            what = f"{section} {name}" if name else section
+            raise ValueError(f"{what} needs {field}: give --config.{section}.{field}=...")
+        else:
+            settings[field] = _as_json(default, default)
+    for field in fields.keys() - parameters.keys():  # of a constructor that takes any
+        arguments[field] = settings[field] = fields[field]
+    return Part(section, name, constructor, arguments, settings, supplied)
+
+
+def arguments_of(constructor: Callable[..., Any], supplied: Collection[str]) -> dict[str, Any]:
+    """The arguments that can be fields of a section, with their defaults.
+
+    Those that the run supplies and those that a `functools.partial` has fixed are left out.
+    """
+    fixed = constructor.keywords if isinstance(constructor, functools.partial) else {}
+    return {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(constructor).parameters.values()
+        if parameter.kind not in _VARIADIC
+        and parameter.name not in supplied
+        and parameter.name not in fixed
+    }
+
+
+def _takes_any(constructor: Callable[..., Any]) -> bool:
+    kinds = [p.kind for p in inspect.signature(constructor).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _no_such_field(section: str, name: str | None, field: str, known: list[str]) -> str:
+    has = f"it has {', '.join(known)}" if known else "it has no further fields"
+    what = f"{section} {name}" if name else section
+    where = ".".join(filter(None, ("--config", section, field)))
+    return f"{what or 'the config'} has no {field}.{did_you_mean(field, known)} Leave out {where}; {has}."
+
+
+def _of_others(
+    section: str, name: str | None, field: str, others: Mapping[str, Callable[..., Any]]
+) -> str:
+    """Who has the field, and how to choose."""
+    having = [other for other in others if field in inspect.signature(others[other]).parameters]
+    if not having:
+        return ""
+    verb = "have" if len(having) > 1 else "has"
+    return (
+        f" {', '.join(having)} {verb} it. A {section} is best chosen as --config=FILE.py:{name}, "
+        "which sets no fields of another one."
+    )
+
+
+def _converted(where: str, field: str, value: Any, default: Any) -> Any:
+    """The value as an argument: names of dtypes and masks as what they stand for."""
+    if field.endswith("dtype") and isinstance(value, str):
+        check_choice(where, value, tuple(_DTYPES))
+        return _DTYPES[value]
+    if field in ("mask", "adapt") and isinstance(value, str):
+        return lookup(where, value, _MASKS)
+    if callable(value):  # a schedule
+        return value
+    if isinstance(default, bool):
+        return _checked(where, value, isinstance(value, bool), "True or False")
+    if isinstance(default, int):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return _checked(where, value, whole, "an integer")
+    if isinstance(default, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(_checked(where, value, number, "a number"))
+    if isinstance(default, str):
+        return _checked(where, value, isinstance(value, str), "a string")
+    if isinstance(default, tuple):
+        return tuple(_checked(where, value, isinstance(value, list | tuple), "a sequence"))
+    return value
+
+
+def _checked(where: str, value: Any, fits: bool, wanted: str) -> Any:
+    if not fits:
+        raise ValueError(f"{where} must be {wanted}, got {value!r}")
+    return value
+
+
+def _as_json(given: Any, value: Any) -> Any:
+    """The value of a field as config.json holds it; objects are known by their names."""
+    if isinstance(given, str):
+        return given
+    if value is None or isinstance(value, bool | int | float | str | list | tuple | dict):
+        return value
+    try:
+        return jnp.dtype(value).name
+    except TypeError:
+        return getattr(value, "__name__", None) or repr(value)
