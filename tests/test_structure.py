@@ -9,7 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "vasso_jax"
-LEAVES = {"optim", "models", "data", "analysis"}
+LEAVES = {"optim", "models", "data", "sharpness", "runs"}
+WITH_CHOICES = {"models", "data"}
 CONFIG_READERS = {"train/experiment.py", "train/loop.py"}
 
 
@@ -38,9 +39,9 @@ def reads_config(source):
 
 
 def allowed(module, leaf):
-    """Leaves may use themselves, and all but the optimizers the shared check of names."""
+    """Leaves may use themselves, and those with open names the shared check of names."""
     return module.startswith(f"vasso_jax.{leaf}.") or (
-        leaf != "optim" and module.startswith("vasso_jax.choices.")
+        leaf in WITH_CHOICES and module.startswith("vasso_jax.choices.")
     )
 
 
@@ -92,4 +93,9 @@ def test_importing_the_optimizers_loads_jax_and_optax_only():
 
 def test_comparing_runs_loads_no_jax_and_draws_only_when_told():
     heavy = "jax flax optax tensorflow tensorflow_datasets grain orbax clu ml_collections sklearn"
-    assert not loaded_by("vasso_jax.compare") & {*heavy.split(), "matplotlib", "pandas"}
+    assert not loaded_by("vasso_jax.cli.compare") & {*heavy.split(), "matplotlib", "pandas"}
+
+
+def test_the_run_folder_is_read_without_any_heavy_package():
+    heavy = "jax flax optax numpy scipy matplotlib rich ml_collections"
+    assert not loaded_by("vasso_jax.runs") & {*heavy.split()}

@@ -5,18 +5,21 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from vasso_jax.analysis.comparison import Group
+from vasso_jax.runs.comparison import Group
 
 
 def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: str) -> None:
-    """Draws loss, top-1 accuracy, learning rate and, where recorded, the cosine over the epochs.
+    """Draws loss, top-1 accuracy, learning rate and, if recorded, the cosine over the epochs.
 
     Args:
-        records: of a metrics.jsonl.
+        records: of one run, train and test.
         path: of the PNG to write.
         title: above the picture.
+
+    Raises:
+        OSError: the picture cannot be written.
     """
-    # Local, and without pyplot: matplotlib is slow to import and pyplot picks a screen.
+    # Local, and without pyplot: matplotlib is slow to import, and pyplot looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,11 +43,14 @@ def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: st
 
 
 def plot_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
-    """Draws test top-1 over the epochs: a group's mean, in a band of one standard deviation.
+    """Draws test top-1 over the epochs: the mean of each group, with a band of one deviation.
 
     Args:
-        groups: an epoch is drawn where every run of the group was tested.
+        groups: an epoch is drawn if every run of the group was tested in it.
         path: of the PNG to write.
+
+    Raises:
+        OSError: the picture cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

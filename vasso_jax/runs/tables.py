@@ -1,21 +1,23 @@
-"""Groups of runs as the cells of a table, and such a table as Markdown."""
+"""Groups of runs as the rows of a table, and such a table as Markdown."""
 
 from collections.abc import Sequence
 
-from vasso_jax.analysis.comparison import Estimate, Group, Run, estimate
+from vasso_jax.runs.comparison import Group
+from vasso_jax.runs.run import Run
+from vasso_jax.runs.statistics import Estimate, estimate
 
 HEADER = (
     *("runs", "seeds", "epochs", "test top-1, last epoch, %", "best epoch, %"),
-    *("test loss", "seconds a run"),
+    *("test loss", "seconds per run"),
 )
 
 
 def cells(group: Group) -> tuple[str, ...]:
-    """One row under HEADER: means over the runs, +- the standard deviation where there are two."""
+    """The row of a group under HEADER: means over its runs, with the standard deviation."""
     runs = group.runs
 
     def column(values: Sequence[float], digits: int) -> str:
-        return in_words(estimate(values), digits)
+        return plus_minus(estimate(values), digits)
 
     return (
         group.name,
@@ -28,8 +30,8 @@ def cells(group: Group) -> tuple[str, ...]:
     )
 
 
-def in_words(value: Estimate, digits: int) -> str:
-    """Such as 98.61 +- 0.12 with two digits; without the latter for a single value."""
+def plus_minus(value: Estimate, digits: int) -> str:
+    """Such as 98.61 +- 0.12 with two digits; without the deviation for a single value."""
     spread = "" if value.std is None else f" +- {value.std:.{digits}f}"
     return f"{value.mean:.{digits}f}{spread}"
 
@@ -40,7 +42,13 @@ def unfinished_note(run: Run) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """A table in GitHub's Markdown, the first column to the left, and a line a note below it."""
+    """A table in GitHub's Markdown, with one paragraph per note below it.
+
+    Args:
+        header: titles of the columns; the first is aligned left, the others right.
+        rows: each as long as the header.
+        notes: may be empty.
+    """
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [header, rule, *([cell.replace("|", r"\|") for cell in row] for row in rows)]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)

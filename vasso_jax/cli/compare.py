@@ -1,10 +1,10 @@
 """Compares runs over their seeds:
 
-python -m vasso_jax.compare RUN... [--markdown FILE] [--png FILE]
+python -m vasso_jax.cli.compare RUN... [--markdown FILE] [--png FILE]
 
-RUN is a folder that main.py wrote. Runs that differ only in `seed` and `label_noise_seed` are one
-row: mean +- standard deviation over them. Runs that have not finished are left out, with a note.
-Exit status: 0; 2 where a folder cannot be used, with one message.
+RUN is a run folder. Runs that differ only in `seed` and `label_noise.seed` form one row: mean +-
+standard deviation over them. Runs that have not finished are left out, with a note. Exit status: 0;
+2 if a folder cannot be used, with one message.
 """
 
 import argparse
@@ -15,19 +15,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vasso_jax.analysis import tables
-from vasso_jax.analysis.comparison import group_runs, load_run
-from vasso_jax.analysis.curves import plot_groups
+from vasso_jax import runs
+from vasso_jax.runs import tables
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command; see above."""
+    """The command; see above.
+
+    Args:
+        arguments: of the command line, without the program; None: those of this process.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m vasso_jax.compare", description="Compares runs over their seeds."
+        prog="vasso-jax compare", description="Compares runs over their seeds."
     )
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="run folder")
-    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="the table, too")
-    parser.add_argument("--png", type=pathlib.Path, metavar="FILE", help="test top-1 over epochs")
+    parser.add_argument(
+        "--markdown", type=pathlib.Path, metavar="FILE", help="write the table there, too"
+    )
+    parser.add_argument(
+        "--png", type=pathlib.Path, metavar="FILE", help="draw test top-1 over the epochs"
+    )
     options = parser.parse_args(arguments)
     try:
         _compare(options.runs, options.markdown, options.png)
@@ -39,9 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _compare(
     folders: list[pathlib.Path], markdown: pathlib.Path | None, png: pathlib.Path | None
 ) -> None:
-    runs = [load_run(folder) for folder in folders]
-    groups = group_runs(runs)
-    notes = [tables.unfinished_note(run) for run in runs if not run.finished]
+    loaded = [runs.load_run(folder) for folder in folders]
+    groups = runs.group_runs(loaded)
+    notes = [tables.unfinished_note(run) for run in loaded if not run.finished]
     if not groups:
         raise ValueError(f"no run has finished. {notes[0]}")
     rows = [tables.cells(group) for group in groups]
@@ -51,7 +58,7 @@ def _compare(
         table.add_column(title, justify="right" if i else "left")
     for row in rows:
         table.add_row(*map(escape, row))
-    # What goes into a file is not to be folded at 80 columns.
+    # Output that goes to a file is not to be folded at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(table)
     for note in notes:
@@ -59,7 +66,7 @@ def _compare(
     if markdown:
         markdown.write_text(tables.markdown(tables.HEADER, rows, notes))
     if png:
-        plot_groups(groups, png)
+        runs.plot_groups(groups, png)
 
 
 if __name__ == "__main__":

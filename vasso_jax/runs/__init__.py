@@ -1,0 +1,54 @@
+"""The run folder: its format, its only reader and writer, and what is read off runs.
+
+Format 2. A run folder holds:
+
+    config.json     The settings, a JSON object. Settings that belong together are a section, an
+                    object of its own, such as {"method": {"name": "vasso", "rho": 0.1}}; an empty
+                    section turns off what it would set up. "format" is the number of this format.
+    dataset.json    Facts about the data set, a JSON object; see `facts.py`.
+    metrics.jsonl   The records, one JSON object per line and in the order of steps; see
+                    `records.py`.
+    checkpoints/    One folder per checkpoint, named by its step. Only the trainer reads them.
+    curves.png      The learning curves of a finished run.
+    wandb_run_id    The id of the run at Weights & Biases, if it is shown there.
+
+`RunFolder` writes and checks a folder. `load_run`, `group_runs` and the statistics read finished
+runs. This package imports neither jax nor the rest of vasso_jax.
+"""
+
+from vasso_jax.runs.comparison import Group, group_runs
+from vasso_jax.runs.curves import plot_curves, plot_groups
+from vasso_jax.runs.facts import summary
+from vasso_jax.runs.files import read_object, write_text
+from vasso_jax.runs.folder import FORMAT, RunFolder
+from vasso_jax.runs.records import Dashboard, Record, RecordFile, of_test
+from vasso_jax.runs.run import Run, load_run
+from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, may_change
+from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, paired_difference
+
+__all__ = [
+    "FORMAT",
+    "MAY_CHANGE",
+    "SEEDS",
+    "Dashboard",
+    "Estimate",
+    "Group",
+    "PairedDifference",
+    "Record",
+    "RecordFile",
+    "Run",
+    "RunFolder",
+    "differences",
+    "estimate",
+    "flatten",
+    "group_runs",
+    "load_run",
+    "may_change",
+    "of_test",
+    "paired_difference",
+    "plot_curves",
+    "plot_groups",
+    "read_object",
+    "summary",
+    "write_text",
+]

@@ -1,0 +1,94 @@
+"""Several runs side by side: groups of runs that repeat one experiment with other seeds."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vasso_jax.runs.run import Run
+from vasso_jax.runs.settings import identity
+
+# Where groups differ in these fields, their names begin with them.
+_PROMINENT = ("data.name", "model.name", "method.name", "method.rho", "method.theta")
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Finished runs that differ in their seeds only; `name` has the fields where groups differ."""
+
+    name: str
+    runs: Sequence[Run]
+
+
+def group_runs(runs: Iterable[Run]) -> list[Group]:
+    """Puts finished runs that differ in their seeds only into one group, in order of appearance.
+
+    Runs with different fields are different groups, but for fields that may change on resume. A
+    group is named by the fields in which the groups differ, such as
+    `method.name=vasso method.theta=0.4`. Fields that are None or empty are left out.
+
+    Raises:
+        ValueError: a run is there twice, or two runs of a group were trained on different data.
+    """
+    # A list, as identities have lists as values; there are few groups.
+    found: list[tuple[dict[str, Any], dict[tuple[int, ...], Run]]] = []
+    for run in runs:
+        if not run.finished:
+            continue
+        mine = identity(run.config)
+        members = next((members for other, members in found if other == mine), None)
+        if members is None:
+            members = {}
+            found.append((mine, members))
+        twin = members.setdefault(run.seeds, run)
+        if twin is not run:
+            raise ValueError(
+                f"{twin.folder} and {run.folder} are the same run (settings and seed): "
+                "leave one out"
+            )
+        first = next(iter(members.values()))
+        if first.data != run.data:
+            raise ValueError(
+                f"{first.folder} and {run.folder} have the same settings, but not the same data "
+                "(see dataset.json): leave one out"
+            )
+    naming = _naming_fields([fields for fields, _ in found])
+    return [Group(_name(fields, naming), tuple(members.values())) for fields, members in found]
+
+
+def _naming_fields(identities: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    """The fields that tell the groups apart, the prominent ones first."""
+    naming = {
+        field
+        for field in {name for fields in identities for name in fields}
+        if _differs(field, identities)
+    }
+    return sorted(naming, key=_prominence) or _PROMINENT[:3]
+
+
+def _differs(field: str, identities: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the field tells groups apart.
+
+    A `name`, such as `base.name`, stands for all fields of its section. So the momentum that only
+    SGD has does not, where the other groups use Adam.
+    """
+    section, _, last = field.rpartition(".")
+    by_itself = last == "name" or field in _PROMINENT
+    first_of: dict[str, Any] = {}
+    for fields in identities:
+        of = "" if by_itself else str(fields.get(f"{section}.name"))
+        if first_of.setdefault(of, fields.get(field)) != fields.get(field):
+            return True
+    return False
+
+
+def _prominence(field: str) -> tuple[Any, ...]:
+    """A sort key: prominent fields, then the others by section, each with its name first."""
+    if field in _PROMINENT:
+        return (_PROMINENT.index(field),)
+    section, _, last = field.rpartition(".")
+    return (len(_PROMINENT), section, last != "name", last)
+
+
+def _name(fields: Mapping[str, Any], naming: Sequence[str]) -> str:
+    given = [f"{field}={fields[field]}" for field in naming if field in fields]
+    return " ".join(given or [f"{field} unset" for field in naming])

@@ -1,0 +1,40 @@
+"""The facts about a data set that a run keeps in dataset.json, and their summary.
+
+The trainer writes these fields:
+
+    name            of the data set
+    train_images    how many, and `test_images`
+    image_shape     [H, W, C] of what the network is given
+    streamed        whether images are read from disk in each epoch
+    mean, std       per channel, of the training images
+    class_names     in the order of the labels
+    human_labels    which human labels are trained on; missing if the true ones are
+    label_noise     kind, rate, seed, and `changed_labels`, how many labels it changed; missing if
+                    there is none
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def summary(facts: Mapping[str, Any]) -> str:
+    """The facts in one line, without class names and statistics.
+
+    Args:
+        facts: as above; class names and statistics may be missing.
+    """
+    shape = "x".join(map(str, facts["image_shape"]))
+    source = "from disk, cropped to" if facts["streamed"] else "of"
+    text = (
+        f"{facts['name']}, {facts['train_images']:,} training and {facts['test_images']:,} test "
+        f"images {source} {shape}"
+    )
+    if labels := facts.get("human_labels"):
+        text += f"; trained on human labels ({labels})"
+    if noise := facts.get("label_noise"):
+        share = noise["changed_labels"] / facts["train_images"]
+        text += (
+            f"; {noise['kind']} label noise changed {noise['changed_labels']:,} training labels "
+            f"({share:.1%})"
+        )
+    return text

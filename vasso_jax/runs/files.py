@@ -1,0 +1,50 @@
+"""Files that are written atomically, and JSON objects that are read with a clear error."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces the file atomically: after a crash it is the old one or the new one.
+
+    Args:
+        path: the file, in a folder that exists. The text is first written to `path` + ".tmp".
+        text: all of the new content.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
+    """Reads a file that holds one JSON object.
+
+    Args:
+        path: the file.
+        remedy: what the user can do if it is missing or damaged; ends the message.
+
+    Raises:
+        ValueError: it is missing or not a JSON object; the message names the file.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing: {remedy}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (not a JSON object): {remedy}")
+    return content

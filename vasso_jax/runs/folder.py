@@ -1,0 +1,165 @@
+"""The run folder itself: the names of its files, its format, and which run may use it."""
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from vasso_jax.runs.files import read_object, write_text
+from vasso_jax.runs.records import Record, read
+from vasso_jax.runs.settings import as_json, differences, flatten, may_change
+
+# Of the folder, in config.json. Files of format 1 do not carry it.
+FORMAT = 2
+
+_LEAVE_OUT = "leave this run out"
+_OTHER_WORKDIR = "give another --workdir"
+
+
+class RunFolder:
+    """The folder of one run, which need not exist yet; see `vasso_jax.runs` for its content.
+
+    Attributes:
+        path: of the folder, as given.
+        config_path, dataset_path, metrics_path, curves_path, wandb_id_path: of its files.
+        checkpoints_path: of the folder in it with one folder per checkpoint.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = pathlib.Path(path)
+        self.config_path = self.path / "config.json"
+        self.dataset_path = self.path / "dataset.json"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.curves_path = self.path / "curves.png"
+        self.wandb_id_path = self.path / "wandb_run_id"
+        self.checkpoints_path = self.path / "checkpoints"
+
+    def open_for(self, settings: Mapping[str, Any]) -> None:
+        """Creates the folder, or checks that it can be used for the run `settings`.
+
+        A folder in which no run has begun can be used for any run.
+
+        Args:
+            settings: nested dicts of values that JSON can hold.
+
+        Raises:
+            OSError: the folder cannot be created or written.
+            ValueError: it holds a run with other settings or of another format, config.json is
+                damaged, or the settings are not valid JSON.
+        """
+        try:
+            self.checkpoints_path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                probe.write(b"is there room?")
+        except OSError as error:
+            raise OSError(
+                f"workdir {self.path} cannot be written ({error.strerror}): "
+                f"{_OTHER_WORKDIR}, or fix that"
+            ) from error
+        if not self.config_path.exists():
+            return
+        changed = differences(
+            self.settings(remedy=_OTHER_WORKDIR), settings, may_change(flatten(settings))
+        )
+        if changed and self.has_begun():
+            raise ValueError(
+                f"{self.path} holds a run with other settings ({'; '.join(changed)}): "
+                f"{_OTHER_WORKDIR}, or delete that one"
+            )
+
+    def write_facts(self, settings: Mapping[str, Any], dataset_facts: Mapping[str, Any]) -> None:
+        """Writes config.json, with the format, and dataset.json.
+
+        Args:
+            settings: as for `open_for`.
+            dataset_facts: sizes, class names and so on; values that JSON can hold.
+
+        Raises:
+            OSError: a file cannot be written.
+            ValueError: the run in this folder began with other data, or the settings have a
+                field called `format`.
+        """
+        if "format" in settings:
+            raise ValueError("settings cannot have a field called format: config.json has its own")
+        changed = []
+        if self.dataset_path.exists():
+            changed = differences(self.facts(remedy=_OTHER_WORKDIR), dataset_facts)
+        if changed and self.has_begun():
+            raise ValueError(
+                f"the data set is not the one that the run in {self.path} began with "
+                f"({'; '.join(changed)}): bring that one back, or {_OTHER_WORKDIR}"
+            )
+        contents = (
+            (self.dataset_path, dataset_facts),
+            (self.config_path, {"format": FORMAT, **settings}),
+        )
+        for path, content in contents:
+            write_text(path, json.dumps(as_json(content), indent=2) + "\n")
+
+    def has_begun(self) -> bool:
+        """Whether the folder holds any result: a record or a complete checkpoint."""
+        has_records = self.metrics_path.exists() and self.metrics_path.stat().st_size > 0
+        return has_records or bool(self.saved_steps())
+
+    def saved_steps(self) -> list[int]:
+        """The steps of all complete checkpoints, in ascending order."""
+        # A checkpoint that is being written has a longer name.
+        return sorted(
+            int(path.name) for path in self.checkpoints_path.glob("*") if path.name.isdecimal()
+        )
+
+    def settings(self, remedy: str = _LEAVE_OUT) -> dict[str, Any]:
+        """The settings in config.json, nested and without the format.
+
+        Args:
+            remedy: what the user can do if they cannot be read; ends the message.
+
+        Raises:
+            ValueError: this is not a run folder, its format is an older or newer one, or
+                config.json is damaged.
+            OSError: config.json cannot be read.
+        """
+        path = self.config_path
+        if not path.is_file():
+            raise ValueError(f"{self.path} is not a run folder (no config.json): {remedy}")
+        settings = read_object(path, remedy)
+        found = settings.pop("format", 1)
+        if type(found) is not int:
+            raise ValueError(f"{path} is damaged (its format is {found!r}): {remedy}")
+        if found > FORMAT:
+            raise ValueError(
+                f"{self.path} needs a newer vasso_jax (format {found}, this version reads "
+                f"{FORMAT}): install that, or {remedy}"
+            )
+        if found < FORMAT:
+            raise ValueError(
+                f"{self.path} was written by an older version of vasso_jax (format {found}, this "
+                f"version reads {FORMAT}): {remedy}, or use the version that wrote it"
+            )
+        return settings
+
+    def facts(self, remedy: str = _LEAVE_OUT) -> dict[str, Any]:
+        """The facts about the data set in dataset.json; see `vasso_jax.runs.facts`.
+
+        Args:
+            remedy: what the user can do if they cannot be read; ends the message.
+
+        Raises:
+            ValueError: dataset.json is missing or damaged.
+            OSError: it cannot be read.
+        """
+        return read_object(self.dataset_path, remedy)
+
+    def records(self, remedy: str = f"repair it, or {_LEAVE_OUT}") -> list[Record]:
+        """The records in metrics.jsonl; none if there is no such file yet.
+
+        Args:
+            remedy: what the user can do if they cannot be read; ends the message.
+
+        Raises:
+            ValueError: a line other than an incomplete last one is not a record.
+            OSError: the file cannot be read.
+        """
+        return read(self.metrics_path, remedy)

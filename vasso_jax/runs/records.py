@@ -1,0 +1,168 @@
+"""The records of a run: metrics.jsonl, and from there to the dashboards.
+
+A record is one JSON object on one line. Every record has `step` (int), `epoch` (int) and `split`
+(`train` or `test`). A record of the test split also has `top1` (in 0..1), `loss` and `seconds`
+(since the run began, over all its starts). Everything else is optional.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from vasso_jax.runs.files import write_text
+
+Record = dict[str, Any]
+
+_NUMBERS_OF_TEST = ("top1", "loss", "seconds")
+
+
+class Dashboard(Protocol):
+    """Receives the numbers of each record."""
+
+    def write(self, step: int, scalars: dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def parse(content: bytes, name: object, remedy: str) -> list[Record]:
+    """The records in the content of a metrics.jsonl.
+
+    A last line without its newline is being written, or was cut short by a crash. It counts if it
+    is a complete record, and is dropped otherwise.
+
+    Args:
+        content: all bytes of the file.
+        name: of the file, for the message.
+        remedy: what the user can do if a line is damaged; ends the message.
+
+    Raises:
+        ValueError: any other line is not a record.
+    """
+    *lines, rest = content.split(b"\n")
+    records = []
+    for number, line in enumerate([*lines, rest], start=1):
+        record = _parse_line(line)
+        if record is not None:
+            records.append(record)
+        elif number <= len(lines):
+            raise ValueError(f"line {number} of {name} is damaged: {remedy}")
+    return records
+
+
+def _parse_line(line: bytes) -> Record | None:
+    """The record, or None if it lacks what every reader relies on."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("split"), str):
+        return None
+    numbers = _NUMBERS_OF_TEST if record["split"] == "test" else ()
+    # Not by isinstance: True is an int, too.
+    valid = all(type(record.get(field)) is int for field in ("step", "epoch")) and all(
+        type(record.get(field)) in (int, float) and abs(record[field]) < math.inf
+        for field in numbers
+    )
+    return record if valid else None
+
+
+def read(path: pathlib.Path, remedy: str) -> list[Record]:
+    """The records in a metrics.jsonl; none if the file does not exist.
+
+    Args:
+        path: of the file.
+        remedy: what the user can do if a line is damaged; ends the message.
+
+    Raises:
+        ValueError: a line other than an incomplete last one is not a record.
+        OSError: the file cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return parse(content, path, remedy)
+
+
+def of_test(records: Iterable[Record]) -> list[Record]:
+    """The records of the test split, in order."""
+    return [record for record in records if record["split"] == "test"]
+
+
+class RecordFile:
+    """The metrics.jsonl of a run that is being trained.
+
+    The file is the run's only memory of its results. A record is on disk before the checkpoint of
+    its step. So after a crash everything up to the restored step is there, and `keep_until` drops
+    the rest, which the resumed run writes again.
+    """
+
+    def __init__(self, path: pathlib.Path, *, writable: bool = True):
+        """Reads the records that are there.
+
+        Args:
+            path: of metrics.jsonl, which need not exist.
+            writable: False on all processes but the first, which keep new records in memory only.
+
+        Raises:
+            ValueError: a line other than an incomplete last one is not a record.
+            OSError: the file cannot be read.
+        """
+        self._path = path
+        self._writable = writable
+        self._dashboards: Sequence[Dashboard] = ()
+        self.records: list[Record] = read(path, "repair it, or start in a new workdir")
+
+    def show_on(self, dashboards: Sequence[Dashboard]) -> None:
+        """Sends the floats of each further record to these dashboards too."""
+        self._dashboards = dashboards
+
+    def keep_until(self, step: int) -> None:
+        """Drops the records after `step`, and an incomplete last line.
+
+        To be called before the first `append` to a file that was there before.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self.records = [record for record in self.records if record["step"] <= step]
+        if self._writable:
+            write_text(self._path, "".join(map(_line, self.records)))
+
+    def append(self, record: Record) -> None:
+        """Adds a record and waits until it is on disk.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+            ValueError: a number is not finite, which JSON cannot express.
+        """
+        line = _line(record)
+        self.records.append(record)
+        if not self._writable:
+            return
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(
+                f"{self._path} cannot be written ({error.strerror}): fix that, then run the same "
+                "command again to continue from the last checkpoint"
+            ) from error
+        split = record["split"]
+        scalars = {f"{split}/{k}": v for k, v in record.items() if isinstance(v, float)}
+        for dashboard in self._dashboards:
+            dashboard.write(record["step"], scalars)
+
+    def close(self) -> None:
+        """Closes the dashboards."""
+        for dashboard in self._dashboards:
+            dashboard.close()
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"

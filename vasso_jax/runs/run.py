@@ -1,0 +1,75 @@
+"""One run as it is read back from its folder."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vasso_jax.runs.folder import RunFolder
+from vasso_jax.runs.records import of_test
+from vasso_jax.runs.settings import SEEDS, flatten
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the folder of a run says.
+
+    Attributes:
+        folder: its path.
+        config: the settings by dotted name, such as `method.rho`, from config.json.
+        data: sizes, class names and statistics of its data set, from dataset.json.
+        tests: the records of the test split in order, from metrics.jsonl; at least one.
+    """
+
+    folder: pathlib.Path
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    tests: Sequence[Mapping[str, Any]]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that were used; runs of two groups with equal seeds form a pair.
+
+        The seed of the label noise counts only if there is label noise.
+        """
+        noisy = any(name.startswith("label_noise.") for name in self.config)
+        return tuple(self.config.get(name) or 0 for name in SEEDS[: 2 if noisy else 1])
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs of the complete run."""
+        return self.config["epochs"]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch has been tested."""
+        return self.tests[-1]["epoch"] >= self.epochs
+
+    @property
+    def last_top1(self) -> float:
+        """Test accuracy of the last epoch, in 0..1."""
+        return self.tests[-1]["top1"]
+
+    @property
+    def best_top1(self) -> float:
+        """Test accuracy of the best epoch, in 0..1."""
+        return max(record["top1"] for record in self.tests)
+
+
+def load_run(folder: pathlib.Path) -> Run:
+    """Reads the folder of a run that has finished or is under way.
+
+    Raises:
+        ValueError: it is not a run folder, has another format, has no test record yet, or a file
+            is damaged; the message says which, and what to do.
+        OSError: a file cannot be read.
+    """
+    reader = RunFolder(folder)
+    settings, data = reader.settings(), reader.facts()
+    if type(settings.get("epochs")) is not int:
+        raise ValueError(f"{reader.config_path} has no epochs: leave this run out")
+    data.pop("label_noise", None)  # it is among the settings, and differs between seeds
+    tests = tuple(of_test(reader.records()))
+    if not tests:
+        raise ValueError(f"{folder} has no test record yet: wait for one, or leave this run out")
+    return Run(folder, flatten(settings), data, tests)
