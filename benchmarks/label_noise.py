@@ -46,7 +46,7 @@ import numpy as np
 
 from benchmarks import label_noise_report as report
 from benchmarks.parallel_runs import PlannedRun, run_all
-from vasso_jax.analysis.comparison import load_run
+from vasso_jax.runs import load_run
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATES = (0.0, 0.25, 0.5, 0.75)

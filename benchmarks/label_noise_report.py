@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vasso_jax.analysis.comparison import Estimate, Run, estimate, paired_difference
-from vasso_jax.analysis.tables import in_words, markdown
+from vasso_jax.runs import Estimate, Run, estimate, paired_difference
+from vasso_jax.runs.tables import markdown, plus_minus
 
 Runs = Mapping[tuple[str, float, int], Run]
 Rows = list[dict[str, Any]]
@@ -75,7 +75,7 @@ def as_markdown(content: Mapping[str, Rows]) -> str:
     for row in content["summary"]:
         mean, std = row["test_top1"]["mean"], row["test_top1"]["std"]
         percent = Estimate(100 * mean, None if std is None else 100 * std, row["n"])
-        accuracies.setdefault(row["method"], []).append(in_words(percent, 2))
+        accuracies.setdefault(row["method"], []).append(plus_minus(percent, 2))
     for row in content["paired_differences"]:
         low, high = (100 * end for end in row["ci95"])
         differences.setdefault(f"{row['method']} - {row['minus']}", []).append(

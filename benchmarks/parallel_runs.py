@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
-from vasso_jax.analysis.comparison import load_run
+from vasso_jax.runs import flatten, load_run
 
 
 class PlannedRun(NamedTuple):
@@ -76,10 +76,10 @@ def has_finished(run: PlannedRun) -> bool:
         return False  # not begun, or the trainer will say what is wrong
     if not there.finished:
         return False
-    for name, value in run.settings.items():
-        if there.config[name] != value:
+    for name, value in flatten(run.settings).items():
+        if there.config.get(name) != value:
             raise ValueError(
-                f"{run.folder} holds a run with {name}={there.config[name]}, not {value}: "
+                f"{run.folder} holds a run with {name}={there.config.get(name)}, not {value}: "
                 "delete it, or give another --runs"
             )
     return True

@@ -46,7 +46,7 @@ from benchmarks.variance_figure import plot
 from benchmarks.variance_summary import PHASES, curves, digits, in_phase
 from configs import digits_vasso
 from vasso_jax import data, optim
-from vasso_jax.analysis.direction_errors import DirectionErrors, measure_directions
+from vasso_jax.sharpness import DirectionErrors, measure_directions
 from vasso_jax.train.feeds import DeviceFeed
 from vasso_jax.train.mesh import make_mesh
 from vasso_jax.train.optimizer import make_base

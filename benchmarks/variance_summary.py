@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vasso_jax.analysis.direction_errors import DirectionErrors
+from vasso_jax.sharpness import DirectionErrors
 
 PHASES = {"first": 0.0, "middle": 0.45, "last": 0.9}  # where these tenths of a run begin
 POINTS = 40  # of a curve

@@ -9,8 +9,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "vasso_jax"
-LEAVES = {"optim", "models", "data", "analysis"}
-CONFIG_READERS = {"train/experiment.py", "train/loop.py"}
+LEAVES = {"optim", "models", "data", "sharpness", "runs"}
+WITH_NAMES = {"models", "data"}  # picked by name, so they look names up
+CONFIG_READERS = {"train/plan.py"}
+CONFIG_MAKERS = {"train/config.py", "train/presets.py"}
 
 
 def own_imports(source, package):
@@ -38,9 +40,9 @@ def reads_config(source):
 
 
 def allowed(module, leaf):
-    """Leaves may use themselves, and all but the optimizers the shared check of names."""
+    """Leaves may use themselves, and those with open names the shared check of names."""
     return module.startswith(f"vasso_jax.{leaf}.") or (
-        leaf != "optim" and module.startswith("vasso_jax.choices.")
+        leaf in WITH_NAMES and module.startswith("vasso_jax.names.")
     )
 
 
@@ -67,13 +69,21 @@ def test_the_check_sees_every_form_of_import(source):
     assert not allowed(module, "data")
 
 
-def test_only_the_experiment_and_the_loop_read_the_config():
+def test_only_the_plan_reads_the_config():
     readers = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
         if reads_config(path.read_text())
     }
-    assert readers == CONFIG_READERS
+    assert readers == CONFIG_READERS | CONFIG_MAKERS
+
+
+def test_nothing_below_the_commands_imports_them():
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "cli" and path.name != "__main__.py":
+            package = ".".join(path.parent.relative_to(ROOT).parts)
+            for module in own_imports(path.read_text(), package):
+                assert not module.startswith("vasso_jax.cli"), path
 
 
 def loaded_by(module):
@@ -92,4 +102,13 @@ def test_importing_the_optimizers_loads_jax_and_optax_only():
 
 def test_comparing_runs_loads_no_jax_and_draws_only_when_told():
     heavy = "jax flax optax tensorflow tensorflow_datasets grain orbax clu ml_collections sklearn"
-    assert not loaded_by("vasso_jax.compare") & {*heavy.split(), "matplotlib", "pandas"}
+    assert not loaded_by("vasso_jax.cli.compare") & {*heavy.split(), "matplotlib", "pandas"}
+
+
+def test_a_config_is_read_without_jax():
+    assert not loaded_by("vasso_jax.train.presets") & {"jax", "flax", "grain", "orbax"}
+
+
+def test_the_run_folder_is_read_without_any_heavy_package():
+    heavy = "jax flax optax numpy scipy matplotlib rich ml_collections"
+    assert not loaded_by("vasso_jax.runs") & {*heavy.split()}

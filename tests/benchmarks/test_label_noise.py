@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import label_noise, label_noise_report
 from benchmarks.parallel_runs import PlannedRun, has_finished
-from vasso_jax.analysis.comparison import Run
+from vasso_jax.runs import Run, RunFolder
 
 
 @pytest.fixture
@@ -44,15 +44,14 @@ def test_it_writes_its_results_and_does_not_train_twice(small, tmp_path, capsys)
 
 
 def test_a_finished_run_with_other_settings_is_refused(tmp_path):
-    settings = {"seed": 0, "rho": 0.1, "epochs": 1}
-    (tmp_path / "config.json").write_text(json.dumps(settings))
-    (tmp_path / "dataset.json").write_text("{}")
-    record = {"epoch": 1, "split": "test", "top1": 0.5, "loss": 1.0, "seconds": 1.0}
+    settings = {"seed": 0, "method": {"rho": 0.1}, "epochs": 1}
+    RunFolder(tmp_path).write_facts(settings, {})
+    record = {"step": 1, "epoch": 1, "split": "test", "top1": 0.5, "loss": 1.0, "seconds": 1.0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     assert has_finished(PlannedRun(tmp_path, settings))
     assert not has_finished(PlannedRun(tmp_path / "other", settings))
-    with pytest.raises(ValueError, match=r"with rho=0\.1, not 0\.2: delete it"):
-        has_finished(PlannedRun(tmp_path, settings | {"rho": 0.2}))
+    with pytest.raises(ValueError, match=r"with method\.rho=0\.1, not 0\.2: delete it"):
+        has_finished(PlannedRun(tmp_path, settings | {"method": {"rho": 0.2}}))
 
 
 def test_radii_are_chosen_first(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """Compares runs over their seeds:
 
-python -m vasso_jax.cli.compare RUN... [--markdown FILE] [--png FILE]
+vasso-jax compare RUN... [--markdown FILE] [--png FILE]
 
 RUN is a run folder. Runs that differ only in `seed` and `label_noise.seed` form one row: mean +-
 standard deviation over them. Runs that have not finished are left out, with a note. Exit status: 0;
@@ -67,7 +67,3 @@ def _compare(
         markdown.write_text(tables.markdown(tables.HEADER, rows, notes))
     if png:
         runs.plot_groups(groups, png)
-
-
-if __name__ == "__main__":
-    main()

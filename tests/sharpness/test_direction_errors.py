@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from vasso_jax.analysis.direction_errors import measure_directions
 from vasso_jax.optim import suppress_variance
+from vasso_jax.sharpness import measure_directions
 
 SIZE, STREAMS, STEPS = 200, 8, 400
 SIGMA = 0.5  # standard deviation of a coordinate's noise

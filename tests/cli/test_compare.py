@@ -1,0 +1,114 @@
+"""The command that compares runs: what it prints and writes, and what it refuses."""
+
+import re
+
+import pytest
+
+from tests.run_folder.written import DATA, write_run, write_two_methods
+from vasso_jax.cli import compare
+from vasso_jax.runs import group_runs, load_run, tables
+
+
+@pytest.fixture
+def two_methods(tmp_path):
+    return write_two_methods(tmp_path)
+
+
+def test_the_command_prints_and_writes_the_table_and_the_picture(two_methods, tmp_path, capsys):
+    unfinished = write_run(tmp_path / "unfinished", 0.5, seed=7)
+    page, picture = tmp_path / "table.md", tmp_path / "curves.png"
+    compare.main([*map(str, [*two_methods, unfinished]), f"--markdown={page}", f"--png={picture}"])
+    out = capsys.readouterr().out
+    note = f"left out, unfinished: {unfinished} (epoch 1 of 2)"
+    assert "method.name=vasso method.theta=0.4 │" in out
+    assert "75.00 +- 25.00" in out
+    assert note in out.splitlines()
+    header, rule, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.read_text().splitlines()
+        if line.startswith("|")
+    ]
+    assert header == list(tables.HEADER)
+    assert rule == ["---", *["---:"] * (len(header) - 1)]
+    groups = group_runs(map(load_run, two_methods))
+    assert rows == [list(tables.cells(group)) for group in groups]
+    assert page.read_text().splitlines()[-1] == note
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 5000
+
+
+def _missing(folder):
+    return [folder / "nothing"], "is not a run folder"
+
+
+def _untested(folder):
+    return [write_run(folder / "run")], "has no test record yet"
+
+
+def _damaged(folder):
+    run = write_run(folder / "run", 0.5, 0.5)
+    text = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(text.replace('"epoch": 1', '"epoch": one', 1))
+    return [run], "line 1 of"
+
+
+def _not_a_number(folder):
+    run = write_run(folder / "run", "high", 0.5)
+    return [run], "line 2 of"
+
+
+def _damaged_config(folder):
+    run = write_run(folder / "run", 0.5, 0.5)
+    (run / "config.json").write_text("[1")
+    return [run], "config.json is damaged"
+
+
+def _older(folder):
+    run = write_run(folder / "run", 0.5, 0.5)
+    (run / "config.json").write_text('{"epochs": 2}')
+    return [run], "was written by an older version of vasso_jax.*leave this run out, or use the ver"
+
+
+def _newer(folder):
+    run = write_run(folder / "run", 0.5, 0.5)
+    (run / "config.json").write_text('{"epochs": 2, "format": 3}')
+    return [run], "needs a newer vasso_jax"
+
+
+def _twice(folder):
+    run = write_run(folder / "run", 0.5, 0.5)
+    return [run, run], "are the same run"
+
+
+def _copied(folder):
+    return [write_run(folder / name, 0.5, 0.5) for name in "ab"], "are the same run"
+
+
+def _other_data(folder):
+    other = DATA | {"train_images": 9}
+    return [
+        write_run(folder / "a", 0.5, 0.5),
+        write_run(folder / "b", 0.5, 0.5, seed=1, data=other),
+    ], "but not the same data"
+
+
+def _only_unfinished(folder):
+    return [write_run(folder / "run", 0.5)], r"no run has finished.*epoch 1 of 2"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(_missing, _untested, _damaged, _not_a_number, _damaged_config),
+        *(_older, _newer, _twice, _copied, _other_data, _only_unfinished),
+    ],
+)
+def test_bad_input_is_one_message(make, tmp_path, capsys):
+    folders, message = make(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        compare.main([*map(str, folders)])
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert re.search(message, err)

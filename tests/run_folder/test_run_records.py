@@ -1,0 +1,173 @@
+"""metrics.jsonl: what is written, what is dropped after a crash, and what is refused."""
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vasso_jax.runs import RecordFile, of_test
+from vasso_jax.runs.records import parse
+
+numbers = st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(st.characters(exclude_categories=["Cs"]))  # a lone surrogate is no text
+names = texts.filter(lambda name: name not in ("step", "epoch", "split", "top1", "loss", "seconds"))
+
+
+@st.composite
+def records(draw):
+    """What the trainer could write: the fields that readers rely on, and any others."""
+    split = draw(st.sampled_from(["train", "test"]) | texts)
+    common = {"step": draw(st.integers(0)), "epoch": draw(st.integers(0)), "split": split}
+    of_test = {name: draw(numbers) for name in ("top1", "loss", "seconds") if split == "test"}
+    return draw(st.dictionaries(names, numbers | texts, max_size=3)) | common | of_test
+
+
+def record(step, split="train", **more):
+    common = {"step": step, "epoch": step, "split": split, "loss": 1.0, "top1": 0.5}
+    return {**common, "seconds": 1.0, **more}
+
+
+def contents(records):
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "metrics.jsonl"
+
+
+@given(written=st.lists(records(), max_size=4))
+def test_records_are_read_as_they_were_written(tmp_path_factory, written):
+    path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
+    file = RecordFile(path)
+    for record in written:
+        file.append(record)
+    assert RecordFile(path).records == written
+    # Floats come back to the bit, too.
+    assert (path.read_bytes() if written else b"") == contents(RecordFile(path).records)
+
+
+@given(written=st.lists(records(), min_size=1, max_size=4), data=st.data())
+def test_a_torn_file_loses_its_last_record_at_most(tmp_path_factory, written, data):
+    whole = contents(written)
+    last = len(contents(written[-1:]))
+    lost = data.draw(st.integers(1, last), label="bytes that are lost")
+    path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
+    path.write_bytes(whole[: len(whole) - lost])
+    file = RecordFile(path)
+    # Without its newline it is still a record.
+    assert file.records == (written if lost == 1 else written[:-1])
+    # What is appended does not run into the torn line.
+    file.keep_until(max(r["step"] for r in written))
+    file.append(written[-1])
+    assert RecordFile(path).records == [*(written if lost == 1 else written[:-1]), written[-1]]
+
+
+def test_a_file_may_be_torn_in_any_place():
+    written = [record(1), record(2, "test"), record(3, name="é\n\u2028")]
+    whole = contents(written)
+    for length in range(len(whole) + 1):
+        kept = parse(whole[:length], "", "")
+        complete = whole[:length].count(b"\n")
+        assert kept in (written[:complete], written[: complete + 1])
+
+
+def test_records_beyond_the_checkpoint_and_a_torn_line_are_dropped(path):
+    file = RecordFile(path)
+    for step in (1, 2, 3):
+        file.append(record(step))
+    path.write_text(path.read_text() + '{"step": 4, "ep')
+    again = RecordFile(path)
+    again.keep_until(2)
+    assert [r["step"] for r in again.records] == [1, 2]
+    again.append(record(3, "test"))
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+    assert of_test(again.records) == [record(3, "test")]
+
+
+DAMAGED = [
+    *('{"st', "null", "[]", '{"step": 2}', "\udcff", "", "\0\0\0"),
+    *(
+        json.dumps(record(1) | {name: bad})
+        for name in ("step", "epoch")
+        for bad in ("1", 1.5, True, None)
+    ),
+    json.dumps(record(1) | {"split": 1}),
+    *(
+        json.dumps(record(1, "test") | {name: bad})
+        for name in ("top1", "loss", "seconds")
+        for bad in ("high", None, True, float("nan"), float("inf"))
+    ),
+    *(
+        json.dumps({k: v for k, v in record(1, "test").items() if k != name})
+        for name in record(1, "test")
+    ),
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_a_damaged_line_amid_the_records_is_named(path, line):
+    good = json.dumps(record(1))
+    path.write_bytes(f"{good}\n{line}\n{good}\n".encode("utf-8", "surrogateescape"))
+    with pytest.raises(
+        ValueError, match=r"line 2 of .*metrics\.jsonl is damaged: repair it, or st"
+    ):
+        RecordFile(path)
+    # A whole last line is not torn, and no other line is.
+    path.write_bytes(f"{good}\n{line}\n".encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=r"line 2 of .*metrics\.jsonl is damaged"):
+        RecordFile(path)
+
+
+def test_a_training_record_needs_no_metrics(path):
+    written = {"step": 1, "epoch": 1, "split": "train"}
+    path.write_bytes(contents([written]))
+    assert RecordFile(path).records == [written]
+
+
+def test_a_record_that_json_cannot_hold_is_refused(path):
+    file = RecordFile(path)
+    with pytest.raises(ValueError, match="JSON"):
+        file.append(record(1, loss=float("nan")))
+    assert not path.exists()
+    assert file.records == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_is_named(path):
+    file = RecordFile(path)
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        file.append(record(1))
+
+
+def test_other_processes_keep_records_in_memory_only(path):
+    file = RecordFile(path, writable=False)
+    file.append(record(1))
+    file.keep_until(1)
+    assert file.records == [record(1)]
+    assert not list(path.parent.iterdir())
+
+
+class Recorder:
+    def __init__(self):
+        self.written, self.closed = [], False
+
+    def write(self, step, scalars):
+        self.written.append((step, scalars))
+
+    def close(self):
+        self.closed = True
+
+
+def test_each_record_reaches_each_dashboard_as_scalars_of_its_split(path):
+    dashboards = [Recorder(), Recorder()]
+    file = RecordFile(path)
+    file.show_on(dashboards)
+    file.append({"step": 3, "epoch": 1, "split": "test", "loss": 0.5, "top1": 0.75})
+    file.close()
+    for dashboard in dashboards:
+        assert dashboard.written == [(3, {"test/loss": 0.5, "test/top1": 0.75})]
+        assert dashboard.closed
