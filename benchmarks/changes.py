@@ -20,12 +20,12 @@ import numpy as np
 import optax
 from rich.console import Console
 from rich.table import Table
+from vasso_jax.train.mesh import check_batch_size, make_mesh
 
 from benchmarks.jax_steps import RHO, Step, make_step, matmul_precision
 from benchmarks.machine import describe
 from benchmarks.turns import in_turn, summary
 from vasso_jax import models, optim
-from vasso_jax.train.mesh import check_batch_size, make_mesh
 
 
 def main() -> None:

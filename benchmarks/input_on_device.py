@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-
-from vasso_jax import data, models, optim
 from vasso_jax.train.feeds import DeviceFeed
 from vasso_jax.train.mesh import make_mesh
+
+from vasso_jax import data, models, optim
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import make_train_step
 

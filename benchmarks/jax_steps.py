@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 import optax
+from vasso_jax.train.mesh import check_batch_size, make_mesh
 
 from vasso_jax import models
-from vasso_jax.train.mesh import check_batch_size, make_mesh
 from vasso_jax.train.optimizer import OPTIMIZERS, make_base, make_optimizer
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import make_train_step

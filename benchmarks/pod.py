@@ -29,11 +29,11 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from rich.console import Console
 from rich.table import Table
+from vasso_jax.train.experiment import create_model, create_optimizer
+from vasso_jax.train.mesh import batch_sharding, make_mesh, with_shardings
 
 from benchmarks.collectives import collectives
 from vasso_jax import data
-from vasso_jax.train.experiment import create_model, create_optimizer
-from vasso_jax.train.mesh import batch_sharding, make_mesh, with_shardings
 from vasso_jax.train.schedules import make_schedule
 from vasso_jax.train.state import create_state, state_shardings
 from vasso_jax.train.step import make_train_step

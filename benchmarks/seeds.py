@@ -13,12 +13,12 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from vasso_jax.train.mesh import check_batch_size, make_mesh
 
 from benchmarks.jax_steps import Step, make_step, matmul_precision
 from benchmarks.machine import describe
 from benchmarks.turns import in_turn, summary
 from vasso_jax import models
-from vasso_jax.train.mesh import check_batch_size, make_mesh
 
 
 def main() -> None:

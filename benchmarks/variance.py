@@ -41,14 +41,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
+from vasso_jax.train.feeds import DeviceFeed
+from vasso_jax.train.mesh import make_mesh
 
 from benchmarks.variance_figure import plot
 from benchmarks.variance_summary import PHASES, curves, digits, in_phase
 from configs import digits_vasso
 from vasso_jax import data, optim
 from vasso_jax.sharpness import DirectionErrors, measure_directions
-from vasso_jax.train.feeds import DeviceFeed
-from vasso_jax.train.mesh import make_mesh
 from vasso_jax.train.optimizer import make_base
 from vasso_jax.train.schedules import make_schedule
 from vasso_jax.train.state import create_state

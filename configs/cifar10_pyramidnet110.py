@@ -1,7 +1,7 @@
 """PyramidNet-110 (alpha 270) on CIFAR-10, by SGD, SAM, ASAM or VaSSO.
 
-Source     vasso_jax/train/presets.py; the authors publish no command for this network, so lr 0.05 is
-           that of ResNet-18.
+Source     vasso_jax/train/presets.py; the authors publish no command for this network, so lr
+           0.05 is that of ResNet-18.
 Expected   test top-1 in % in the authors' chart (their best epoch):
            SGD 97.39, SAM 97.85, ASAM 97.56, VaSSO 97.93.
            Not yet run here to the end.

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "vasso_jax"
 LEAVES = {"optim", "models", "data", "sharpness", "runs"}
 WITH_NAMES = {"models", "data"}  # picked by name, so they look names up
-CONFIG_READERS = {"train/plan.py"}
+CONFIG_READERS = {"train/parts.py"}
 CONFIG_MAKERS = {"train/config.py", "train/presets.py"}
 
 
@@ -69,7 +69,7 @@ def test_the_check_sees_every_form_of_import(source):
     assert not allowed(module, "data")
 
 
-def test_only_the_plan_reads_the_config():
+def test_one_file_reads_the_config():
     readers = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")

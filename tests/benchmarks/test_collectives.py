@@ -5,11 +5,11 @@ from collections import Counter
 import jax
 import numpy as np
 import pytest
+from vasso_jax.train.experiment import create_model
 
 from benchmarks.collectives import Collective, collectives
 from benchmarks.pod import compile_step, measure
 from configs import default
-from vasso_jax.train.experiment import create_model
 
 IMAGE, CLASSES = (16, 16, 3), 10
 

@@ -18,9 +18,9 @@ import tensorflow_datasets as tfds
 from rich.console import Console
 from tensorflow_datasets.image_classification import cifar
 
+from vasso_jax.cli.prepare import main
 from vasso_jax.data import load
 from vasso_jax.data.prepare import preparation
-from vasso_jax.data.prepare.__main__ import main
 from vasso_jax.data.prepare.downloading import sha256_of
 from vasso_jax.data.prepare.preparation import PREPARABLE, Archive, prepare
 
@@ -146,7 +146,7 @@ def test_the_copy_holds_what_the_archive_holds(name, server, tmp_path, monkeypat
         assert [e["id"].decode() for e in examples] == [f"{split}_{i:05d}" for i in range(n)]
         for key, expected in content[split].items():
             np.testing.assert_array_equal([e[key] for e in examples], expected)
-    dataset = load(name, str(root))
+    dataset = load(name, dir=str(root))
     assert dataset.train.images.shape == (10, 32, 32, 3)
     assert dataset.class_names == tuple(list(NAMES[name].values())[-1])
     genuine = GENUINE[name](data_dir=tmp_path / "none")
@@ -187,7 +187,7 @@ def test_an_interrupted_download_goes_on(served, tmp_path, ranges):
     prepare("cifar10", str(tmp_path))
     assert served.requests == [None, f"bytes={half}-"]
     assert sorted(os.listdir(tmp_path / "downloads")) == ["cifar-10-binary.tar.gz"]
-    assert len(load("cifar10", str(tmp_path)).train.images) == 10
+    assert len(load("cifar10", dir=str(tmp_path)).train.images) == 10
 
 
 def test_a_download_that_only_lacked_its_name_is_not_repeated(served, tmp_path):
@@ -214,7 +214,7 @@ def test_an_archive_put_there_by_hand_is_used(served, tmp_path, place):
     (tmp_path / place / "cifar-10-binary.tar.gz").write_bytes(served.content)
     prepare("cifar10", str(tmp_path))
     assert served.requests == []
-    assert len(load("cifar10", str(tmp_path)).test.images) == 3
+    assert len(load("cifar10", dir=str(tmp_path)).test.images) == 3
 
 
 def test_a_wrong_archive_put_there_by_hand_is_named_and_kept(served, tmp_path):
@@ -270,12 +270,12 @@ def test_a_killed_process_leaves_no_copy_and_another_waits_for_it(served, tmp_pa
         with start("") as waiting:
             assert waiting.stdout.readline().startswith("waiting for another process")
             with pytest.raises(FileNotFoundError):
-                load("cifar10", str(tmp_path))
+                load("cifar10", dir=str(tmp_path))
             killed.send_signal(signal.SIGKILL)
             output, _ = waiting.communicate(timeout=30)
     assert waiting.returncode == 0
     assert json.loads(output.splitlines()[-1]) == []  # no TensorFlow
-    assert len(load("cifar10", str(tmp_path)).train.images) == 10
+    assert len(load("cifar10", dir=str(tmp_path)).train.images) == 10
     assert sorted(os.listdir(tmp_path / "cifar10")) == [".lock", "3.0.2"]
 
 
@@ -309,14 +309,14 @@ def test_the_command_ends_with_one_message(served, tmp_path, capsys):
         assert error.startswith("error: ")
         return error
 
-    there = f"--data_dir={tmp_path}"
+    there = f"--dir={tmp_path}"
     assert "Did you mean cifar10" in fails("cifar1", there)
     by_hand = f"put it at {tmp_path}/downloads/cifar-10-binary.tar.gz"
     missing = fails("cifar10", there, f"--url={served.url}/missing")
     assert "the server answers 404 Not Found" in missing
     assert by_hand in missing
     assert "unknown url type" in fails("cifar10", there, "--url=nonsense")
-    assert "Not a directory" in fails("cifar10", f"--data_dir={tmp_path}/made/below")
+    assert "Not a directory" in fails("cifar10", f"--dir={tmp_path}/made/below")
     served.shutdown()
     served.server_close()
     refused = fails("cifar10", there)

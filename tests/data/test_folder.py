@@ -16,7 +16,7 @@ def folder(tmp_path):
 
 def test_images_come_in_order_with_their_class_and_bytes(folder):
     (folder / "train/ant/.hidden").touch()
-    dataset = load("folder", str(folder))
+    dataset = load("folder", dir=str(folder))
     assert dataset.class_names == ("ant", "bee")
     assert (dataset.num_train, dataset.num_test) == (12, 6)
     assert [dataset.train[i].label for i in range(12)] == [0] * 6 + [1] * 6
@@ -28,26 +28,26 @@ def test_images_come_in_order_with_their_class_and_bytes(folder):
 
 def test_validation_may_lack_classes_but_not_have_others(folder):
     shutil.rmtree(folder / "val/ant")
-    assert [load("folder", str(folder)).test[i].label for i in range(3)] == [1] * 3
+    assert [load("folder", dir=str(folder)).test[i].label for i in range(3)] == [1] * 3
     (folder / "val/cat").mkdir()
     (folder / "val/cat/000.jpg").write_bytes(jpeg(colour(0)))
     with pytest.raises(ValueError, match=r"val/cat.*no class of that name"):
-        load("folder", str(folder))
+        load("folder", dir=str(folder))
 
 
 def test_what_is_no_such_folder_is_refused(folder):
     (folder / "train/ant/notes.txt").write_text("hello")
     with pytest.raises(ValueError, match=r"notes\.txt is no image file"):
-        load("folder", str(folder))
+        load("folder", dir=str(folder))
     (folder / "train/ant/notes.txt").unlink()
     (folder / "train/cow").mkdir()
     with pytest.raises(ValueError, match="train/cow holds no images"):
-        load("folder", str(folder))
+        load("folder", dir=str(folder))
     shutil.rmtree(folder / "val")
     (folder / "train/cow").rmdir()
     with pytest.raises(FileNotFoundError, match=r"no class folders in .*val"):
-        load("folder", str(folder))
-    with pytest.raises(ValueError, match="data_dir"):
+        load("folder", dir=str(folder))
+    with pytest.raises(TypeError, match="dir"):
         load("folder")
 
 
@@ -63,7 +63,7 @@ def test_a_folder_without_permission_is_named(folder, split):
         os.seteuid(65534)
     try:
         with pytest.raises(OSError, match=f"{split} cannot be read .Permission denied"):
-            load("folder", str(folder))
+            load("folder", dir=str(folder))
     finally:
         os.seteuid(user)
         (folder / split).chmod(0o755)

@@ -65,7 +65,7 @@ def test_asymmetric_noise_goes_to_the_class_that_looks_alike(name, classes, conf
 
 
 def test_streamed_labels_are_replaced_by_the_same_rule(tmp_path):
-    clean = load("folder", str(make_folder(tmp_path)))
+    clean = load("folder", dir=str(make_folder(tmp_path)))
     noise = LabelNoise("symmetric", 0.5, 3)
     noisy, changed = add_label_noise(clean, noise)
     # As it comes out of a worker process.
@@ -82,10 +82,10 @@ def test_streamed_labels_are_replaced_by_the_same_rule(tmp_path):
     ("arguments", "message"),
     [
         (("symetric", 0.1, 0), "Did you mean symmetric"),
-        (("symmetric", 1.5, 0), r"label_noise_rate must be in \[0, 1\]"),
-        (("symmetric", -0.1, 0), "label_noise_rate"),
-        (("symmetric", float("nan"), 0), "label_noise_rate"),
-        (("symmetric", 0.1, -1), "label_noise_seed"),
+        (("symmetric", 1.5, 0), r"rate of label noise must be in \[0, 1\]"),
+        (("symmetric", -0.1, 0), "rate of label noise"),
+        (("symmetric", float("nan"), 0), "rate of label noise"),
+        (("symmetric", 0.1, -1), "seed of label noise"),
     ],
 )
 def test_wrong_noise_is_refused(arguments, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_cifar
-from vasso_jax.data import load
+from vasso_jax.data import DATASETS, load
 
 
 def test_digits_split_is_disjoint_complete_and_fixed_by_the_seed():
@@ -42,7 +42,7 @@ def test_a_prepared_copy_is_read_whole(copy, file_format):
         tiny_cifar.convert_to_tfrecord(data_dir / "cifar10/3.0.2")
         assert list(data_dir.rglob("*.tfrecord*"))
         assert not list(data_dir.rglob("*.array_record*"))
-    dataset = load("cifar10", str(data_dir))
+    dataset = load("cifar10", dir=str(data_dir))
     for split in ("train", "test"):
         for actual, expected in zip(
             by_image(getattr(dataset, split)), by_image(arrays[split]), strict=True
@@ -64,12 +64,12 @@ def test_the_newest_version_is_taken_and_the_environment_names_the_folder(copy, 
 
 def test_a_missing_copy_says_where_it_looked_and_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        load("cifar100", str(tmp_path))
+        load("cifar100", dir=str(tmp_path))
     for part in (
         f"{tmp_path}/cifar100",
-        "vasso_jax.data.prepare cifar100",
+        "vasso-jax prepare cifar100",
         "digits_vasso",
-        "data_dir",
+        "--config.data.dir=DIR",
     ):
         assert part in str(error.value)
 
@@ -89,9 +89,18 @@ def test_a_damaged_copy_is_named(copy, damage):
     else:
         info.write_text(info.read_text().replace('"array_record"', '"riegeli"'))
     with pytest.raises(ValueError, match=re.escape(str(version_dir))):
-        load("cifar10", str(data_dir))
+        load("cifar10", dir=str(data_dir))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(FileNotFoundError, match="Did you mean cifar10"):
         load("cifar01")
+
+
+def test_a_field_of_streamed_sets_is_refused_for_images_of_one_size(copy):
+    with pytest.raises(ValueError, match=r"data\.image_size has no effect on cifar10"):
+        load("cifar10", dir=str(copy[0]), image_size=64)
+
+
+def test_every_source_of_its_own_is_among_the_known_names():
+    assert {"digits", "folder", "npz", "cifar10"} <= {*DATASETS}

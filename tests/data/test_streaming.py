@@ -1,6 +1,7 @@
 """Batches from disk: order, parts of hosts, resuming, workers, damaged images."""
 
 import collections
+import dataclasses
 import itertools
 import pathlib
 
@@ -8,25 +9,36 @@ import numpy as np
 import pytest
 
 from tests.data.image_files import colour, colours, make_folder
-from vasso_jax.data import Streaming, load
+from vasso_jax.data import Host, Streaming, evaluation_batches, load, training_batches
 
-OPTIONS = {"crop_min_area": 0.3, "eval_crop": 0.875, "on_damaged": "stop", "workers": 0}
+OPTIONS = {
+    "image_size": 8,
+    "crop_min_area": 0.3,
+    "eval_crop": 0.875,
+    "on_damaged": "stop",
+    "workers": 0,
+}
+ONE = Host()
 BATCH, TRAIN, TEST = 8, 22, 10
 EPOCH = TRAIN // BATCH
 
 
-def streaming(size=8, **options):
-    return Streaming(size, **(OPTIONS | options))
+def read_as(dataset, **options):
+    return dataclasses.replace(dataset, streaming=Streaming(**(OPTIONS | options)))
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    return load("folder", str(make_folder(tmp_path, TRAIN // 2, TEST // 2)))
+    return load("folder", dir=str(make_folder(tmp_path, TRAIN // 2, TEST // 2)))
 
 
-def training(dataset, steps, first_step=0, seed=0, **options):
-    batches = streaming(**options).training_batches(
-        dataset.train, batch_size=BATCH, seed=seed, first_step=first_step
+def training(dataset, steps, first_step=0, seed=0, host=ONE, **options):
+    batches = training_batches(
+        read_as(dataset, **options),
+        batch_size=BATCH,
+        seed=seed,
+        first_step=first_step,
+        host=host,
     )
     taken = list(itertools.islice(batches, steps))
     batches.close()
@@ -74,7 +86,7 @@ def test_it_goes_on_from_any_step_with_the_very_next_batch(dataset):
 
 def test_hosts_share_each_batch_and_crop_as_one_would(dataset):
     whole = training(dataset, EPOCH + 1)
-    parts = [training(dataset, EPOCH + 1, host=host, hosts=4) for host in range(4)]
+    parts = [training(dataset, EPOCH + 1, host=Host(host, 4)) for host in range(4)]
     for step, batch in enumerate(whole):
         for host in range(4):
             mine = slice(host * BATCH // 4, (host + 1) * BATCH // 4)
@@ -85,8 +97,8 @@ def test_hosts_share_each_batch_and_crop_as_one_would(dataset):
 def test_every_test_image_is_valid_exactly_once_on_any_number_of_hosts(dataset, hosts):
     seen = []
     for host in range(hosts):
-        batches = streaming(host=host, hosts=hosts).test_batches(dataset.test, batch_size=BATCH)
-        for batch in batches:
+        mine = Host(host, hosts)
+        for batch in evaluation_batches(read_as(dataset), batch_size=BATCH, host=mine):
             assert len(batch.labels) == BATCH // hosts
             seen += [n for n, ok in zip(numbers([batch]), batch.valid, strict=True) if ok]
     assert sorted(seen) == list(range(TRAIN, TRAIN + TEST))
@@ -122,7 +134,7 @@ def test_or_skipped_and_counted(dataset):
     assert_equal(training(dataset, 1, 3 * EPOCH, on_damaged="skip"), batches[3 * EPOCH :][:1])
 
     damage(dataset, 2, "test")
-    batches = list(streaming(on_damaged="skip").test_batches(dataset.test, batch_size=BATCH))
+    batches = list(evaluation_batches(read_as(dataset, on_damaged="skip"), batch_size=BATCH))
     assert sum(int(batch.valid.sum()) for batch in batches) == TEST - 1
     assert sum(int(batch.skipped.sum()) for batch in batches) == 1
 
@@ -137,7 +149,7 @@ def test_a_set_of_damaged_images_only_is_an_error(dataset):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("size", 0),
+        ("image_size", 0),
         ("crop_min_area", 0),
         ("crop_min_area", 1.1),
         ("eval_crop", 0),
@@ -146,5 +158,5 @@ def test_a_set_of_damaged_images_only_is_an_error(dataset):
     ],
 )
 def test_options_out_of_range_are_refused(field, value):
-    with pytest.raises(ValueError, match="image_size" if field == "size" else field):
-        streaming(**{field: value})
+    with pytest.raises(ValueError, match=field):
+        Streaming(**{field: value})

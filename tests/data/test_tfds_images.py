@@ -77,7 +77,7 @@ def test_images_of_many_sizes_stay_encoded_and_imagenet_is_measured_on_validatio
     data_dir = prepare(tmp_path, "imagenet2012", splits)
     if file_format == "tfrecord":
         tiny_cifar.convert_to_tfrecord(tmp_path / "imagenet2012/1.0.0")
-    dataset = load("imagenet2012", data_dir)
+    dataset = load("imagenet2012", dir=data_dir)
     assert isinstance(dataset, StreamedDataset)
     assert dataset.class_names == ("ant", "bee")
     assert (dataset.num_train, dataset.num_test) == (7, 3)
@@ -95,7 +95,9 @@ def test_a_grey_set_has_its_own_statistics(tmp_path):
     examples = [
         {"image": PIL.Image.fromarray(image[..., 0]), "label": i} for i, image in enumerate(images)
     ]
-    dataset = load("mnist", prepare(tmp_path, "mnist", {"train": examples, "test": examples[:2]}))
+    dataset = load(
+        "mnist", dir=prepare(tmp_path, "mnist", {"train": examples, "test": examples[:2]})
+    )
     assert isinstance(dataset, ImageDataset)
     order = np.argsort(dataset.train.labels)
     np.testing.assert_array_equal(dataset.train.images[order], images)
@@ -103,41 +105,41 @@ def test_a_grey_set_has_its_own_statistics(tmp_path):
     np.testing.assert_allclose(dataset.std, [(images / 255).std()], rtol=1e-12)
 
 
-def test_the_labels_of_people_are_trained_on_and_the_true_ones_measured(tmp_path):
+def test_human_labels_are_trained_on_and_the_true_ones_measured(tmp_path):
     image = PIL.Image.new("RGB", (4, 4))
     examples = [{"image": image, "label": i, "worse_label": 9 - i} for i in range(3)]
     data_dir = prepare(tmp_path, "cifar10_n", {"train": examples, "test": examples})
-    dataset = load("cifar10_n", data_dir, human_labels="worse")
+    dataset = load("cifar10_n", dir=data_dir, human_labels="worse")
     assert sorted(dataset.train.labels) == [7, 8, 9]
     assert sorted(dataset.test.labels) == [0, 1, 2]
     np.testing.assert_allclose(dataset.mean, np.array([125.3, 123.0, 113.9]) / 255)
     with pytest.raises(ValueError, match="no labels 'aggre_label', only"):
-        load("cifar10_n", data_dir, human_labels="aggre")
+        load("cifar10_n", dir=data_dir, human_labels="aggre")
 
 
 def test_other_kinds_of_sets_are_refused(tmp_path):
     texts = [{"text": "x", "label": 0}]
     with pytest.raises(ValueError, match="texts is no image classification set"):
-        load("texts", prepare(tmp_path, "texts", {"train": texts, "test": texts}))
+        load("texts", dir=prepare(tmp_path, "texts", {"train": texts, "test": texts}))
     with pytest.raises(ValueError, match="no split validation, only"):
-        load("imagenet2012", prepare(tmp_path, "imagenet2012", {"train": photographs(0, 2)}))
+        load("imagenet2012", dir=prepare(tmp_path, "imagenet2012", {"train": photographs(0, 2)}))
 
 
 def test_labels_that_cannot_be_are_refused(tmp_path):
     image = PIL.Image.new("L", (4, 4))
     train, test = [{"image": image, "label": 3}], [{"image": image, "label": -1}]
     with pytest.raises(ValueError, match="split test run from -1 to -1, not within 0 to 9"):
-        load("mnist", prepare(tmp_path, "mnist", {"train": train, "test": test}))
+        load("mnist", dir=prepare(tmp_path, "mnist", {"train": train, "test": test}))
     splits = {"train": photographs(0, 2), "validation": photographs(2, 2, label=-1)}
     with pytest.raises(ValueError, match="split validation run from -1"):
-        load("imagenet2012", prepare(tmp_path, "imagenet2012", splits))
+        load("imagenet2012", dir=prepare(tmp_path, "imagenet2012", splits))
 
 
 def test_a_half_prepared_copy_is_none(tmp_path):
     prepare(tmp_path, "mnist", {"train": [{"image": PIL.Image.new("L", (4, 4)), "label": 0}]})
     (tmp_path / "mnist/1.0.0").rename(tmp_path / "mnist/incomplete.ABC_1.0.0")
     with pytest.raises(FileNotFoundError, match="no prepared copy of mnist"):
-        load("mnist", str(tmp_path))
+        load("mnist", dir=str(tmp_path))
 
 
 def test_a_tfrecord_file_cut_short_is_named(tmp_path):
@@ -147,4 +149,4 @@ def test_a_tfrecord_file_cut_short_is_named(tmp_path):
     (shard,) = (tmp_path / "imagenet2012/1.0.0").glob("*train*")
     shard.write_bytes(shard.read_bytes()[:-7])
     with pytest.raises(ValueError, match="is cut short"):
-        load("imagenet2012", data_dir)
+        load("imagenet2012", dir=data_dir)

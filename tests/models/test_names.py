@@ -102,6 +102,12 @@ def test_with_bfloat16_the_products_alone_are_low(name):
     assert set(products) == {"bf16"}
 
 
+def test_a_name_can_be_a_module_of_ones_own_and_fields_are_attributes():
+    model = create("vasso_jax.models:ViT", 7, patch=4, width=16, depth=1, heads=2)
+    assert (model.num_classes, model.width) == (7, 16)
+    assert create("vgg11_bn", 7, dropout_rate=0.1).dropout_rate == 0.1
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

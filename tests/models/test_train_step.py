@@ -7,9 +7,11 @@ import optax
 import pytest
 
 from tests.models.compilation import quick_compilation
+from vasso_jax.data import Batch
 from vasso_jax.models import VGG, PyramidNet, ResNet, ViT, WideResNet
 from vasso_jax.optim import vasso
-from vasso_jax.train.mesh import make_mesh
+from vasso_jax.train.input_pipeline import ready_batch
+from vasso_jax.train.sharding import make_mesh
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import make_train_step
 
@@ -28,7 +30,7 @@ def test_a_bfloat16_step_with_vasso(family):
     step = make_train_step(
         model,
         tx,
-        take_batch=lambda images, labels, step: (images, labels),
+        take_batch=ready_batch,
         augment=lambda key, images: images.astype(jnp.float32) / 255,
         label_smoothing=0.1,
         batch_stats="clean",
@@ -38,9 +40,9 @@ def test_a_bfloat16_step_with_vasso(family):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)
     with quick_compilation():
-        state = jax.jit(lambda: create_state(model, tx, (8, 8, 3), 0))()
+        state = jax.jit(lambda: create_state(model, tx, (8, 8, 3), 10, 0))()
         before = jax.tree.map(np.array, state)
-        after = step(state, images, rng.integers(0, 10, 8))
+        after = step(state, Batch(images, rng.integers(0, 10, 8)))
 
     assert np.isfinite(after.metric_sums["loss"])
     kept = (after.params, after.batch_stats, before.params)

@@ -32,7 +32,9 @@ def test_wandb_gets_config_and_scalars_and_finds_its_run_again(tmp_path, monkeyp
     stub.init = lambda **kwargs: calls.append(kwargs) or run
     monkeypatch.setitem(sys.modules, "wandb", stub)
     for _ in range(2):
-        (dashboard,) = open_dashboards(RunFolder(tmp_path), {"lr": 0.1}, tensorboard=False, wandb_project="p")
+        (dashboard,) = open_dashboards(
+            RunFolder(tmp_path), {"lr": 0.1}, tensorboard=False, wandb_project="p"
+        )
         dashboard.write(3, {"test/loss": 0.5})
         dashboard.close()
     assert calls[0]["project"] == "p"

@@ -9,8 +9,8 @@ import pytest
 from vasso_jax import data
 from vasso_jax.train import check, default_config
 from vasso_jax.train.optimizer import METHODS
-from vasso_jax.train.plan import DataSpec
 from vasso_jax.train.presets import digits
+from vasso_jax.train.program import DataSpec
 
 SPEC = DataSpec(1438, 10, (8, 8, 1), (0.5,), (0.25,))
 
@@ -75,8 +75,12 @@ def test_the_settings_are_the_config_completed_by_the_constructors_defaults():
     made.base.lr = 1  # an integer where a number is wanted
     settings = check(made).settings
     assert settings["method"] == {
-        **{"name": "vasso", "rho": 0.1, "theta": 0.4, "mask": None},
-        **{"refresh_every": None, "accumulator_dtype": None},
+        "name": "vasso",
+        "rho": 0.1,
+        "theta": 0.4,
+        "mask": None,
+        "refresh_every": None,
+        "accumulator_dtype": None,
     }
     assert settings["base"]["lr"] == 1
     assert settings["base"]["momentum"] == 0.9

@@ -154,8 +154,13 @@ def test_wrong_fields_are_found_before_the_run_begins(tmp_path, fields, message)
 
 
 def test_a_flag_without_its_section_is_named(tmp_path):
-    for flag, message in (("--epochs=5", "--config.epochs?"), ("--theta=1", "--config.method.theta?")):
-        refused(runs.start(tmp_path / "run", flags=[flag]), f"no flag {flag.split('=')[0]}", message)
+    for flag, message in (
+        ("--epochs=5", "--config.epochs?"),
+        ("--theta=1", "--config.method.theta?"),
+    ):
+        refused(
+            runs.start(tmp_path / "run", flags=[flag]), f"no flag {flag.split('=')[0]}", message
+        )
 
 
 @pytest.mark.parametrize(

@@ -213,9 +213,7 @@ def test_evaluation_sums_over_valid_examples_only(batch):
     mesh, model = make_mesh(), Tiny()
     state = create_state(model, optax.sgd(0.1), SHAPE, 3, 0)
     valid = np.arange(8) < 5
-    step = make_eval_step(
-        model, take_batch=ready_batch, normalize=as_float, mesh=mesh
-    )
+    step = make_eval_step(model, take_batch=ready_batch, normalize=as_float, mesh=mesh)
     sums = step(state, EvalBatch(*batch, valid))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = model.apply(variables, as_float(batch[0]), train=False)[:5]

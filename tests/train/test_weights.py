@@ -11,8 +11,8 @@ import pytest
 
 from tests import runs
 from tests.models.test_golden_outputs import load as golden
-from vasso_jax.models import create, from_torch
 from vasso_jax.cli import import_torch
+from vasso_jax.models import create, from_torch
 from vasso_jax.train import UsageError, train
 from vasso_jax.train.presets import digits as digits_config
 from vasso_jax.train.weights import write_run
@@ -62,7 +62,10 @@ def test_another_number_of_classes_gets_a_new_head_and_all_else_as_it_was(digits
     with pytest.raises(UsageError, match=r"params/fc/bias has shape \(10,\) there, \(3,\) here"):
         train(config(**fields), str(tmp_path / "evaluation"))
     # With a rate of next to nothing, what was loaded stays.
-    train(config(**fields, epochs=1, batch_size=16, base={"name": "sgd", "lr": 1e-30}), str(tmp_path / "run"))
+    train(
+        config(**fields, epochs=1, batch_size=16, base={"name": "sgd", "lr": 1e-30}),
+        str(tmp_path / "run"),
+    )
     before, after = params(workdir, runs.TOTAL_STEPS), params(tmp_path / "run", 1)
     assert before.keys() == after.keys()
     for name, array in after.items():
@@ -94,7 +97,11 @@ def test_weights_from_pytorch_can_be_evaluated(tmp_path, monkeypatch, capsys):
     images = rng.integers(0, 256, (24, 32, 32, 3)).astype(np.uint8)
     labels = np.arange(24) % 10
     data_dir = write_npz(tmp_path / "data", images, labels)
-    fields = {"model": {"name": "wrn10_1"}, "data": {"name": "npz", "dir": data_dir}, "batch_size": 32}
+    fields = {
+        "model": {"name": "wrn10_1"},
+        "data": {"name": "npz", "dir": data_dir},
+        "batch_size": 32,
+    }
     result = train(config(init_from=str(folder), **fields), str(tmp_path / "run"))
     facts = json.loads((tmp_path / "run/dataset.json").read_text())
     pixels = (images / 255 - facts["mean"]) / facts["std"]

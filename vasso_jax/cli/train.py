@@ -82,7 +82,9 @@ def _parse(argv: list[str]) -> list[str]:
     except Exception as error:  # as above
         _fail_to_load(error)
     if missing := sorted(_FIELDS - fields):
-        _fail(f"the config lacks {', '.join(missing)}: begin it with vasso_jax.train.default_config()")
+        _fail(
+            f"the config lacks {', '.join(missing)}: begin it with vasso_jax.train.default_config()"
+        )
     return positional
 
 

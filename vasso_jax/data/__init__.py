@@ -13,7 +13,7 @@ from vasso_jax.data.datasets import (
 )
 from vasso_jax.data.noise import LabelNoise, add_label_noise
 from vasso_jax.data.sources import DATASETS, Source, constructor, load
-from vasso_jax.data.streaming import Host, HostBatch, test_batches, training_batches
+from vasso_jax.data.streaming import Host, HostBatch, evaluation_batches, training_batches
 
 __all__ = [
     "DATASETS",
@@ -35,10 +35,10 @@ __all__ = [
     "constructor",
     "epoch_order",
     "evaluation_batch",
+    "evaluation_batches",
     "from_arrays",
     "load",
     "normalize",
     "take_batch",
-    "test_batches",
     "training_batches",
 ]

@@ -40,9 +40,7 @@ def epoch_order(key: jax.Array, num_examples: int, batch_size: int) -> jax.Array
     return order[: steps * batch_size].reshape(steps, batch_size)
 
 
-def take_batch(
-    images: jax.Array, labels: jax.Array, order: jax.Array, step: jax.Array
-) -> Batch:
+def take_batch(images: jax.Array, labels: jax.Array, order: jax.Array, step: jax.Array) -> Batch:
     """Batch number `step` (int32 scalar, counted over all epochs) of an epoch's `order`."""
     indices = order[step % order.shape[0]]
     return Batch(images[indices], labels[indices])

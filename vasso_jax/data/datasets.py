@@ -1,7 +1,7 @@
 """What a data set is: its two splits, in memory or to be read image by image, and its figures."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -160,33 +160,46 @@ def from_arrays(
     Raises:
         ValueError: an array has another dtype or shape, or a label is out of range.
     """
-    splits = {"train": Split(*map(np.asarray, train)), "test": Split(*map(np.asarray, test))}
-    for which, split in splits.items():
-        check_arrays(f"{name}, {which}", *split)
+    return checked(name, {f"{name}, train": train, f"{name}, test": test}, class_names)
+
+
+def checked(
+    name: str, splits: Mapping[str, tuple[Any, Any]], class_names: Sequence[str] | None
+) -> ImageDataset:
+    """`from_arrays` of two splits by the names that messages begin with, training images first."""
+    arrays = {where: Split(*map(np.asarray, split)) for where, split in splits.items()}
+    for where, split in arrays.items():
+        _check_arrays(where, *split)
+    train, test = arrays.values()
     if class_names is None:
-        class_names = tuple(map(str, range(int(splits["train"].labels.max()) + 1)))
-    for which, split in splits.items():
+        class_names = tuple(map(str, range(int(train.labels.max()) + 1)))
+    for where, split in arrays.items():
         low, high = split.labels.min(), split.labels.max()
         if low < 0 or high >= len(class_names):
             raise ValueError(
-                f"{name}, {which}: labels run from {low} to {high}, but must be within 0 and "
-                f"{len(class_names) - 1}, as there are {len(class_names)} classes"
+                f"{where}: labels run from {low} to {high}, the {len(class_names)} classes from 0 "
+                f"to {len(class_names) - 1}"
             )
-    shapes = [split.images.shape[1:] for split in splits.values()]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"{name}: training images have shape {shapes[0]}, test images {shapes[1]}")
-    splits = [Split(s.images, s.labels.astype(np.int32)) for s in splits.values()]
-    return ImageDataset(name, tuple(class_names), *channel_statistics(splits[0].images), *splits)
+    if train.images.shape[1:] != test.images.shape[1:]:
+        first, second = arrays
+        raise ValueError(
+            f"{first} has images of shape {train.images.shape[1:]}, {second} of "
+            f"{test.images.shape[1:]}"
+        )
+    train, test = (Split(s.images, s.labels.astype(np.int32)) for s in (train, test))
+    return ImageDataset(name, tuple(class_names), *channel_statistics(train.images), train, test)
 
 
-def check_arrays(where: str, images: np.ndarray, labels: np.ndarray) -> None:
+def _check_arrays(where: str, images: np.ndarray, labels: np.ndarray) -> None:
     """Raises ValueError, which begins with `where`, unless these are images and their labels."""
     if images.dtype != np.uint8:
         raise ValueError(f"{where}: images must be uint8, 0 to 255, got {images.dtype}")
     if images.ndim != 4 or not images.size:
         raise ValueError(f"{where}: images must be [N, H, W, C], got shape {images.shape}")
     if images.shape[-1] > 4 and images.shape[1] <= 4:
-        raise ValueError(f"{where}: images must be [N, H, W, C], and {images.shape} is [N, C, H, W]")
+        raise ValueError(
+            f"{where}: images must be [N, H, W, C], and {images.shape} is [N, C, H, W]"
+        )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise ValueError(
             f"{where}: labels must be integers, one per image; got {labels.dtype} of shape "

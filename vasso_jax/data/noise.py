@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vasso_jax.names import check_choice
 from vasso_jax.data.datasets import (
     Dataset,
     EncodedExample,
@@ -13,6 +12,7 @@ from vasso_jax.data.datasets import (
     ImageDataset,
     StreamedDataset,
 )
+from vasso_jax.names import check_choice
 
 KINDS = ("symmetric", "asymmetric")
 

@@ -23,10 +23,13 @@ _FOREVER = 2**62
 
 
 class Host(NamedTuple):
-    """A host's number, and how many of them share each batch."""
+    """The number of a host, and how many hosts share each batch."""
 
-    index: int = 0
-    count: int = 1
+    number: int = 0
+    hosts: int = 1
+
+
+_ONLY = Host()
 
 
 class HostBatch(NamedTuple):
@@ -43,7 +46,7 @@ class HostBatch(NamedTuple):
 
 
 def training_batches(
-    dataset: StreamedDataset, *, batch_size: int, seed: int, first_step: int, host: Host = Host()
+    dataset: StreamedDataset, *, batch_size: int, seed: int, first_step: int, host: Host = _ONLY
 ) -> Iterator[HostBatch]:
     """Batches without end, from that of `first_step` on, without the partial one of an epoch.
 
@@ -62,8 +65,8 @@ def training_batches(
     return read_ahead(steps.map(make), dataset.streaming.workers)
 
 
-def test_batches(
-    dataset: StreamedDataset, *, batch_size: int, host: Host = Host()
+def evaluation_batches(
+    dataset: StreamedDataset, *, batch_size: int, host: Host = _ONLY
 ) -> Iterator[HostBatch]:
     """Every test image once, in as few batches as that takes; the last is filled up.
 
@@ -87,9 +90,9 @@ class _TrainingBatch:
     def __call__(self, step: int) -> HostBatch:
         epoch, row = divmod(step, len(self.split) // self.batch_size)
         order = _order(len(self.split), self.seed, epoch)
-        batch = _empty_batch(self.batch_size // self.host.count, self.options.image_size)
+        batch = _empty_batch(self.batch_size // self.host.hosts, self.options.image_size)
         for i in range(len(batch.labels)):
-            column = self.host.index * len(batch.labels) + i
+            column = self.host.number * len(batch.labels) + i
             # The place in the run draws the crop, so that neither hosts nor workers change it.
             rng = np.random.default_rng((self.seed, step * self.batch_size + column))
             self._fill(batch, i, int(order[row * self.batch_size + column]), rng)
@@ -125,9 +128,9 @@ class _TestBatch:
         def crop(encoded: bytes) -> np.ndarray:
             return resize_and_center_crop(encoded, size, round(size / self.options.eval_crop))
 
-        batch = _empty_batch(self.batch_size // self.host.count, size)
+        batch = _empty_batch(self.batch_size // self.host.hosts, size)
         for i in range(len(batch.labels)):
-            index = step * self.batch_size + self.host.index * len(batch.labels) + i
+            index = step * self.batch_size + self.host.number * len(batch.labels) + i
             if index < len(self.split):
                 taken = _read(batch, i, self.split, index, crop, self.options.skips)
                 batch.skipped[i] = not taken

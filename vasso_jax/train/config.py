@@ -7,10 +7,14 @@ each name stands for. Nothing here needs JAX, so that a wrong command line is an
 
 import dataclasses
 import math
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from vasso_jax.names import check_choice
+
+# An ml_collections.ConfigDict; no type checker knows the fields of its sections.
+Config = Any
 
 # The sections, with the name that each begins with; those without a name have one constructor.
 SECTIONS: dict[str, str | None] = {
@@ -83,14 +87,15 @@ class RunOptions:
             )
 
 
-def default_config() -> ConfigDict:
+def default_config() -> Config:
     """A small wide ResNet on handwritten digits by VaSSO: what every config begins with.
 
     Returns:
         A locked ConfigDict whose sections are open: `config.method.rho = 0.1` adds an argument,
         `config.method = {"name": "sam"}` starts the section anew.
     """
-    config = ConfigDict({field.name: field.default for field in dataclasses.fields(RunOptions)})
+    defaults = {field.name: field.default for field in dataclasses.fields(RunOptions)}
+    config: Config = ConfigDict(defaults)
     for section, name in SECTIONS.items():
         config[section] = {} if name is None else {"name": name}
     config.lock()

@@ -13,9 +13,8 @@ from vasso_jax import data, models, optim
 from vasso_jax.data.sources import KINDS
 from vasso_jax.train import optimizer, schedules
 from vasso_jax.train.config import RunOptions
-from vasso_jax.train.plan import SUPPLIED, bind_config
+from vasso_jax.train.parts import SUPPLIED, bind_config
 from vasso_jax.train.sections import arguments_of
-
 
 _STYLE = docstring_parser.DocstringStyle.GOOGLE
 
@@ -86,7 +85,7 @@ def _meanings(constructor: Callable[..., Any]) -> dict[str, str]:
 
 
 def _resolved(name: str, meaning: str) -> str:
-    """What another function of `vasso_jax` says of an argument, where `meaning` just refers to it."""
+    """What another function says of an argument, where `meaning` just refers to it."""
     if match := re.match(r"[Ss]ee `(\w+)`", meaning):
         for module in (optim, optimizer):
             if other := getattr(module, match[1], None):

@@ -35,7 +35,7 @@ class EvalItem(NamedTuple):
 
     images: jax.Array
     labels: jax.Array
-    start: jax.Array | np.int32
+    start: Any
 
 
 class Pipeline(Protocol):
@@ -92,25 +92,27 @@ class DevicePipeline:
             seed: of the run; the order follows from it and the epoch.
             mesh: gets a copy on every device.
         """
-        self._train = replicate(dataset.train, mesh)
-        self._test = replicate(dataset.test, mesh)
+        self._train: tuple[jax.Array, jax.Array] = replicate(dataset.train, mesh)
+        self._test: tuple[jax.Array, jax.Array] = replicate(dataset.test, mesh)
         self._batch_size = batch_size
         self._seed = seed
         self._order = jax.jit(self._order_of, out_shardings=replicated(mesh))
 
     def training(self, step: int) -> Generator[TrainItem, None, None]:
         """See Pipeline; the order is new in each epoch."""
-        steps_per_epoch = len(self._train.labels) // self._batch_size
+        images, labels = self._train
+        steps_per_epoch = len(labels) // self._batch_size
         while True:
             order = self._order(np.int32(step // steps_per_epoch))
             for _ in range(step % steps_per_epoch, steps_per_epoch):
-                yield TrainItem(*self._train, order)
+                yield TrainItem(images, labels, order)
             step += steps_per_epoch - step % steps_per_epoch
 
     def test(self) -> Generator[EvalItem, None, None]:
         """See Pipeline."""
-        for start in range(0, len(self._test.labels), self._batch_size):
-            yield EvalItem(*self._test, np.int32(start))
+        images, labels = self._test
+        for start in range(0, len(labels), self._batch_size):
+            yield EvalItem(images, labels, np.int32(start))
 
     def take_batch(self, item: TrainItem, step: jax.Array) -> data.Batch:
         """See Pipeline."""
@@ -125,7 +127,7 @@ class DevicePipeline:
 
     def _order_of(self, epoch: jax.Array) -> jax.Array:
         key = jax.random.fold_in(stream_key(self._seed, "order"), epoch)
-        return data.epoch_order(key, len(self._train.labels), self._batch_size)
+        return data.epoch_order(key, len(self._train[1]), self._batch_size)
 
 
 class StreamPipeline:
@@ -157,7 +159,9 @@ class StreamPipeline:
 
     def test(self) -> Generator[data.EvalBatch, None, None]:
         """See Pipeline."""
-        batches = data.test_batches(self._dataset, batch_size=self._batch_size, host=self._host)
+        batches = data.evaluation_batches(
+            self._dataset, batch_size=self._batch_size, host=self._host
+        )
         for batch in self._received(batches):
             yield data.EvalBatch(*map(self._put, (batch.images, batch.labels, batch.valid)))
 

@@ -175,8 +175,8 @@ class Trainer:
         if not math.isfinite(value):
             raise UsageError(
                 f"the run diverged: {what} is {value} at step {self._step}. Try a smaller base.lr "
-                "or method.rho, longer schedule.warmup_epochs, or base.clip_norm, in a new workdir. Checkpoints hold "
-                "finite parameters only."
+                "or method.rho, longer schedule.warmup_epochs, or base.clip_norm, in a new "
+                "workdir. Checkpoints hold finite parameters only."
             )
 
     def _evaluate(self) -> dict[str, Any]:

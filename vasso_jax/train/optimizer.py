@@ -100,9 +100,7 @@ def adamw(
     """
     _check_numbers(lr, weight_decay=weight_decay, clip_norm=clip_norm)
     _check_adam(b1, b2, eps)
-    return optax.chain(
-        *_clip(clip_norm), optax.adamw(lr, b1, b2, eps, weight_decay=weight_decay)
-    )
+    return optax.chain(*_clip(clip_norm), optax.adamw(lr, b1, b2, eps, weight_decay=weight_decay))
 
 
 def none(base: Base) -> optax.GradientTransformationExtraArgs:

@@ -1,13 +1,11 @@
-"""What several experiments share; each file in configs/ says the rest, its source and its figures."""
+"""What several experiments share; each file in configs/ says the rest."""
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from vasso_jax.train.config import default_config
+from vasso_jax.train.config import Config, default_config
 
 
-def digits(method: str) -> ConfigDict:
+def digits(method: str) -> Config:
     """A small wide ResNet on scikit-learn's digits, shifted by up to a pixel; rho and theta ours.
 
     Args:
@@ -19,7 +17,7 @@ def digits(method: str) -> ConfigDict:
     return config
 
 
-def cifar(dataset: str, model: str, method: str) -> ConfigDict:
+def cifar(dataset: str, model: str, method: str) -> Config:
     """The CIFAR experiments of the VaSSO paper.
 
     SGD with momentum 0.9, batch 128, 200 epochs, cosine to 0, weight decay 1e-3, crop, flip and
@@ -51,7 +49,7 @@ def cifar(dataset: str, model: str, method: str) -> ConfigDict:
     return config
 
 
-def imagenet(model: str, method: str) -> ConfigDict:
+def imagenet(model: str, method: str) -> Config:
     """The ImageNet experiments: bfloat16 arithmetic, flips and random resized crops.
 
     The data is tensorflow-datasets' imagenet2012, or the folders train/CLASS/*.JPEG and

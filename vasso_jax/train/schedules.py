@@ -95,7 +95,7 @@ def _after_warmup(
     warmup_epochs: float,
     after: Callable[[int], optax.Schedule],
 ) -> optax.Schedule:
-    """`after(warmup_steps)`, a schedule that counts from the end of the warm-up, with the latter."""
+    """The warm-up, then `after(warmup_steps)`, which counts from its end."""
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be a number > 0, got {lr}")
     if not epochs:

@@ -119,7 +119,8 @@ def _no_such_field(section: str, name: str | None, field: str, known: list[str])
     has = f"it has {', '.join(known)}" if known else "it has no further fields"
     what = f"{section} {name}" if name else section
     where = ".".join(filter(None, ("--config", section, field)))
-    return f"{what or 'the config'} has no {field}.{did_you_mean(field, known)} Leave out {where}; {has}."
+    hint = did_you_mean(field, known)
+    return f"{what or 'the config'} has no {field}.{hint} Leave out {where}; {has}."
 
 
 def _of_others(

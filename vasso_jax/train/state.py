@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from vasso_jax.train.sharding import replicated, spread
 from vasso_jax.train.rngs import stream_key
+from vasso_jax.train.sharding import replicated, spread
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -10,9 +10,9 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data, optim
+from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import batch_sharding, gather
 from vasso_jax.train.state import TrainState, perturbation_metrics, state_shardings
-from vasso_jax.train.rngs import stream_key
 
 
 def make_train_step(
@@ -75,9 +75,7 @@ def make_train_step(
     def step(state: TrainState, item: Any) -> TrainState:
         key = jax.random.fold_in(stream_key(seed, "step"), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        batch = jax.lax.with_sharding_constraint(
-            take_batch(item, state.step), batch_sharding(mesh)
-        )
+        batch = jax.lax.with_sharding_constraint(take_batch(item, state.step), batch_sharding(mesh))
         images = augment(augment_key, batch.images)
         passes, updates, opt_state = value_and_update(
             state.params, state.opt_state, images, batch.labels, state.batch_stats, dropout_key

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from vasso_jax.names import check_choice
 from vasso_jax.data.prepare.downloading import download, sha256_of
-from vasso_jax.data.tfds_copies import newest_copy, tfds_root
+from vasso_jax.data.tfds_copies import tfds_root
+from vasso_jax.names import check_choice
 
 _NUM_EXAMPLES = 60_000  # of both splits, in either set
 
@@ -114,9 +114,7 @@ def _readable_errors(root: pathlib.Path) -> Iterator[None]:
             raise _no_space(root) from error
         if error.errno is None:  # one of ours, with a message
             raise
-        raise OSError(
-            f"cannot work in {root}: {error}.\nChoose another folder, as dir."
-        ) from error
+        raise OSError(f"cannot work in {root}: {error}.\nChoose another folder, as dir.") from error
     except RuntimeError as error:  # what the writer of array_record makes of errors of the disk
         if "No space left" in str(error) or "quota exceeded" in str(error):
             raise _no_space(root) from error

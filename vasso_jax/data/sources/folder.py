@@ -91,8 +91,8 @@ def class_folders(directory: pathlib.Path) -> tuple[str, ...]:
     names = [name for name in names if (directory / name).is_dir()]
     if not names:
         raise FileNotFoundError(
-            f"no class folders in {directory}: the data set folder is made of DIR/train/CLASS/IMAGE "
-            "and DIR/val/CLASS/IMAGE"
+            f"no class folders in {directory}: the data set folder is made of "
+            "DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE"
         )
     return tuple(names)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vasso_jax.data.datasets import ImageDataset, from_arrays
+from vasso_jax.data.datasets import ImageDataset, checked
 from vasso_jax.data.sources.source import Source
 
 
@@ -34,22 +34,18 @@ class Npz(Source):
                 label out of range; the message names it.
         """
         directory = pathlib.Path(self.dir).expanduser().absolute()
-        path = directory / "train.npz"
-        train, test = _read_arrays(path), _read_arrays(directory / "test.npz")
-        names = None
-        if "class_names" in train:
-            given = train["class_names"]
-            if given.ndim != 1 or given.dtype.kind not in "US":
+        paths = [directory / "train.npz", directory / "test.npz"]
+        arrays = {str(path): _read_arrays(path) for path in paths}
+        names = arrays[str(paths[0])].get("class_names")
+        if names is not None:
+            if names.ndim != 1 or names.dtype.kind not in "US":
                 raise ValueError(
-                    f"{path}: class_names must be strings [classes], got {given.dtype} of shape "
-                    f"{given.shape}"
+                    f"{paths[0]}: class_names must be strings [classes], got {names.dtype} of "
+                    f"shape {names.shape}"
                 )
-            names = tuple(map(str, given.astype(np.str_)))
-        splits = [(arrays["images"], arrays["labels"]) for arrays in (train, test)]
-        try:
-            return from_arrays("npz", *splits, names)
-        except ValueError as error:
-            raise ValueError(f"{directory}: {error}") from error
+            names = tuple(map(str, names.astype(np.str_)))
+        splits = {path: (both["images"], both["labels"]) for path, both in arrays.items()}
+        return checked("npz", splits, names)
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""The program of a run: its network, its optimizer, and the jitted functions made of them."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import optax
+from jax.sharding import Mesh
+
+from vasso_jax import data
+from vasso_jax.train.config import RunOptions
+from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
+from vasso_jax.train.sharding import with_shardings
+from vasso_jax.train.state import TrainState, create_state, state_shardings
+from vasso_jax.train.step import make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What a program depends on of its data set.
+
+    Attributes:
+        num_train: training images.
+        num_classes: classes.
+        image_shape: (H, W, C) of what the network sees.
+        mean, std: per channel, for pixels in [0, 1].
+    """
+
+    num_train: int
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The functions of a run.
+
+    Attributes:
+        model: the network.
+        schedule: learning rate by step; None where it is inside a given transform.
+        steps_per_epoch: optimizer steps per epoch.
+        abstract_state: shapes, dtypes and shardings of the state.
+        create_state: makes the initial state on the mesh.
+        train_step: `(state, item) -> state`; see `make_train_step`.
+        eval_step: `(state, item) -> sums`; see `make_eval_step`.
+    """
+
+    model: nn.Module
+    schedule: optax.Schedule | None
+    steps_per_epoch: int
+    abstract_state: TrainState
+    create_state: Callable[[], TrainState]
+    train_step: Callable[..., TrainState]
+    eval_step: Callable[..., dict[str, jax.Array]]
+
+
+def make_program(
+    options: RunOptions,
+    mesh: Mesh,
+    augmentation: data.Augmentation,
+    make_model: Callable[[int], nn.Module],
+    make_optimizer: Callable[[int], tuple[optax.Schedule | None, optax.GradientTransformation]],
+    spec: DataSpec,
+    take_batch: TakeBatch,
+    take_eval_batch: TakeEvalBatch,
+) -> Program:
+    """Makes the program on the data that `spec` describes; arguments as in `Plan`.
+
+    Raises:
+        ValueError: the network does not fit the data.
+    """
+    steps_per_epoch = spec.num_train // options.batch_size
+    model = make_model(spec.num_classes)
+    schedule, tx = make_optimizer(steps_per_epoch)
+    create = partial(create_state, model, tx, spec.image_shape, spec.num_classes, options.seed)
+    shapes = jax.eval_shape(create)
+    shardings = state_shardings(shapes, mesh)
+    statistics = {"mean": spec.mean, "std": spec.std}
+    return Program(
+        model=model,
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+        abstract_state=with_shardings(shapes, shardings),
+        create_state=jax.jit(create, out_shardings=shardings),
+        train_step=make_train_step(
+            model,
+            tx,
+            take_batch=take_batch,
+            augment=partial(data.augment, options=augmentation, **statistics),
+            label_smoothing=options.label_smoothing,
+            batch_stats=options.batch_stats,
+            seed=options.seed,
+            mesh=mesh,
+        ),
+        eval_step=make_eval_step(
+            model,
+            take_batch=take_eval_batch,
+            normalize=partial(data.normalize, **statistics),
+            mesh=mesh,
+        ),
+    )
