@@ -1,4 +1,4 @@
-"""The examples as a person starts them; warnings are errors, and each must have learned."""
+"""The examples as a user starts them; warnings are errors, and each must have learned."""
 
 import ast
 import os
@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+
+from tests import runs
 
 FOLDER = pathlib.Path(__file__).parents[1] / "examples"
 # What holds for the last figure printed. Chance is an accuracy of 0.1, for the moons 0.5 and with a
@@ -48,12 +50,27 @@ def test_it_learns(name, devices):
     assert LEARNED[name](last_figure(name, devices))
 
 
+# Parts of one's own, which the trainer runs, with the epochs that they need.
+OWN = {"own_network": 20, "own_dataset": 5, "own_method": 8}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_trainer_runs_parts_of_ones_own(name, tmp_path):
+    overrides = (f"epochs={OWN[name]}", "base.lr=0.1", "tensorboard=False")
+    result, out = runs.run(tmp_path, *overrides, config=FOLDER / name)
+    assert result["best_test_top1"] > 0.8
+    assert f"examples.{name}:" in out
+
+
 def test_every_example_is_run():
-    assert {path.stem for path in FOLDER.glob("*.py")} == set(LEARNED) == {name for name, _ in RUNS}
+    started = {name for name, _ in RUNS}
+    assert {path.stem for path in FOLDER.glob("*.py")} == started | {*OWN}
+    assert started == set(LEARNED)
 
 
-@pytest.mark.parametrize("name", LEARNED)
-def test_it_is_short_and_says_what_it_prints(name):
+@pytest.mark.parametrize("name", [*LEARNED, *OWN])
+def test_it_is_short_and_says_what_it_does(name):
     source = (FOLDER / f"{name}.py").read_text()
     assert len(source.splitlines()) < 70
-    assert "Prints" in ast.get_docstring(ast.parse(source))
+    says = "--config=examples/" if name in OWN else "Prints"
+    assert says in ast.get_docstring(ast.parse(source))
