@@ -98,18 +98,20 @@ def make_optimizer(
     Raises:
         ValueError: an argument is out of range.
     """
-    lr = parts["base"].settings["lr"]
+    lr = parts["base"].value("lr")
+    if callable(lr):
+        raise ValueError("base.lr must be a number: the section schedule says how it changes")
     schedule = parts["schedule"](lr, options.epochs, steps_per_epoch)
     base = parts["base"].constructor(**{**parts["base"].arguments, "lr": schedule})
     method, named = parts["method"], {}
     if "seed" in inspect.signature(method.constructor).parameters:
-        named["seed"] = method.arguments.get("seed", options.seed)
+        named["seed"] = method.value("seed", options.seed)
     if parts["rho_schedule"].settings:
         named["rho"] = parts["rho_schedule"](
             schedule,
-            rho_max=method.settings["rho"],
+            rho_max=method.value("rho"),
             lr_max=lr,
-            lr_min=parts["schedule"].settings.get("final_lr", 0.0),
+            lr_min=parts["schedule"].value("final_lr", 0.0),
         )
     return schedule, method.constructor(base, **{**method.arguments, **named})
 

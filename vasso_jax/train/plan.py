@@ -182,11 +182,11 @@ def check(
     check_batch_size(options.batch_size, mesh)
     settings = {**parts[""].settings, **{name: parts[name].settings for name in SECTIONS}}
     if tx is None:
-        optimizer_summary = summary(*(settings[section] for section in _OF_OPTIMIZER))
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
         optimizer(1000)
+        optimizer_summary = summary(*(settings[section] for section in _OF_OPTIMIZER))
     else:
         optimizer_summary = "a given optax transform"
         optimizer = lambda steps_per_epoch: (None, tx)  # noqa: E731

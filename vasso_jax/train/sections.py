@@ -44,6 +44,10 @@ class Part:
         """
         return self.constructor(*supplied, **self.arguments, **named)
 
+    def value(self, field: str, default: Any = None) -> Any:
+        """An argument as given, else the constructor's default, else `default`."""
+        return self.arguments.get(field, self.settings.get(field, default))
+
 
 def bind(
     section: str,
@@ -83,7 +87,10 @@ def bind(
     for field, default in parameters.items():
         if field in fields:
             where = f"{section}.{field}" if section else field
-            arguments[field] = _converted(where, field, fields[field], default)
+            value = fields[field]
+            if section in ("method", "model"):
+                value = _named(where, field, value)
+            arguments[field] = _converted(where, value, default)
             settings[field] = _as_json(fields[field], arguments[field])
         elif default is inspect.Parameter.empty:
             what = f"{section} {name}" if name else section
@@ -137,13 +144,18 @@ def _of_others(
     )
 
 
-def _converted(where: str, field: str, value: Any, default: Any) -> Any:
-    """The value as an argument: names of dtypes and masks as what they stand for."""
+def _named(where: str, field: str, value: Any) -> Any:
+    """What the name of a dtype or a mask stands for; any other value as it is."""
     if field.endswith("dtype") and isinstance(value, str):
         check_choice(where, value, tuple(_DTYPES))
         return _DTYPES[value]
     if field in ("mask", "adapt") and isinstance(value, str):
         return lookup(where, value, _MASKS)
+    return value
+
+
+def _converted(where: str, value: Any, default: Any) -> Any:
+    """The value, checked to be of the type of the default."""
     if callable(value):  # a schedule
         return value
     if isinstance(default, bool):

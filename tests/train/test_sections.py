@@ -1,0 +1,97 @@
+"""Sections bound to constructors: names, types, defaults, and what is refused."""
+
+import functools
+
+import jax.numpy as jnp
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vasso_jax.train.sections import bind
+
+
+def build(first, size, rate=0.5, count: int = 2, *, flag=False, word="a", pair=(1, 2), dtype=None):
+    return {k: v for k, v in locals().items() if k != "first"}
+
+
+DEFAULTS = {"rate": 0.5, "count": 2, "flag": False, "word": "a", "pair": (1, 2), "dtype": None}
+
+
+def bound(fields, section="model", constructor=build, **options):
+    return bind(section, "net", constructor, fields, **({"supplied": ("first",)} | options))
+
+
+@given(
+    st.fixed_dictionaries(
+        {"size": st.integers()},
+        optional={
+            "rate": st.floats(allow_nan=False) | st.integers(-9, 9) | st.none(),
+            "count": st.integers() | st.none(),
+            "flag": st.booleans(),
+            "word": st.text(),
+            "pair": st.lists(st.integers()),
+            "dtype": st.sampled_from(["float32", "bfloat16"]),
+        },
+    )
+)
+def test_what_is_given_arrives_and_what_is_not_has_its_default(fields):
+    part = bound(fields)
+    made = part("supplied")
+    for name, default in DEFAULTS.items():
+        expected = default if fields.get(name) is None else fields[name]
+        if name == "dtype":
+            assert made[name] == (None if expected is None else jnp.dtype(expected))
+        elif name == "pair":
+            assert made[name] == tuple(expected)
+        else:
+            assert made[name] == expected
+            assert type(made[name]) is type(default)
+        assert part.settings[name] == (tuple(expected) if name == "pair" else expected)
+        assert part.value(name) == made[name]
+    assert part.settings["name"] == "net"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "model net needs size: give --config.model.size"),
+        ({"size": 1, "rat": 1}, "model net has no rat. Did you mean rate. Leave out"),
+        ({"size": 1, "first": 1}, "model.first cannot be set: the run supplies it"),
+        ({"size": 1, "rate": "x"}, "model.rate must be a number, got 'x'"),
+        ({"size": 1, "rate": True}, "model.rate must be a number"),
+        ({"size": 1, "count": 1.5}, "model.count must be an integer"),
+        ({"size": 1, "count": True}, "model.count must be an integer"),
+        ({"size": 1, "flag": 1}, "model.flag must be True or False"),
+        ({"size": 1, "word": 3}, "model.word must be a string"),
+        ({"size": 1, "pair": 3}, "model.pair must be a sequence"),
+        ({"size": 1, "dtype": "float23"}, "Did you mean float32"),
+    ],
+)
+def test_what_does_not_fit_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        bound(fields)
+
+
+def test_names_of_dtypes_stand_for_dtypes_where_arithmetic_is_done_only():
+    assert bound({"size": 1, "dtype": "float32"}, section="data").arguments["dtype"] == "float32"
+
+
+def test_schedules_of_python_callers_pass_and_are_known_by_name():
+    schedule = optax.constant_schedule(0.1)
+    part = bound({"size": 1, "rate": schedule})
+    assert part.arguments["rate"] is schedule
+    assert isinstance(part.settings["rate"], str)
+
+
+def test_what_a_partial_has_fixed_is_no_field():
+    fixed = functools.partial(build, "first", size=3)
+    assert "size" not in bound({}, constructor=fixed, supplied=()).settings
+    with pytest.raises(ValueError, match="has no size"):
+        bound({"size": 4}, constructor=fixed, supplied=())
+
+
+def test_a_field_of_another_choice_says_whose_it_is():
+    with pytest.raises(ValueError, match=r"has no theta.*wide, deep have it.*FILE\.py:net"):
+        others = {"wide": lambda theta: 0, "deep": lambda theta, n: 0, "flat": lambda n: 0}
+        bound({"size": 1, "theta": 1}, section="method", others=others)
