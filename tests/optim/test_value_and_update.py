@@ -140,7 +140,9 @@ def test_what_precedes_it_in_a_chain_sees_the_clean_gradient():
 
 
 def test_microbatches_inside_another_wrapper_are_refused():
-    tx, w = optax.masked(optim.sam(optax.sgd(0.1), microbatches=2), True), params()
+    w = params()
+    every = jax.tree.map(lambda leaf: True, w)
+    tx = optax.masked(optim.sam(optax.sgd(0.1), microbatches=2), every)
     with pytest.raises(ValueError, match="cannot feed microbatches"):
         optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())
 
@@ -187,3 +189,76 @@ def test_a_line_search_of_optax_gets_what_it_needs():
         _, updates, state = one(w, state, batch())
         w = optax.apply_updates(w, updates)
     assert loss(w, batch()) < loss(params(), batch())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tx: tx,
+        lambda tx: optax.chain(optax.identity(), tx, optax.scale(1.0)),
+        lambda tx: optax.named_chain(("only", tx)),
+        lambda tx: optax.chain(optax.chain(tx), optax.scale(1.0)),
+    ],
+)
+def test_a_transform_that_is_reached_as_it_is_saves_the_pass_and_reports_both(wrap):
+    tx, w = wrap(optim.vasso(optax.sgd(0.1), refresh_every=2)), params()
+    state, jitted = tx.init(w), jax.jit(optim.value_and_update(plain_loss, tx))
+    taken = []
+    for _ in range(4):
+        passes, _, new_state = jitted(w, state, batch())
+        assert jax.tree.structure(new_state) == jax.tree.structure(state)
+        assert passes.perturbed.taken
+        taken.append(bool(passes.clean.taken))
+        state = new_state
+    assert taken == [True, False, True, False]
+
+
+def test_two_sharpness_aware_transforms_report_the_first_ones_passes():
+    perturbation = optim.l2_ball(0.1)
+    tx = optax.chain(optim.sharpness_aware(perturbation), optim.sam(optax.sgd(0.1), 0.2))
+    w = params()
+    passes, _, state = optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())
+    np.testing.assert_allclose(passes.clean.value, loss(w, batch()), rtol=1e-6)
+    assert jax.tree.structure(state) == jax.tree.structure(tx.init(w))
+
+
+@pytest.mark.parametrize("around", [jax.jit, jax.checkpoint, lambda f: f])
+def test_nothing_is_left_behind_by_a_call(around):
+    tx, w = optim.vasso(optax.sgd(0.1), 0.1, 0.4), params()
+    one = around(optim.value_and_update(plain_loss, tx))
+    first = one(w, tx.init(w), batch())
+    one(w, tx.init(w), batch()[:4])  # other shapes are traced anew
+    again = one(w, tx.init(w), batch())
+    assert_close(first, again, rtol=0)
+
+
+def test_a_step_can_be_mapped_and_nested():
+    tx, w = optim.sam(optax.sgd(0.1), 0.1), params()
+
+    def after(x):
+        passes, updates, _ = optim.value_and_update(plain_loss, tx)(w, tx.init(w), x)
+        return passes.clean.value, optax.apply_updates(w, updates)
+
+    values, mapped = jax.vmap(after)(jnp.stack([batch(0), batch(1)]))
+    for t in range(2):
+        value, expected = after(batch(t))
+        np.testing.assert_allclose(values[t], value, rtol=1e-5)
+        assert_close(jax.tree.map(lambda x, t=t: x[t], mapped), expected, rtol=1e-4, atol=1e-6)
+
+    def outer(scale, i):
+        scaled = jax.tree.map(lambda p: scale * p, w)
+        passes, _, _ = optim.value_and_update(plain_loss, tx)(scaled, tx.init(scaled), batch())
+        return passes.perturbed.value
+
+    passes, _, _ = optim.value_and_update(outer, tx)(jnp.array(1.0), tx.init(jnp.array(1.0)))
+    inner = optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())[0]
+    np.testing.assert_allclose(passes.clean.value, inner.perturbed.value, rtol=1e-5)
+
+
+def test_errors_of_the_loss_function_come_through():
+    def broken(w, i, x):
+        raise KeyError("mine")
+
+    for tx in (optim.sam(optax.sgd(0.1)), optax.chain(optax.scale(1.0), optim.sam(optax.sgd(0.1)))):
+        with pytest.raises(KeyError, match="mine"):
+            optim.value_and_update(broken, tx)(params(), tx.init(params()), batch())

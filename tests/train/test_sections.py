@@ -92,6 +92,6 @@ def test_what_a_partial_has_fixed_is_no_field():
 
 
 def test_a_field_of_another_choice_says_whose_it_is():
+    others = {"wide": lambda theta: 0, "deep": lambda theta, n: 0, "flat": lambda n: 0}
     with pytest.raises(ValueError, match=r"has no theta.*wide, deep have it.*FILE\.py:net"):
-        others = {"wide": lambda theta: 0, "deep": lambda theta, n: 0, "flat": lambda n: 0}
         bound({"size": 1, "theta": 1}, section="method", others=others)

@@ -8,14 +8,18 @@ gradient      g -> grad L(w + eps)    sharpness_aware(perturbation, descent=surr
 vasso(base, rho, theta) = optax.chain(sharpness_aware(perturbation), base)
 """
 
+from vasso_jax.optim._arguments import matrices
 from vasso_jax.optim._descent import DescentRule, rho_tied_to_lr, surrogate_gap
 from vasso_jax.optim._directions import (
     FriendlyState,
+    RemembersDirection,
+    RememberState,
     SuppressVarianceState,
     friendly,
+    remember,
     suppress_variance,
 )
-from vasso_jax.optim._evaluation import Evaluation, GradFn
+from vasso_jax.optim._evaluation import Evaluation, GradFn, Passes
 from vasso_jax.optim._geometries import BallState, adaptive_ball, l2_ball
 from vasso_jax.optim._looksam import look_sharpness_aware
 from vasso_jax.optim._m_sharpness import m_sharpness_aware
@@ -24,8 +28,8 @@ from vasso_jax.optim._recipes_descent import gsam, looksam, vasso_gsam
 from vasso_jax.optim._recipes_vasso import vasso, vasso_asam
 from vasso_jax.optim._sharpness_aware import sharpness_aware
 from vasso_jax.optim._sparsity import SparseMaskState, sparse_mask
-from vasso_jax.optim._state import SharpnessAwareState
-from vasso_jax.optim._value_and_update import Passes, value_and_update
+from vasso_jax.optim._transform import SharpnessAwareState
+from vasso_jax.optim._value_and_update import value_and_update
 
 __all__ = [
     "BallState",
@@ -34,6 +38,8 @@ __all__ = [
     "FriendlyState",
     "GradFn",
     "Passes",
+    "RememberState",
+    "RemembersDirection",
     "SharpnessAwareState",
     "SparseMaskState",
     "SuppressVarianceState",
@@ -46,6 +52,8 @@ __all__ = [
     "look_sharpness_aware",
     "looksam",
     "m_sharpness_aware",
+    "matrices",
+    "remember",
     "rho_tied_to_lr",
     "sam",
     "sharpness_aware",

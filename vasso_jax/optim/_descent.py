@@ -10,8 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._hyperparameters import ScalarOrSchedule, check_range
-from vasso_jax.optim._norms import add_scaled, orthogonal_part
+from vasso_jax.optim._arguments import ScalarOrSchedule, check_range
+from vasso_jax.optim._numerics import add_scaled, orthogonal_part
 
 DescentRule = Callable[[optax.Updates, optax.Updates], optax.Updates]
 

@@ -4,24 +4,50 @@
 SAM's direction is the gradient itself and needs no transform.
 
 `sharpness_aware(..., refresh_every=k)` calls a direction with the keyword `fresh`, a bool scalar.
-Where it is False there is no new gradient: a direction with a memory ignores what it is given and
-leaves its memory as it was.
+Where it is False there is no new gradient: a direction that remembers ignores what it is given,
+returns its last direction, and leaves its memory as it was.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._hyperparameters import (
+from vasso_jax.optim._arguments import (
     ScalarOrSchedule,
     check_dtype,
     check_range,
+    check_transform,
     value_at,
 )
-from vasso_jax.optim._norms import all_finite, average_dtype, real_like, widen, zero_count
-from vasso_jax.optim._typed import tree_map
+from vasso_jax.optim._equations import moved_average
+from vasso_jax.optim._numerics import (
+    all_finite,
+    cast_like,
+    select,
+    wide_map,
+    widen_like,
+    zero_count,
+    zeros_for_average,
+)
+
+
+@runtime_checkable
+class RemembersDirection(Protocol):
+    """State of a direction that can be reused under `refresh_every`.
+
+    A direction of your own is one if its state, a NamedTuple for example, has this attribute, and
+    its `update` takes the keyword `fresh`: a bool scalar, and where it is False, `update` ignores
+    the gradient, returns the last direction, and leaves the state as it was. `remember` makes one
+    of any other transform.
+
+    Attributes:
+        direction: the last direction, a pytree like the parameters.
+    """
+
+    @property
+    def direction(self) -> optax.Updates: ...
 
 
 class SuppressVarianceState(NamedTuple):
@@ -88,7 +114,7 @@ def suppress_variance(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> SuppressVarianceState:
-        average = _zero_average(params, accumulator_dtype)
+        average = zeros_for_average(params, accumulator_dtype)
         return SuppressVarianceState(zero_count(), zero_count(), average)
 
     def update(
@@ -102,10 +128,11 @@ def suppress_variance(
         del params, extra_args
         taken = all_finite(updates) & fresh
         weight = jnp.where(state.count == 0, 1.0, value_at(theta, state.step))
-        direction = _moved(state.direction, updates, weight, taken)
+        moved = moved_average(state.direction, updates, weight)
+        direction = select(taken, moved, state.direction)
         count = jnp.where(taken, optax.safe_increment(state.count), state.count)
         step = jnp.asarray(optax.safe_increment(state.step))
-        kept = _cast_like(direction, state.direction)
+        kept = cast_like(direction, state.direction)
         return direction, SuppressVarianceState(step, count, kept)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -177,7 +204,7 @@ def friendly(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> FriendlyState:
-        average = _zero_average(params, accumulator_dtype)
+        average = zeros_for_average(params, accumulator_dtype)
         return FriendlyState(zero_count(), zero_count(), average)
 
     def update(
@@ -192,35 +219,81 @@ def friendly(
         taken = all_finite(updates) & fresh
         first = state.count == 0
         weight = jnp.where(first, 1.0, value_at(theta, state.step))
-        average = _moved(state.average, updates, weight, taken)
+        moved = moved_average(state.average, updates, weight)
+        average = select(taken, moved, state.average)
         removed = jnp.where(first, 0.0, value_at(sigma, state.step))
-        direction = tree_map(
-            lambda g, m: g.astype(m.dtype) - real_like(removed, m) * m, updates, average
-        )
+        direction = wide_map(lambda sigma, m, g: g - sigma * m, removed, average, updates)
         count = jnp.where(taken, optax.safe_increment(state.count), state.count)
         step = jnp.asarray(optax.safe_increment(state.step))
-        return direction, FriendlyState(step, count, _cast_like(average, state.average))
+        return direction, FriendlyState(step, count, cast_like(average, state.average))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _zero_average(params: optax.Params, dtype: Any) -> optax.Updates:
-    return tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, dtype)), params)
+class RememberState(NamedTuple):
+    """State of `remember`.
+
+    Attributes:
+        inner: state of the direction that is remembered.
+        direction: its last output: structure, shapes, dtype and sharding as
+            `SuppressVarianceState.direction`.
+    """
+
+    inner: optax.OptState
+    direction: optax.Updates
 
 
-def _moved(
-    average: optax.Updates, grads: optax.Updates, weight: jax.Array, taken: jax.Array
-) -> optax.Updates:
-    """(1 - weight) average + weight grads where `taken`, else the average; float32 or wider."""
+def remember(
+    direction: optax.GradientTransformation, *, accumulator_dtype: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    """Keeps the last direction of any transform, so that `refresh_every` can reuse it.
 
-    def moved(m: jax.Array, g: jax.Array) -> jax.Array:
-        m = widen(m)
-        w = real_like(weight, m)
-        # jnp.where, not a product with a mask: 0 * NaN is NaN.
-        return jnp.where(taken, (1 - w) * m + w * g.astype(m.dtype), m)
+    `remember(optax.identity())` is SAM's direction with a memory, `remember(optax.ema(0.9))` that
+    of a zero-initialised average.
 
-    return tree_map(moved, average, grads)
+    A gradient with a NaN or an infinity anywhere is left out as a whole: the inner state and the
+    returned direction stay as they were (zero before the first finite gradient).
 
+    Args:
+        direction: any optax transform from the clean gradient to d.
+        accumulator_dtype: see `suppress_variance`.
 
-def _cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
-    return tree_map(lambda x, y: x.astype(y.dtype), tree, like)
+    Returns:
+        A transform whose updates are those of `direction`, and whose state is a `RememberState`:
+        one copy of the parameters besides the inner state.
+
+    Raises:
+        TypeError: `direction` is not an optax transform.
+        ValueError: the dtype is not a floating-point one.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from vasso_jax.optim import remember
+        >>> direction = remember(optax.scale(2.0))
+        >>> d, state = direction.update(jnp.array([1.0]), direction.init(jnp.zeros(1)))
+        >>> d, state = direction.update(jnp.array([5.0]), state, fresh=False)
+        >>> print(d)
+        [2.]
+    """
+    check_transform("direction", direction)
+    check_dtype("accumulator_dtype", accumulator_dtype)
+    wrapped = optax.with_extra_args_support(direction)
+
+    def init(params: optax.Params) -> RememberState:
+        return RememberState(wrapped.init(params), zeros_for_average(params, accumulator_dtype))
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        fresh: jax.Array | bool = True,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, RememberState]:
+        taken = all_finite(updates) & fresh
+        found, inner = wrapped.update(updates, state.inner, params, fresh=fresh, **extra_args)
+        last = select(taken, widen_like(found, state.direction), state.direction)
+        inner = select(taken, inner, state.inner)
+        return last, RememberState(inner, cast_like(last, state.direction))
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._norms import vary_with, widen
+from vasso_jax.optim._numerics import vary_with, widen
 from vasso_jax.optim._typed import lax, tree_map
 
 GradFn = Callable[[optax.Params, Any], optax.Updates]
@@ -50,19 +50,43 @@ class Evaluation(NamedTuple):
         return tree_map(lambda a, o: jnp.where(self.taken, a, o), self.aux, otherwise)
 
 
+class Passes(NamedTuple):
+    """What the passes of one step returned beside their gradients.
+
+    Attributes:
+        clean: `Evaluation` at w.
+        perturbed: `Evaluation` at w + eps; not `taken` for an optimizer without such a pass.
+    """
+
+    clean: Evaluation
+    perturbed: Evaluation
+
+
+class Found(NamedTuple):
+    """What one pass of a step found: whether it was taken, and the results of its evaluations."""
+
+    taken: jax.Array | bool
+    results: Any
+
+    def evaluation(self, microbatches: int) -> Evaluation:
+        """The same for the user, of the results of a `LossGradFn`."""
+        value, aux = self.results
+        value = value if microbatches == 1 else value.mean(0)
+        # A loud value: a zero would pass for a loss.
+        return Evaluation(jnp.asarray(self.taken), jnp.where(self.taken, value, jnp.nan), aux)
+
+
 def shapes(tree: Any) -> Any:
     """Structure and shapes of a pytree."""
     return jax.tree.map(jnp.shape, tree)
 
 
 class LossGradFn:
-    """A `grad_fn` made from a loss function, that keeps what the passes of one step returned."""
+    """A `grad_fn` made from a loss function, which also has the values and aux of its passes."""
 
     def __init__(self, loss_fn: Callable[..., Any], has_aux: bool) -> None:
         self._value_and_grad: Callable[..., Any] = jax.value_and_grad(loss_fn, has_aux=has_aux)
         self._has_aux = has_aux
-        self.clean: Evaluation | None = None
-        self.perturbed: Evaluation | None = None
 
     def evaluate(self, params: optax.Params, i: Any) -> tuple[optax.Updates, Any]:
         """The gradient, and the value and aux, of microbatch i.
@@ -94,25 +118,6 @@ def as_evaluate(grad_fn: GradFn) -> Evaluate:
         return grads, ()
 
     return evaluate
-
-
-def report(
-    grad_fn: GradFn,
-    clean: tuple[jax.Array | bool, Any],
-    perturbed: tuple[jax.Array | bool, Any],
-    microbatches: int,
-) -> None:
-    """Gives a `LossGradFn` the (taken, results) of both passes."""
-    if isinstance(grad_fn, LossGradFn):
-        grad_fn.clean = _evaluation(*clean, microbatches)
-        grad_fn.perturbed = _evaluation(*perturbed, microbatches)
-
-
-def _evaluation(taken: jax.Array | bool, results: Any, microbatches: int) -> Evaluation:
-    value, aux = results
-    value = value if microbatches == 1 else value.mean(0)
-    # A loud value: a zero would pass for a loss.
-    return Evaluation(jnp.asarray(taken), jnp.where(taken, value, jnp.nan), aux)
 
 
 def if_needed(needed: jax.Array | bool, function: Callable[..., _T], *args: Any) -> _T:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._hyperparameters import (
+from vasso_jax.optim._arguments import (
     Mask,
     ScalarOrSchedule,
     check_mask,
@@ -15,11 +15,9 @@ from vasso_jax.optim._hyperparameters import (
     masked_leaves,
     value_at,
 )
-from vasso_jax.optim._norms import global_norm, scale, widen
+from vasso_jax.optim._equations import NORM_OFFSET, perturbation
+from vasso_jax.optim._numerics import cast_like, global_norm, scale, widen
 from vasso_jax.optim._typed import tree_map
-
-# VaSSO's authors add this to the norm, so a zero direction gives a zero perturbation.
-_NORM_OFFSET = 1e-7
 
 
 class BallState(NamedTuple):
@@ -69,9 +67,7 @@ def l2_ball(rho: ScalarOrSchedule, *, mask: Mask | None = None) -> optax.Gradien
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, BallState]:
         del params
-        direction = restricted(updates, mask)
-        radius = value_at(rho, state.count)
-        eps = scale(direction, radius / (global_norm(direction) + _NORM_OFFSET))
+        eps = perturbation(restricted(updates, mask), value_at(rho, state.count))
         return eps, _next(state)
 
     return optax.GradientTransformation(_first, update)
@@ -141,9 +137,9 @@ def adaptive_ball(
         radius = value_at(rho, state.count)
         eps = scale(
             tree_map(lambda t, s: t * s, size, stretched),
-            radius / (global_norm(stretched) + _NORM_OFFSET),
+            radius / (global_norm(stretched) + NORM_OFFSET),
         )
-        return tree_map(lambda e, d: e.astype(d.dtype), eps, direction), _next(state)
+        return cast_like(eps, direction), _next(state)
 
     return optax.GradientTransformation(_first, update)
 

@@ -1,13 +1,13 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """LookSAM: the perturbed pass every k-th step only, and what it found reused in between."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._evaluation import GradFn, as_evaluate, if_needed, mean_over, report
-from vasso_jax.optim._hyperparameters import (
+from vasso_jax.optim._arguments import (
     ScalarOrSchedule,
     check_count,
     check_dtype,
@@ -15,22 +15,26 @@ from vasso_jax.optim._hyperparameters import (
     check_transform,
     value_at,
 )
-from vasso_jax.optim._norms import (
+from vasso_jax.optim._equations import perturbed_point
+from vasso_jax.optim._evaluation import Evaluate, Found, if_needed, mean_over
+from vasso_jax.optim._numerics import (
     add_scaled,
     all_finite,
-    average_dtype,
+    cast_like,
     global_norm,
     orthogonal_part,
     ratio,
+    select,
+    zeros_for_average,
 )
-from vasso_jax.optim._state import (
+from vasso_jax.optim._transform import (
+    Result,
     SharpnessAwareState,
+    as_transform,
     initial_state,
     next_reuses,
     realised,
-    required,
 )
-from vasso_jax.optim._typed import tree_map
 
 
 def look_sharpness_aware(
@@ -64,7 +68,7 @@ def look_sharpness_aware(
 
     Returns:
         A transform with extra arguments; its state is a `SharpnessAwareState`, whose `memory` is
-        g_v: one copy of the parameters. 1 + 1/k gradient evaluations a step, the clean one
+        g_v: one copy of the parameters. 1 + 1/k gradient evaluations per step, the clean one
         included.
 
     Raises:
@@ -97,47 +101,44 @@ def look_sharpness_aware(
     parts = microbatches or 1
 
     def init(params: optax.Params) -> SharpnessAwareState:
-        memory = tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, accumulator_dtype)), params)
+        memory = zeros_for_average(params, accumulator_dtype)
         return initial_state(perturbation.init(params), memory)
 
-    def update(
+    def step(
+        evaluate: Evaluate,
         updates: optax.Updates | None,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        grad_fn: GradFn | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, SharpnessAwareState]:
-        w, grad_fn = required(params, grad_fn)
-        evaluate = as_evaluate(grad_fn)
+        state: SharpnessAwareState,
+        w: optax.Params,
+        extra_args: Mapping[str, Any],
+    ) -> Result:
+        def gradient_at(point: optax.Params) -> tuple[optax.Updates, Any]:
+            return mean_over(lambda i: evaluate(point, i), parts)
+
         look: Any = state.reuses_left == 0
-
-        def whole_batch(at: optax.Params) -> tuple[optax.Updates, Any]:
-            return mean_over(lambda i: evaluate(at, i), parts)
-
-        clean, clean_results = (updates, None) if updates is not None else whole_batch(w)
+        g, clean_results = (updates, None) if updates is not None else gradient_at(w)
         eps, perturbation_state = perturbation.update(
-            clean, state.perturbation, w, clean=clean, **extra_args
+            g, state.perturbation, w, clean=g, **extra_args
         )
-        perturbed = optax.apply_updates(w, eps)
-        grads, results = if_needed(look, whole_batch, perturbed)
-        report(grad_fn, (True, clean_results), (look, results), parts)
+        point = perturbed_point(w, eps)
+        perturbed_g, perturbed_results = if_needed(look, gradient_at, point)
 
-        found = orthogonal_part(grads, clean)
+        found = orthogonal_part(perturbed_g, g)
         usable = look & all_finite(found)
-        memory = tree_map(
-            lambda old, new: jnp.where(usable, new.astype(old.dtype), old), state.memory, found
-        )
-        factor = value_at(alpha, state.count) * ratio(global_norm(clean), global_norm(state.memory))
-        imitated = add_scaled(clean, factor, state.memory)
-        new_updates = tree_map(lambda s, r: jnp.where(look, s, r), grads, imitated)
+        memory = select(usable, cast_like(found, state.memory), state.memory)
+        factor = value_at(alpha, state.count) * ratio(global_norm(g), global_norm(state.memory))
+        imitated = add_scaled(g, factor, state.memory)
         new_state = SharpnessAwareState(
             jnp.asarray(optax.safe_increment(state.count)),
             next_reuses(state.reuses_left, usable, look_every),
             perturbation_state,
             memory,
-            *realised(clean, w, perturbed),
+            *realised(g, w, point),
         )
-        return new_updates, new_state
+        return Result(
+            select(look, perturbed_g, imitated),
+            new_state,
+            Found(True, clean_results),
+            Found(look, perturbed_results),
+        )
 
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
+    return as_transform(init, step, parts)

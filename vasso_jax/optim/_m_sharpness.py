@@ -1,22 +1,23 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """m-sharpness: a perturbation for each part of the batch, instead of one for the whole."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 
+from vasso_jax.optim._arguments import check_count, check_transform
 from vasso_jax.optim._descent import DescentRule, perturbed_gradient
-from vasso_jax.optim._evaluation import (
-    AxisName,
-    GradFn,
-    as_evaluate,
-    as_local,
-    mean_over,
-    report,
+from vasso_jax.optim._equations import perturbed_point
+from vasso_jax.optim._evaluation import AxisName, Evaluate, Found, as_local, mean_over
+from vasso_jax.optim._transform import (
+    Result,
+    SharpnessAwareState,
+    as_transform,
+    initial_state,
+    realised,
 )
-from vasso_jax.optim._hyperparameters import check_count, check_transform
-from vasso_jax.optim._state import SharpnessAwareState, initial_state, realised, required
 
 
 def m_sharpness_aware(
@@ -26,7 +27,7 @@ def m_sharpness_aware(
     microbatches: int | None = None,
     axis_name: AxisName | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Replaces the clean gradient by the mean of gradients at one perturbed point a microbatch.
+    """Replaces the clean gradient by the mean of gradients at one perturbed point per microbatch.
 
         eps_i   = perturbation(grad L_i(w))
         updates = mean over i of grad L_i(w + eps_i)
@@ -55,7 +56,7 @@ def m_sharpness_aware(
 
     Returns:
         A transform with extra arguments; its state is a `SharpnessAwareState`. It evaluates
-        `grad_fn` twice a microbatch.
+        `grad_fn` twice per microbatch.
 
     Raises:
         TypeError: `perturbation` is not an optax transform.
@@ -83,32 +84,26 @@ def m_sharpness_aware(
     def init(params: optax.Params) -> SharpnessAwareState:
         return initial_state(perturbation.init(params))
 
-    def update(
+    def step(
+        evaluate: Evaluate,
         updates: optax.Updates | None,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        grad_fn: GradFn | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, SharpnessAwareState]:
+        state: SharpnessAwareState,
+        w: optax.Params,
+        extra_args: Mapping[str, Any],
+    ) -> Result:
         del updates
-        w, grad_fn = required(params, grad_fn)
-        evaluate = as_evaluate(grad_fn)
 
         def both_passes(i: Any) -> tuple[Any, Any]:
-            clean, clean_results = evaluate(as_local(w, axis_name), i)
-            eps, _ = perturbation.update(clean, state.perturbation, w, clean=clean, **extra_args)
-            perturbed = optax.apply_updates(w, eps)
-            grads, results = evaluate(perturbed, i)
-            descended = (descent or perturbed_gradient)(clean, grads)
-            return (clean, descended, realised(clean, w, perturbed)), (clean_results, results)
+            g, clean_results = evaluate(as_local(w, axis_name), i)
+            eps, _ = perturbation.update(g, state.perturbation, w, clean=g, **extra_args)
+            point = perturbed_point(w, eps)
+            perturbed_g, perturbed_results = evaluate(point, i)
+            descended = (descent or perturbed_gradient)(g, perturbed_g)
+            return (g, descended, realised(g, w, point)), (clean_results, perturbed_results)
 
-        means, (clean_results, results) = mean_over(both_passes, parts, axis_name)
-        clean, new_updates, (norm, cosine) = means
-        report(grad_fn, (True, clean_results), (True, results), parts)
-        _, perturbation_state = perturbation.update(
-            clean, state.perturbation, w, clean=clean, **extra_args
-        )
+        means, results = mean_over(both_passes, parts, axis_name)
+        g, new_updates, (norm, cosine) = means
+        _, perturbation_state = perturbation.update(g, state.perturbation, w, clean=g, **extra_args)
         new_state = SharpnessAwareState(
             jnp.asarray(optax.safe_increment(state.count)),
             state.reuses_left,
@@ -117,6 +112,7 @@ def m_sharpness_aware(
             norm,
             cosine,
         )
-        return new_updates, new_state
+        clean, perturbed = (Found(True, found) for found in results)
+        return Result(new_updates, new_state, clean, perturbed)
 
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
+    return as_transform(init, step, parts)

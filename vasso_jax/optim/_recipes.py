@@ -1,23 +1,13 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Published methods as compositions of a direction, a geometry and a base optimizer.
-
-Costs are gradient evaluations a step, and memory beside the base's that lasts from step to step, in
-copies of the parameters. With `refresh_every`, a method without a memory gets one: a copy that
-holds the last direction.
-"""
+"""SAM, ASAM, Friendly-SAM and sparse SAM; `_recipe.py` says what all recipes share."""
 
 from typing import Any, Literal
 
-import optax
-
-from vasso_jax.optim._directions import friendly, suppress_variance
+from vasso_jax.optim._arguments import Mask, ScalarOrSchedule
+from vasso_jax.optim._directions import friendly
 from vasso_jax.optim._geometries import adaptive_ball, l2_ball
-from vasso_jax.optim._hyperparameters import Mask, ScalarOrSchedule, check_transform
-from vasso_jax.optim._sharpness_aware import sharpness_aware
+from vasso_jax.optim._recipe import SharpnessAware, Transform, make_recipe
 from vasso_jax.optim._sparsity import sparse_mask
-
-Transform = optax.GradientTransformation
-SharpnessAware = optax.GradientTransformationExtraArgs
 
 
 def sam(
@@ -37,18 +27,11 @@ def sam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius of the perturbation, >= 0, or a schedule.
-        mask: which parameters are perturbed; see `l2_ball`.
-        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
-        accumulator_dtype: of the copy that `refresh_every` keeps; see `suppress_variance`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
+        accumulator_dtype: dtype of the copy that `refresh_every` keeps; see `suppress_variance`.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -63,9 +46,13 @@ def sam(
         >>> print(optax.apply_updates(w, updates))
         [0.45 0.  ]
     """
-    perturbation = optax.chain(*_memory(refresh_every, accumulator_dtype), l2_ball(rho, mask=mask))
-    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
-    return optax.chain(gradient, check_transform("base", base))
+    return make_recipe(
+        base,
+        l2_ball(rho, mask=mask),
+        refresh_every=refresh_every,
+        accumulator_dtype=accumulator_dtype,
+        microbatches=microbatches,
+    )
 
 
 def asam(
@@ -87,20 +74,13 @@ def asam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius relative to T, >= 0, or a schedule. The authors: 0.5 on CIFAR-10, 1 on
             CIFAR-100 and ImageNet.
         eta, adapt: see `adaptive_ball`.
-        mask: which parameters are perturbed; see `l2_ball`.
-        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
-        accumulator_dtype: of the copy that `refresh_every` keeps; see `suppress_variance`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
+        accumulator_dtype: dtype of the copy that `refresh_every` keeps; see `suppress_variance`.
 
     References:
         Kwon et al., ASAM, ICML 2021, https://arxiv.org/abs/2102.11600
@@ -114,10 +94,13 @@ def asam(
         >>> print(optax.apply_updates(w, updates))
         [0.9 0. ]
     """
-    ball = adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask)
-    perturbation = optax.chain(*_memory(refresh_every, accumulator_dtype), ball)
-    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
-    return optax.chain(gradient, check_transform("base", base))
+    return make_recipe(
+        base,
+        adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask),
+        refresh_every=refresh_every,
+        accumulator_dtype=accumulator_dtype,
+        microbatches=microbatches,
+    )
 
 
 def friendly_sam(
@@ -140,21 +123,14 @@ def friendly_sam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (2 with it).
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius of the perturbation, >= 0, or a schedule.
         theta: weight of the new gradient in m, in [0, 1], or a schedule: 1 - lambda of the paper.
             The authors: 0.4 to 0.05.
         sigma: how much of m is taken out, >= 0, or a schedule.
-        accumulator_dtype: of what it keeps; see `suppress_variance`.
-        mask: which parameters are perturbed; see `l2_ball`.
-        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        accumulator_dtype: dtype of what it keeps; see `suppress_variance`.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
 
     References:
         Li et al., Friendly Sharpness-Aware Minimization, CVPR 2024,
@@ -165,12 +141,14 @@ def friendly_sam(
         >>> from vasso_jax.optim import friendly_sam
         >>> tx = friendly_sam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4)
     """
-    direction = friendly(sigma, theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(
-        direction, *_memory(refresh_every, accumulator_dtype), l2_ball(rho, mask=mask)
+    return make_recipe(
+        base,
+        l2_ball(rho, mask=mask),
+        direction=friendly(sigma, theta, accumulator_dtype=accumulator_dtype),
+        refresh_every=refresh_every,
+        accumulator_dtype=accumulator_dtype,
+        microbatches=microbatches,
     )
-    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
-    return optax.chain(gradient, check_transform("base", base))
 
 
 def ssam(
@@ -191,24 +169,17 @@ def ssam(
         eps = rho g / (||g|| + 1e-7) * m,  g = grad L(w),  m a mask of 0 and 1
         w  <- base step with grad L(w + eps), applied at w
 
-    Cost: 2 evaluations (1 + 1/k with `refresh_every`), one byte a parameter (and 1 copy with it).
+    Cost: 2 evaluations (1 + 1/k with `refresh_every`), one byte per parameter (and 1 copy with it).
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius before the mask, >= 0, or a schedule.
         density: share of ones in m, in [0, 1]: 1 - sparsity of the paper.
         choice, seed: how m is drawn; see `sparse_mask`.
         mask_every: steps between two choices of m, >= 1.
-        mask: which parameters are perturbed; see `l2_ball`.
-        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
-        accumulator_dtype: of the copy that `refresh_every` keeps; see `suppress_variance`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
+        accumulator_dtype: dtype of the copy that `refresh_every` keeps; see `suppress_variance`.
 
     References:
         Mi et al., Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach,
@@ -219,16 +190,11 @@ def ssam(
         >>> from vasso_jax.optim import ssam
         >>> tx = ssam(optax.sgd(0.1, momentum=0.9), rho=0.1, density=0.1, mask_every=390)
     """
-    sparse = sparse_mask(density, choice=choice, every=mask_every, seed=seed, mask=mask)
-    perturbation = optax.chain(
-        *_memory(refresh_every, accumulator_dtype), l2_ball(rho, mask=mask), sparse
+    return make_recipe(
+        base,
+        l2_ball(rho, mask=mask),
+        sparse_mask(density, choice=choice, every=mask_every, seed=seed, mask=mask),
+        refresh_every=refresh_every,
+        accumulator_dtype=accumulator_dtype,
+        microbatches=microbatches,
     )
-    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
-    return optax.chain(gradient, check_transform("base", base))
-
-
-def _memory(refresh_every: int | None, accumulator_dtype: Any) -> list[Transform]:
-    """What holds the direction while it is reused."""
-    if refresh_every is None:
-        return []
-    return [suppress_variance(1.0, accumulator_dtype=accumulator_dtype)]

@@ -1,17 +1,19 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Recipes that make something else of the two gradients than a step with the perturbed one."""
+"""GSAM and LookSAM, which do more with the two gradients than descend along the perturbed one.
+
+`_recipe.py` says what all recipes share.
+"""
 
 from typing import Any
 
 import optax
 
+from vasso_jax.optim._arguments import Mask, ScalarOrSchedule, check_transform
 from vasso_jax.optim._descent import surrogate_gap
 from vasso_jax.optim._directions import suppress_variance
 from vasso_jax.optim._geometries import l2_ball
-from vasso_jax.optim._hyperparameters import Mask, ScalarOrSchedule, check_transform
 from vasso_jax.optim._looksam import look_sharpness_aware
-from vasso_jax.optim._recipes import SharpnessAware, Transform
-from vasso_jax.optim._sharpness_aware import sharpness_aware
+from vasso_jax.optim._recipe import SharpnessAware, Transform, make_recipe
 
 
 def gsam(
@@ -30,18 +32,10 @@ def gsam(
     Cost: 2 evaluations, no memory.
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius, >= 0, or a schedule; the paper's is `rho_tied_to_lr(...)`.
         alpha: weight of the gap, >= 0; 0 is SAM.
-        mask: which parameters are perturbed; see `l2_ball`.
-        microbatches: count >= 1; see `sharpness_aware`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
 
     References:
         Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training, ICLR 2022,
@@ -54,10 +48,12 @@ def gsam(
         >>> rho = rho_tied_to_lr(lr, rho_max=0.1, rho_min=0.02, lr_max=0.1)
         >>> tx = gsam(optax.sgd(lr, momentum=0.9), rho, alpha=0.4)
     """
-    gradient = sharpness_aware(
-        l2_ball(rho, mask=mask), descent=surrogate_gap(alpha), microbatches=microbatches
+    return make_recipe(
+        base,
+        l2_ball(rho, mask=mask),
+        descent=surrogate_gap(alpha),
+        microbatches=microbatches,
     )
-    return optax.chain(gradient, check_transform("base", base))
 
 
 def vasso_gsam(
@@ -79,18 +75,10 @@ def vasso_gsam(
     Cost: 2 evaluations, 1 copy (half with bfloat16).
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho, alpha: see `gsam`.
         theta, accumulator_dtype: see `vasso`.
-        mask: which parameters are perturbed; see `l2_ball`.
-        microbatches: count >= 1; see `sharpness_aware`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
 
     References:
         https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2203.08065
@@ -100,12 +88,13 @@ def vasso_gsam(
         >>> from vasso_jax.optim import vasso_gsam
         >>> tx = vasso_gsam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4, alpha=0.2)
     """
-    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(direction, l2_ball(rho, mask=mask))
-    gradient = sharpness_aware(
-        perturbation, descent=surrogate_gap(alpha), microbatches=microbatches
+    return make_recipe(
+        base,
+        l2_ball(rho, mask=mask),
+        direction=suppress_variance(theta, accumulator_dtype=accumulator_dtype),
+        descent=surrogate_gap(alpha),
+        microbatches=microbatches,
     )
-    return optax.chain(gradient, check_transform("base", base))
 
 
 def looksam(
@@ -126,18 +115,10 @@ def looksam(
     Cost: 1 + 1/k evaluations, 1 copy (half with bfloat16).
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius of the perturbation, >= 0, or a schedule.
         alpha, look_every, accumulator_dtype: see `look_sharpness_aware`.
-        mask: which parameters are perturbed; see `l2_ball`.
-        microbatches: count >= 1; see `sharpness_aware`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
 
     References:
         Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization, CVPR 2022,

@@ -1,15 +1,12 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""VaSSO, alone and with the geometry or the descent rule of other methods."""
+"""VaSSO, alone and in ASAM's geometry; `_recipe.py` says what all recipes share."""
 
 from typing import Any
 
-import optax
-
+from vasso_jax.optim._arguments import Mask, ScalarOrSchedule
 from vasso_jax.optim._directions import suppress_variance
 from vasso_jax.optim._geometries import adaptive_ball, l2_ball
-from vasso_jax.optim._hyperparameters import Mask, ScalarOrSchedule, check_transform
-from vasso_jax.optim._recipes import SharpnessAware, Transform
-from vasso_jax.optim._sharpness_aware import sharpness_aware
+from vasso_jax.optim._recipe import SharpnessAware, Transform, make_recipe
 
 
 def vasso(
@@ -31,20 +28,13 @@ def vasso(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (half with bfloat16).
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho: radius of the perturbation, >= 0, or a schedule.
         theta: weight of the new gradient in d, in [0, 1], or a schedule. 1 is SAM; smaller values
             suppress more of the minibatch noise in the direction.
-        accumulator_dtype: of d; see `suppress_variance`.
-        mask: which parameters are perturbed; see `l2_ball`.
-        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        accumulator_dtype: dtype in which d is kept; see `suppress_variance`.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
 
     References:
         Li and Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression,
@@ -60,10 +50,14 @@ def vasso(
         >>> print(optax.apply_updates(w, updates))
         [0.45 0.  ]
     """
-    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(direction, l2_ball(rho, mask=mask))
-    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
-    return optax.chain(gradient, check_transform("base", base))
+    return make_recipe(
+        base,
+        l2_ball(rho, mask=mask),
+        direction=suppress_variance(theta, accumulator_dtype=accumulator_dtype),
+        remembers=True,
+        refresh_every=refresh_every,
+        microbatches=microbatches,
+    )
 
 
 def vasso_asam(
@@ -87,18 +81,11 @@ def vasso_asam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (half with bfloat16).
 
     Args:
-        base: takes the result, as `optax.sgd(0.1)`; weight decay and clipping belong in there.
         rho, eta, adapt: see `asam`.
         theta, accumulator_dtype: see `vasso`.
-        mask: which parameters are perturbed; see `l2_ball`.
-        refresh_every, microbatches: counts >= 1; see `sharpness_aware`.
-
-    Returns:
-        A transform whose `update` needs `params` and `grad_fn`; see `sharpness_aware`.
-
-    Raises:
-        ValueError: a number is out of range.
-        TypeError: base is not an optax transform.
+        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
+        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
+        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
 
     References:
         https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2102.11600
@@ -108,7 +95,11 @@ def vasso_asam(
         >>> from vasso_jax.optim import vasso_asam
         >>> tx = vasso_asam(optax.adamw(1e-3), rho=0.5, theta=0.4)
     """
-    direction = suppress_variance(theta, accumulator_dtype=accumulator_dtype)
-    perturbation = optax.chain(direction, adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask))
-    gradient = sharpness_aware(perturbation, refresh_every=refresh_every, microbatches=microbatches)
-    return optax.chain(gradient, check_transform("base", base))
+    return make_recipe(
+        base,
+        adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask),
+        direction=suppress_variance(theta, accumulator_dtype=accumulator_dtype),
+        remembers=True,
+        refresh_every=refresh_every,
+        microbatches=microbatches,
+    )

@@ -1,23 +1,26 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """The step that sharpness-aware methods share: replace g(w) by the gradient at w + eps."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from vasso_jax.optim._arguments import check_count, check_transform
 from vasso_jax.optim._descent import DescentRule, perturbed_gradient
-from vasso_jax.optim._directions import SuppressVarianceState
-from vasso_jax.optim._evaluation import GradFn, as_evaluate, if_needed, mean_over, report
-from vasso_jax.optim._hyperparameters import check_count, check_transform
-from vasso_jax.optim._norms import all_finite
-from vasso_jax.optim._state import (
+from vasso_jax.optim._directions import RemembersDirection
+from vasso_jax.optim._equations import perturbed_point
+from vasso_jax.optim._evaluation import Evaluate, Found, if_needed, mean_over
+from vasso_jax.optim._numerics import all_finite
+from vasso_jax.optim._transform import (
+    Result,
     SharpnessAwareState,
+    as_transform,
     initial_state,
     next_reuses,
     realised,
-    required,
 )
 
 
@@ -45,13 +48,13 @@ def sharpness_aware(
     **Cadence.** With `refresh_every=k` the direction is renewed by every k-th clean gradient only
     and reused in between; `perturbation` must remember it (`suppress_variance`, with theta = 1 for
     SAM). With None for `grads` the clean pass of the other steps is not made, which leaves 1 + 1/k
-    evaluations a step. Where that gradient is not finite, the next step tries again. (Under `vmap`
+    evaluations per step. Where that gradient is not finite, the next step tries again. (Under `vmap`
     a conditional becomes a selection, and nothing is saved.)
 
     **Microbatches.** With `microbatches=m` every pass is the mean of m evaluations, i = 0 .. m - 1,
     one after the other, so that a large batch need not fit into memory at once. There is one
     perturbation, that of the whole batch, and `grads` is the mean of the m gradients too. For one
-    perturbation a microbatch see `m_sharpness_aware`.
+    perturbation per microbatch see `m_sharpness_aware`.
 
     Args:
         perturbation: transform from the clean gradient to eps, as `optax.chain(suppress_variance(
@@ -63,7 +66,7 @@ def sharpness_aware(
 
     Returns:
         A transform with extra arguments; its state is a `SharpnessAwareState`. It costs one
-        evaluation of `grad_fn` a step beside the clean one, and no memory beside that of
+        evaluation of `grad_fn` per step besides the clean one, and no memory besides that of
         `perturbation`.
 
     Raises:
@@ -86,7 +89,7 @@ def sharpness_aware(
     check_count("refresh_every", refresh_every)
     if refresh_every is not None and descent is not None:
         raise ValueError(
-            "refresh_every does not go together with descent, which needs the clean gradient of "
+            "refresh_every cannot be combined with descent, which needs the clean gradient of "
             "every step"
         )
     perturbation = optax.with_extra_args_support(perturbation)
@@ -96,43 +99,38 @@ def sharpness_aware(
         state = perturbation.init(params)
         if refresh_every is not None and not _remembers(state):
             raise ValueError(
-                "refresh_every needs a perturbation that remembers its direction: put "
-                "suppress_variance(theta) before the ball, with theta=1.0 for SAM"
+                "refresh_every needs a perturbation that remembers its direction, such as "
+                "optax.chain(suppress_variance(theta), l2_ball(rho)); any other direction becomes "
+                "one by remember(direction), such as optax.chain(remember(optax.ema(0.9)), "
+                "l2_ball(rho)), and SAM's by remember(optax.identity())"
             )
         return initial_state(state)
 
-    def update(
+    def step(
+        evaluate: Evaluate,
         updates: optax.Updates | None,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        grad_fn: GradFn | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, SharpnessAwareState]:
-        w, grad_fn = required(params, grad_fn)
-        evaluate = as_evaluate(grad_fn)
-        fresh: Any = True
-        if refresh_every is not None:
-            fresh = state.reuses_left == 0
-            extra_args["fresh"] = fresh
+        state: SharpnessAwareState,
+        w: optax.Params,
+        extra_args: Mapping[str, Any],
+    ) -> Result:
+        def gradient_at(point: optax.Params) -> tuple[optax.Updates, Any]:
+            return mean_over(lambda i: evaluate(point, i), parts)
 
-        def whole_batch(at: optax.Params) -> tuple[optax.Updates, Any]:
-            return mean_over(lambda i: evaluate(at, i), parts)
-
-        clean, clean_results = (
-            (updates, None) if updates is not None else if_needed(fresh, whole_batch, w)
+        fresh: Any = True if refresh_every is None else state.reuses_left == 0
+        cadence = {} if refresh_every is None else {"fresh": fresh}
+        g, clean_results = (
+            (updates, None) if updates is not None else if_needed(fresh, gradient_at, w)
         )
         eps, perturbation_state = perturbation.update(
-            clean, state.perturbation, w, clean=clean, **extra_args
+            g, state.perturbation, w, clean=g, **cadence, **extra_args
         )
-        perturbed = optax.apply_updates(w, eps)
-        grads, results = whole_batch(perturbed)
-        report(grad_fn, (fresh, clean_results), (True, results), parts)
+        point = perturbed_point(w, eps)
+        perturbed_g, perturbed_results = gradient_at(point)
 
         reuses_left = state.reuses_left
         if refresh_every is not None:
-            reuses_left = next_reuses(reuses_left, fresh & all_finite(clean), refresh_every)
-        norm, cosine = realised(clean, w, perturbed)
+            reuses_left = next_reuses(reuses_left, fresh & all_finite(g), refresh_every)
+        norm, cosine = realised(g, w, point)
         new_state = SharpnessAwareState(
             jnp.asarray(optax.safe_increment(state.count)),
             reuses_left,
@@ -141,15 +139,20 @@ def sharpness_aware(
             norm,
             jnp.where(fresh, cosine, state.cosine),
         )
-        return (descent or perturbed_gradient)(clean, grads), new_state
+        return Result(
+            (descent or perturbed_gradient)(g, perturbed_g),
+            new_state,
+            Found(fresh, clean_results),
+            Found(True, perturbed_results),
+        )
 
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
+    return as_transform(init, step, parts)
 
 
 def _remembers(state: optax.OptState) -> bool:
     """Whether a perturbation chain with this state keeps its direction from step to step."""
 
     def is_memory(node: Any) -> bool:
-        return isinstance(node, SuppressVarianceState)
+        return isinstance(node, RemembersDirection)
 
     return any(map(is_memory, jax.tree.leaves(state, is_leaf=is_memory)))

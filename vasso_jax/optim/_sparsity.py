@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._geometries import restricted
-from vasso_jax.optim._hyperparameters import (
+from vasso_jax.optim._arguments import (
     Mask,
     check_count,
     check_mask,
     check_range,
     masked_leaves,
 )
-from vasso_jax.optim._norms import all_finite, any_nonzero, vary_with
+from vasso_jax.optim._geometries import restricted
+from vasso_jax.optim._numerics import all_finite, any_nonzero, vary_with
 from vasso_jax.optim._typed import lax, tree_map
 
 
@@ -62,7 +62,7 @@ def sparse_mask(
     Args:
         density: share of coordinates that are perturbed, in [0, 1] (the paper's 1 - sparsity).
         choice: `fisher` or `random`.
-        every: steps between two choices, >= 1. The authors renew once an epoch or less.
+        every: steps between two choices, >= 1. The authors renew once per epoch or less.
         seed: of `random`.
         mask: which parameters are perturbed at all, as in `l2_ball`; density is a share of these.
 

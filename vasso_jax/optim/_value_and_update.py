@@ -2,26 +2,14 @@
 """One call for a whole step: both passes' loss values and aux, and the parameter updates."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._evaluation import Evaluation, LossGradFn
-from vasso_jax.optim._state import SharpnessAwareState
+from vasso_jax.optim._evaluation import Evaluation, LossGradFn, Passes
+from vasso_jax.optim._transform import asks, take_passes
 from vasso_jax.optim._typed import tree_map
-
-
-class Passes(NamedTuple):
-    """What the passes of one step returned beside their gradients.
-
-    Attributes:
-        clean: `Evaluation` at w.
-        perturbed: `Evaluation` at w + eps; not `taken` for an optimizer without such a pass.
-    """
-
-    clean: Evaluation
-    perturbed: Evaluation
 
 
 def value_and_update(
@@ -52,11 +40,12 @@ def value_and_update(
         loss_fn: `(params, i, *args, **kwargs) -> loss`, or `-> (loss, aux)` with `has_aux`; loss is
             a scalar, i the microbatch (0 without microbatches). Both passes get the same args:
             the same batch and the same dropout key.
-        tx: any optax transform. Where a sharpness-aware one comes first (all recipes, also in
-            `optax.chain` and `optax.inject_hyperparams`), it asks for its gradients. Inside other
-            wrappers (`masked`, `partition`, `named_chain`, `MultiSteps`) it is given them: all is
-            the same but that no pass is saved, and that the perturbed one is not reported. In
-            `masked` and `partition` it perturbs its own parameters, the others stay at w.
+        tx: any optax transform. If what it is given reaches a sharpness-aware transform as it is
+            (all recipes, also first in `optax.chain`, `optax.named_chain` and
+            `optax.inject_hyperparams`), that transform asks for its gradients. Inside other
+            wrappers (`masked`, `partition`, `MultiSteps`) it is given them: all is the same, but no
+            pass is saved, and the perturbed one is not reported. In `masked` and `partition` it
+            perturbs its own parameters, the others stay at w.
             Optimizers that are not sharpness-aware get `value`, `grad` and `value_fn`, as optax's
             line searches want them; what else `update` can be given needs a direct call of it.
         has_aux: whether loss_fn returns aux.
@@ -90,12 +79,11 @@ def value_and_update(
         def loss_of_part(at: optax.Params, i: Any) -> Any:
             return loss_fn(at, i, *args, **kwargs)
 
-        evaluations = LossGradFn(loss_of_part, has_aux)
-        if _comes_first(state):
-            updates, state = update(None, state, params, grad_fn=evaluations)
-            assert evaluations.clean is not None
-            assert evaluations.perturbed is not None
-            return Passes(evaluations.clean, evaluations.perturbed), updates, state
+        loss_grad_fn = LossGradFn(loss_of_part, has_aux)
+        if asks(update, state, params):
+            updates, state = update(None, state, params, grad_fn=loss_grad_fn)
+            passes, state = take_passes(state)
+            return passes, updates, state
 
         def own_part(part: optax.Params, i: Any) -> optax.Updates:
             if not isinstance(i, int):
@@ -104,14 +92,14 @@ def value_and_update(
                     "inside another wrapper: put it first, and the wrapper around what follows it"
                 )
             whole = tree_map(_fill, part, params, is_leaf=_is_masked)
-            return tree_map(_mask_as, part, evaluations(whole, i), is_leaf=_is_masked)
+            return tree_map(_mask_as, part, loss_grad_fn(whole, i), is_leaf=_is_masked)
 
         def value_of(at: optax.Params, grad_fn: Any = None) -> Any:
             del grad_fn  # optax's line searches insist on an argument for each extra one
             result = loss_of_part(at, 0)
             return result[0] if has_aux else result
 
-        grads, (value, aux) = evaluations.evaluate(params, 0)
+        grads, (value, aux) = loss_grad_fn.evaluate(params, 0)
         updates, state = update(
             grads, state, params, grad_fn=own_part, value=value, grad=grads, value_fn=value_of
         )
@@ -124,16 +112,6 @@ def value_and_update(
         return Passes(clean, untaken), updates, state
 
     return step
-
-
-def _comes_first(state: Any) -> bool:
-    """Whether a transform with this state hands its first argument to a sharpness-aware one."""
-    if isinstance(state, SharpnessAwareState):
-        return True
-    if isinstance(state, optax.InjectStatefulHyperparamsState):
-        return _comes_first(state.inner_state)
-    # A plain tuple is a chain's; that of any single transform is a NamedTuple.
-    return type(state) is tuple and state != () and _comes_first(state[0])
 
 
 def _is_masked(leaf: Any) -> bool:

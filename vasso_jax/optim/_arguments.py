@@ -114,3 +114,21 @@ def masked_leaves(mask: Mask | None, tree: Any) -> Any:
             "a mask must be a pytree of bools with the structure of the parameters, or a function "
             f"of them that returns one: {error}"
         ) from error
+
+
+def matrices(params: Any) -> Any:
+    """A mask that leaves biases and the parameters of normalisation unperturbed.
+
+    Args:
+        params: pytree of arrays.
+
+    Returns:
+        A pytree of bools, True for arrays with more than one axis; to be given as `mask`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import matrices
+        >>> matrices({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)})
+        {'bias': False, 'kernel': True}
+    """
+    return tree_map(lambda p: jnp.ndim(p) > 1, params)
