@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import json
 import pathlib
 import re
 import sys
@@ -12,7 +11,6 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from benchmarks import pod
 from configs import default
 from vasso_jax import optim
 
@@ -116,8 +114,3 @@ def test_requirements_hold_every_dependency_with_gpu_and_tensorflow():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert {line for line in lines if line and not line.startswith("#")} == wanted
     assert not any("tensorflow-cpu" in line or "cuda" in line for line in project["dependencies"])
-
-
-def test_the_table_of_compiled_steps_has_the_records():
-    records = json.loads((ROOT / "benchmarks/results/pod.json").read_text())
-    assert pod.markdown(records) in (ROOT / "docs/scaling.md").read_text()

@@ -1,6 +1,6 @@
-"""The tf.data side of input.py, which starts it with a Python that has TensorFlow.
+"""The tf.data side of this benchmark, which starts it with a Python that has TensorFlow.
 
-    python -m benchmarks.input_tensorflow CORES METHOD FILE...
+    PYTHON benchmarks/input/tensorflow_side.py CORES METHOD FILE...
 
 The training pipeline of Flax's ImageNet example up to batches of uint8 images of 224x224: random
 box, `decode_and_crop_jpeg`, resize by METHOD (bicubic there), not antialiased. For each line on

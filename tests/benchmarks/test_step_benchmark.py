@@ -1,4 +1,4 @@
-"""The timing of benchmarks/step.py, and the step in its table."""
+"""The steps that are timed, and their table."""
 
 import json
 import subprocess
@@ -8,37 +8,19 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import turns
-from benchmarks.jax_steps import METHODS, make_step
+from benchmarks.harness.train_step import Workload, make_step, method_section
+from benchmarks.step.measurement import DEFAULT_METHODS, OPTAX_SAM
+from benchmarks.step.optax_sam import make_optax_sam_step
+from benchmarks.step.table import table
 from tests.runs import ROOT
 
-
-def test_runs_take_turns_and_reverse_every_second_round():
-    calls = []
-    runs = {name: lambda name=name: calls.append(name) for name in "abc"}
-    seconds = turns.in_turn(runs, rounds=2)
-    assert calls == [*"abc", *"abc", *"cba"]
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2, "c": 2}
+WORKLOAD = Workload("wrn10_1", image_size=8, batch_size=8, classes=10, precision="float32")
 
 
-def test_ratios_are_taken_round_by_round():
-    # A slow second round, slow for both, leaves the ratio alone.
-    result = turns.summary([2.0, 20.0, 2.2], [1.0, 10.0, 1.0])
-    assert result["ratio"] == result["ratio_min"] == 2.0
-    assert result["ratio_max"] == pytest.approx(2.2)
-    assert (result["median_s"], result["min_s"], result["max_s"]) == (2.2, 2.0, 20.0)
-
-
-def batch():
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)
-    return images, rng.integers(0, 10, 8).astype(np.int32)
-
-
-@pytest.mark.parametrize("method", ["sgd again", "vasso refresh_every=5", "optax.contrib.sam"])
+@pytest.mark.parametrize("method", ["sgd again", "vasso refresh_every=5", OPTAX_SAM])
 def test_timed_steps_train(method):
-    assert method in METHODS
-    step = make_step("wrn10_1", *batch(), 10, method=method, precision="float32")
+    assert method in DEFAULT_METHODS
+    step = make_optax_sam_step(WORKLOAD) if method == OPTAX_SAM else make_step(WORKLOAD, method)
     before = np.concatenate([np.ravel(x) for x in leaves(step.state)])
     step.run(3)
     after = np.concatenate([np.ravel(x) for x in leaves(step.state)])
@@ -49,6 +31,25 @@ def test_timed_steps_train(method):
 def leaves(state):
     params = state[0] if isinstance(state, tuple) else state.params
     return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+
+
+def test_the_step_is_that_of_the_method_and_its_fields():
+    assert method_section("sgd again") == {"name": "none"}
+    wanted = {"name": "ssam", "density": 0.5, "choice": "random"}
+    assert method_section("ssam density=0.5 choice=random") == wanted
+    settings = WORKLOAD.plan("vasso refresh_every=5").settings
+    assert settings["method"]["refresh_every"] == 5
+    with pytest.raises(ValueError, match="FIELD=VALUE"):
+        method_section("vasso 5")
+
+
+RESULTS = ROOT / "benchmarks/step/results"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RESULTS.glob("*.json")))
+def test_results_that_are_kept_can_be_shown(name):
+    result = json.loads((RESULTS / name).read_text())
+    assert table(result).row_count == len(result["rows"]) > 1
 
 
 def test_command(tmp_path):
@@ -68,7 +69,8 @@ def test_command(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--methods", "vaso"], "vasso"),
+        (["--methods", "sgd", "vaso"], "Did you mean vasso"),
+        (["--methods", "vasso tetha=0.4"], "Did you mean theta"),
         (["--model", "resnet19"], "resnet18"),
         (["--precision", "tf32"], "NVIDIA"),
         (["--rounds", "0"], "at least 1"),
@@ -80,4 +82,5 @@ def test_wrong_arguments(arguments, message):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert message in done.stderr
+    assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr

@@ -3,12 +3,13 @@
 import functools
 import os
 import platform
-import time
 from importlib import metadata
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from benchmarks.harness.timing import in_turn, timed
 
 # Dense FLOP/s of one device, by the name that JAX has for it: the vendors' data sheets, without
 # sparsity (NVIDIA H100 SXM, H200 SXM, A100 SXM, L4; Google's pages on TPU v4, v5e, v5p and v6e).
@@ -28,7 +29,7 @@ _PEAKS: dict[str, dict[str, float]] = {
 
 
 def describe() -> dict[str, Any]:
-    """The device in words, and versions; None for what is not installed."""
+    """The device and the versions of packages; None for what is not installed."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "vasso_jax")
     return {
         "device": jax.devices()[0].device_kind,
@@ -45,8 +46,11 @@ def describe() -> dict[str, Any]:
 def peak_flops(precision: str) -> tuple[float, str]:
     """FLOP/s that all devices could do, and where the figure is from.
 
-    By the data sheet where this file has it; elsewhere (CPUs) the rate of a large matrix product
-    that is timed here and now, on whatever one device uses.
+    The figure is that of the data sheet where this file has it. Elsewhere (CPUs) it is the rate of
+    a large matrix product, timed in this process on one device.
+
+    Args:
+        precision: float32, tf32 or bfloat16.
     """
     kind = jax.devices()[0].device_kind
     if precision in _PEAKS.get(kind, {}):
@@ -60,13 +64,8 @@ def _matmul_rate() -> float:
     size = 2048
     a = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
-    best = float("inf")
-    for _ in range(20):
-        start = time.perf_counter()
-        product(a, a).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    runs = {"product": timed(lambda: product(a, a).block_until_ready())}
+    return 2 * size**3 / min(in_turn(runs, 20)["product"])
 
 
 def _version(package: str) -> str | None:

@@ -7,14 +7,13 @@ autocast, `torch.compile` of the network and a fused base optimizer; without, ea
 all parameters in one call (`torch._foreach_*`) and let cuDNN try its algorithms.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import torch_networks
-
-METHODS = ("sgd", "sam", "vasso")
+from benchmarks.step import torch_networks
 
 
 def make_step(
@@ -22,12 +21,10 @@ def make_step(
     images: np.ndarray,
     labels: np.ndarray,
     classes: int,
+    settings: Mapping[str, Any],
     *,
-    method: str,
     precision: str,
     tuned: bool,
-    rho: float = 0.05,
-    theta: float = 0.9,
 ) -> Callable[[], None]:
     """A function that starts one training step; `wait` waits for those that were started.
 
@@ -36,11 +33,12 @@ def make_step(
         images: float32 [B, H, W, C].
         labels: int [B].
         classes: size of the last layer.
-        method: one of METHODS.
+        settings: of the trainer's plan, for the optimizer: the method `none`, `sam` or `vasso` on
+            SGD.
         precision: float32, tf32 (CUDA only) or bfloat16 (autocast).
         tuned: see above.
-        rho, theta: of the perturbation.
     """
+    method, of_base = settings["method"], settings["base"]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     memory_format = torch.channels_last if tuned else torch.contiguous_format
     network = torch_networks.create(model, images.shape[1], classes).to(device)
@@ -48,7 +46,14 @@ def make_step(
     x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
     x, y = x.contiguous(memory_format=memory_format), torch.from_numpy(labels).long().to(device)
     params = list(network.parameters())
-    base = torch.optim.SGD(params, lr=0.05, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
+    base = torch.optim.SGD(
+        params,
+        lr=of_base["lr"],
+        momentum=of_base["momentum"],
+        nesterov=of_base["nesterov"],
+        weight_decay=of_base["weight_decay"],
+        fused=tuned or None,
+    )
     torch.backends.cudnn.benchmark = True  # XLA tries several algorithms, too
     forward = torch.compile(network) if tuned else network
     averages: list[torch.Tensor] = []
@@ -63,13 +68,13 @@ def make_step(
     @torch.no_grad()
     def perturbation() -> list[torch.Tensor]:
         directions = [p.grad for p in params]
-        if method == "vasso":
+        if method["name"] == "vasso":
             if not averages:
                 averages.extend(g.clone() for g in directions)
-            torch._foreach_lerp_(averages, directions, theta)
+            torch._foreach_lerp_(averages, directions, method["theta"])
             directions = averages
         norm = torch.stack(torch._foreach_norm(directions)).norm()
-        moves = torch._foreach_mul(directions, rho / (norm + 1e-7))
+        moves = torch._foreach_mul(directions, method["rho"] / (norm + 1e-7))
         torch._foreach_add_(params, moves)
         return moves
 
@@ -78,7 +83,7 @@ def make_step(
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
         backward()
-        if method != "sgd":
+        if method["name"] != "none":
             moves = perturbation()
             backward()
             with torch.no_grad():

@@ -1,18 +1,20 @@
-"""The tables of what benchmarks/gpu.py has measured, from its JSON files."""
+"""The tables of what the GPU benchmark has measured, from its JSON files."""
 
-import json
 import pathlib
-import statistics
 from collections import defaultdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.harness.results import read_json
+from vasso_jax.runs import estimate
+from vasso_jax.runs.tables import plus_minus
+
 
 def show(folder: pathlib.Path) -> None:
-    """Prints one table a kind of result, of what the folder has."""
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    """Prints one table per kind of result that the folder has."""
+    results = {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
     if not results:
         print(f"no results in {folder} yet")
         return
@@ -91,5 +93,4 @@ def _training(results: dict[str, Any]) -> Table:
 
 def _spread(values: list[float]) -> str:
     """Mean +- standard deviation over the seeds."""
-    mean = f"{statistics.mean(values):.2f}"
-    return mean if len(values) < 2 else f"{mean} +- {statistics.stdev(values):.2f}"
+    return plus_minus(estimate(values), 2)

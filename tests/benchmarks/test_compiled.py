@@ -1,36 +1,43 @@
-"""What a data-parallel step exchanges, read from the compiled step by benchmarks/pod.py's code."""
+"""What a data-parallel step exchanges, read from the compiled step; the table of the records."""
 
+import json
 from collections import Counter
 
 import jax
-import numpy as np
 import pytest
 
-from benchmarks.collectives import Collective, collectives
-from benchmarks.pod import compile_step, measure
-from configs import default
-from vasso_jax.train.experiment import create_model
+from benchmarks.compiled import tables
+from benchmarks.compiled.__main__ import CONFIGS
+from benchmarks.compiled.collectives import Collective, collectives
+from benchmarks.compiled.program import compile_step, measure
+from tests.runs import ROOT
+from vasso_jax.train import check, default_config
+from vasso_jax.train.plan import DataSpec
 
-IMAGE, CLASSES = (16, 16, 3), 10
+SPEC = DataSpec(1000, 10, (16, 16, 3), (0.5,) * 3, (0.25,) * 3)
+
+
+def plan_of(method, fsdp=1):
+    """Of WRN-10-1 on four devices."""
+    config = default_config()
+    config.update({"method": {"name": method}, "batch_size": 32, "fsdp": fsdp})
+    return check(config, devices=jax.devices()[:4])
+
+
+def step_of(method, fsdp=1):
+    return compile_step(plan_of(method, fsdp), SPEC)
 
 
 @pytest.fixture(scope="module")
 def variables():
-    """Shapes of the parameters and BatchNorm statistics of WRN-10-1."""
-    model = create_model(default.get_config(), CLASSES)
-    images = jax.ShapeDtypeStruct((1, *IMAGE), np.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-
-
-def step_of(method, fsdp=1):
-    config = default.get_config()
-    config.update({"optimizer": method, "batch_size": 32, "fsdp": fsdp})
-    return compile_step(config, jax.devices()[:4], IMAGE, CLASSES, training_images=1000)
+    """Shapes of the parameters and BatchNorm statistics."""
+    state = plan_of("none").program(SPEC).abstract_state
+    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 @pytest.fixture(scope="module")
 def sgd():
-    return step_of("sgd")
+    return step_of("none")
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +139,9 @@ def test_the_parser_reads_every_form():
     assert [(each, each.bytes) for each in found] == expected
     with pytest.raises(ValueError, match="reduce-scatter"):
         collectives(PROGRAM.replace("all-to-all(", "reduce-scatter("))
+
+
+def test_the_table_on_the_page_is_that_of_the_records():
+    records = json.loads((ROOT / "benchmarks/compiled/results/pod.json").read_text())
+    page = (ROOT / "docs/scaling.md").read_text()
+    assert tables.markdown(records, list(CONFIGS)) in page
