@@ -1,11 +1,6 @@
-"""The picture of what variance.py has measured, from its JSON file alone.
+"""The picture of what has been measured, from the content of its JSON file alone."""
 
-python -m benchmarks.variance_figure benchmarks/results/variance.json docs/variance.png
-"""
-
-import json
 import pathlib
-import sys
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -58,7 +53,3 @@ def plot(record: dict[str, Any], path: pathlib.Path) -> None:
     for axes in (left, middle):
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.savefig(path, dpi=110)
-
-
-if __name__ == "__main__":
-    plot(json.loads(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""What the label-noise study found: as JSON, as Markdown, and as a figure."""
+"""What the label-noise study found, as JSON, as Markdown and as a figure."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ def summarise(runs: Runs) -> dict[str, Rows]:
         runs: by method, noise rate and seed.
 
     Returns:
-        `runs`, one a row; `summary`, one row a method and rate; `paired_differences`, of the last
-        epoch's test top-1, one row a VaSSO, baseline and rate.
+        `runs`, one row each; `summary`, one row per method and rate; `paired_differences`, of the
+        last epoch's test top-1, one row per VaSSO, baseline and rate.
     """
     methods, rates, seeds = (list(dict.fromkeys(key[i] for key in runs)) for i in range(3))
     rows: Rows = [
@@ -68,7 +68,7 @@ def summarise(runs: Runs) -> dict[str, Rows]:
 
 
 def as_markdown(content: Mapping[str, Rows]) -> str:
-    """Test top-1 in per cent by method and rate, and the paired differences below."""
+    """Test top-1 in per cent by method and rate, and the paired differences below it."""
     rates = list(dict.fromkeys(row["label_noise_rate"] for row in content["summary"]))
     header = ["test top-1, %", *(f"{rate:.0%} wrong labels" for rate in rates)]
     accuracies, differences = {}, {}
@@ -98,7 +98,7 @@ def plot(summary: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     )
     figure = Figure(figsize=(8.5, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    # A panel a rate: on one scale, what little there is between methods would vanish.
+    # One panel per rate: on one scale the small differences between methods would vanish.
     panels = figure.subplots(1, len(rates), squeeze=False)[0]
     colors = ["0.45", "tab:blue", "tab:green", "#fdae6b", "#f16913", "#a63603"]
     for axes, rate in zip(panels, rates, strict=True):

@@ -10,22 +10,24 @@ import multiprocessing
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
-from vasso_jax.runs import flatten, load_run
+from ml_collections import ConfigDict
+
+from vasso_jax.runs import RunFolder, differences, flatten, load_run, may_change
 
 
 class PlannedRun(NamedTuple):
-    """A run that is wanted: its folder, and its settings where they are not the default."""
+    """A run that is wanted: its folder and its config."""
 
     folder: pathlib.Path
-    settings: Mapping[str, Any]
+    config: ConfigDict
 
 
 def run_all(planned: Sequence[PlannedRun], processes: int, cache: pathlib.Path) -> None:
-    """Trains what has not finished, in this order, and prints a line a run.
+    """Trains what has not finished, in this order, and prints one line per run.
 
     Args:
         planned: folders are created where missing.
@@ -57,7 +59,7 @@ def run_all(planned: Sequence[PlannedRun], processes: int, cache: pathlib.Path) 
                     flush=True,
                 )
         except BaseException:
-            # Ours and theirs is one Ctrl-C, but a failure or SIGTERM is ours alone: the other runs
+            # Ctrl-C reaches all processes, but a failure or SIGTERM only this one: the other runs
             # save and stop.
             for process in multiprocessing.active_children():
                 process.terminate()
@@ -76,12 +78,13 @@ def has_finished(run: PlannedRun) -> bool:
         return False  # not begun, or the trainer will say what is wrong
     if not there.finished:
         return False
-    for name, value in flatten(run.settings).items():
-        if there.config.get(name) != value:
-            raise ValueError(
-                f"{run.folder} holds a run with {name}={there.config.get(name)}, not {value}: "
-                "delete it, or give another --runs"
-            )
+    wanted = run.config.to_dict()
+    changed = differences(RunFolder(run.folder).settings(), wanted, may_change(flatten(wanted)))
+    if changed:
+        raise ValueError(
+            f"{run.folder} holds a run with other settings ({'; '.join(changed)}): delete it, or "
+            "give another --runs"
+        )
     return True
 
 
@@ -99,22 +102,19 @@ def _settle(cores: Any, cache: pathlib.Path) -> None:
 
 
 def _train(run: PlannedRun) -> tuple[dict[str, Any], float]:
-    """The result of `train`, and the seconds it took with all around it."""
+    """The result of `train`, and the seconds that all of it took."""
     # Only here, with the environment set.
     import jax
 
-    from configs import default
     from vasso_jax.train import Stopped, UsageError, train
 
     start = time.perf_counter()
-    config = default.get_config()
-    config.update(run.settings)
     try:
         with (
             pathlib.Path(os.devnull).open("w") as nowhere,
             contextlib.redirect_stdout(nowhere),
         ):
-            result = train(config, str(run.folder))
+            result = train(run.config, str(run.folder))
     except UsageError as error:
         raise ValueError(f"{run.folder}: {error}") from error
     except Stopped as stopped:

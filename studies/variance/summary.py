@@ -1,4 +1,4 @@
-"""The errors that variance.py has measured in few numbers."""
+"""The measured errors in few numbers."""
 
 from collections.abc import Mapping
 from typing import Any
