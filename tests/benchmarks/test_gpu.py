@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py rehearsed at toy size, and what it refuses."""
+"""benchmarks.gpu rehearsed at toy size, and what it refuses."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def test_rehearsal(tmp_path):
         "seeds",
         "training_vasso0.4_seed0",
     }
-    assert results["training_vasso0.4_seed0"]["config"]["theta"] == 0.4
+    assert results["training_vasso0.4_seed0"]["config"]["method"]["theta"] == 0.4
     assert results["training_vasso0.4_seed0"]["records"][-1]["split"] == "test"
     assert "Training runs" in done.stdout
 
@@ -47,7 +47,7 @@ def test_without_time_nothing_starts(tmp_path):
 
 def test_refusals(tmp_path):
     for arguments, message in (
-        (("--data_dir", tmp_path / "none"), "vasso_jax.data.prepare cifar10"),
+        (("--data_dir", tmp_path / "none"), "vasso-jax prepare cifar10"),
         (("--stages", "step", "--data_dir", tmp_path), "precisions"),
     ):
         done = gpu(*arguments)

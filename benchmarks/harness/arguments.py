@@ -1,0 +1,76 @@
+"""The common arguments of the benchmarks, and their errors: one message, exit status 2."""
+
+import argparse
+import contextlib
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
+
+def fail(message: object) -> NoReturn:
+    """Ends the process with one message and exit status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextlib.contextmanager
+def one_message() -> Iterator[None]:
+    """Turns errors that the user can fix into one message and exit status 2; also a decorator."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        fail(error)
+
+
+def positive(text: str) -> int:
+    """The type of an argument that is an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+# Type, and what --help says.
+_COMMON: dict[str, dict[str, Any]] = {
+    "model": {"type": str, "help": "network, a name of vasso_jax.models"},
+    "image_size": {"type": positive, "help": "side of the images, in pixels"},
+    "batch_size": {"type": positive, "help": "images per step, over all devices"},
+    "classes": {"type": positive, "help": "size of the last layer"},
+    "precision": {"choices": PRECISIONS, "help": "of the arithmetic; parameters are float32"},
+    "rounds": {"type": positive, "help": "how often everything is measured, in turn"},
+    "steps": {"type": positive, "help": "steps per round"},
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one message."""
+
+    def __init__(self, doc: str | None, *, out: str = "JSON file to write", **defaults: Any):
+        """The parser of a benchmark; all have `--out`.
+
+        Args:
+            doc: the docstring of its module, for --help.
+            out: what --help says of --out.
+            defaults: of those common arguments that this benchmark has.
+        """
+        super().__init__(
+            description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for name, default in defaults.items():
+            help_text = f"{_COMMON[name]['help']} ({default})"
+            self.add_argument(f"--{name}", default=default, **{**_COMMON[name], "help": help_text})
+        self.add_argument("--out", type=pathlib.Path, metavar="PATH", help=out)
+
+    def error(self, message: str) -> NoReturn:
+        """See `fail`."""
+        fail(message)
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments as a result file holds them: all but where it is written."""
+    return {name: value for name, value in vars(options).items() if name != "out"}

@@ -1,0 +1,47 @@
+"""Child processes: where they run, and their environment."""
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Mapping
+
+ROOT = pathlib.Path(__file__).absolute().parents[2]
+# For processes that use one GPU at the same time.
+SHARED_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a child: this process's, with the packages of this clone.
+
+    Args:
+        variables: to be added or replaced.
+    """
+    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(variables or {})}
+
+
+def python(*arguments: str, variables: Mapping[str, str] | None = None) -> str:
+    """Runs this Python in the root of the clone.
+
+    Args:
+        arguments: of the interpreter.
+        variables: see `environment`.
+
+    Returns:
+        Its standard output.
+
+    Raises:
+        ValueError: it failed; the message is the last line of its standard error.
+    """
+    child = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode:
+        last = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+        raise ValueError(last[0].removeprefix("error: "))
+    return child.stdout
