@@ -48,8 +48,8 @@ def sharpness_aware(
     **Cadence.** With `refresh_every=k` the direction is renewed by every k-th clean gradient only
     and reused in between; `perturbation` must remember it (`suppress_variance`, with theta = 1 for
     SAM). With None for `grads` the clean pass of the other steps is not made, which leaves 1 + 1/k
-    evaluations per step. Where that gradient is not finite, the next step tries again. (Under `vmap`
-    a conditional becomes a selection, and nothing is saved.)
+    evaluations per step. Where that gradient is not finite, the next step tries again. (Under
+    `vmap` a conditional becomes a selection, and nothing is saved.)
 
     **Microbatches.** With `microbatches=m` every pass is the mean of m evaluations, i = 0 .. m - 1,
     one after the other, so that a large batch need not fit into memory at once. There is one
