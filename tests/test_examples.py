@@ -45,6 +45,7 @@ def last_figure(name, devices):
     return float(process.stdout.split()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "devices"), RUNS)
 def test_it_learns(name, devices):
     assert LEARNED[name](last_figure(name, devices))
@@ -54,6 +55,7 @@ def test_it_learns(name, devices):
 OWN = {"own_network": 20, "own_dataset": 5, "own_method": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_the_trainer_runs_parts_of_ones_own(name, tmp_path):
     overrides = (f"epochs={OWN[name]}", "base.lr=0.1", "tensorboard=False")

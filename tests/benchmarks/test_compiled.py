@@ -52,6 +52,7 @@ def exchanged(compiled):
     return Counter(size for each in found for _, size in each.arrays)
 
 
+@pytest.mark.slow
 def test_a_pass_sums_each_gradient_and_the_batch_statistics_once_and_no_norm(sgd, vasso, variables):
     gradients = [x.size for x in jax.tree.leaves(variables["params"])]
     # A layer's mean and variance, and in the backward pass what reaches the variance.
@@ -68,6 +69,7 @@ def _is_layer(node):
     return "mean" in node
 
 
+@pytest.mark.slow
 def test_vasso_costs_two_of_sgds_steps_and_one_copy_of_the_parameters(sgd, vasso, variables):
     one, two = measure(sgd), measure(vasso)
     assert two["flops"] / one["flops"] == pytest.approx(2, rel=0.01)
@@ -77,6 +79,7 @@ def test_vasso_costs_two_of_sgds_steps_and_one_copy_of_the_parameters(sgd, vasso
         assert copy <= more < copy + 256  # and some scalars
 
 
+@pytest.mark.slow
 def test_fsdp_gathers_the_parameters_for_each_pass_and_keeps_a_part(vasso, variables):
     whole, spread = measure(vasso), measure(step_of("vasso", fsdp=4))
     kernels = [x.size for x in jax.tree.leaves(variables["params"]) if x.size >= 1024]

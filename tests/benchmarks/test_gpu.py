@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.runs import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def gpu(*arguments):

@@ -11,6 +11,8 @@ from PIL import Image
 
 from tests.runs import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("script", "arguments", "rows"),

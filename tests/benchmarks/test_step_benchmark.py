@@ -14,6 +14,8 @@ from benchmarks.step.optax_sam import make_optax_sam_step
 from benchmarks.step.table import table
 from tests.runs import ROOT
 
+pytestmark = pytest.mark.slow
+
 WORKLOAD = Workload("wrn10_1", image_size=8, batch_size=8, classes=10, precision="float32")
 
 

@@ -93,6 +93,7 @@ def test_gradients_of_low_precision(dtype, output):
     assert_equal(actual, expected, 1e-5 if dtype == "float32" else 2e-2)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None, max_examples=12)
 def test_gradients_and_curvatures_for_any_geometry(data):
@@ -108,6 +109,7 @@ def test_gradients_and_curvatures_for_any_geometry(data):
         assert_equal(actual, both_orders(derived(strides, padding))(x, k), 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images_too", [False, True])
 def test_gradients_and_curvatures_under_vmap(images_too, x64):
     x, k = draw(dtype="float64")
@@ -122,6 +124,7 @@ def test_gradients_and_curvatures_under_vmap(images_too, x64):
     assert_equal(actual, expected, 1e-12)
 
 
+@pytest.mark.slow
 def test_third_derivative(x64):
     x, k = draw((5, 6), dtype="float64", batch=2)
 

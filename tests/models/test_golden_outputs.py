@@ -10,6 +10,8 @@ import pytest
 
 from vasso_jax.models import create, from_torch
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden/models"
 RTOL = 1e-5
 

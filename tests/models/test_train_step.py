@@ -15,6 +15,8 @@ from vasso_jax.train.sharding import make_mesh
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import make_train_step
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = {
     "resnet": ResNet((1, 1), 10, bottleneck=True, imagenet=True, dtype=jnp.bfloat16),
     "wrn": WideResNet(10, 1, 10, dtype=jnp.bfloat16),

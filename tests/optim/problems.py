@@ -35,7 +35,13 @@ BASES = {
     "lion": lambda: optax.lion(0.01),
 }
 
-every_recipe = pytest.mark.parametrize("recipe", REUSING)
+# The others differ from these in one part, and run with the slow tests.
+QUICK = ("sam", "vasso", "vasso, reusing")
+
+every_recipe = pytest.mark.parametrize(
+    "recipe",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in REUSING],
+)
 
 
 def make(recipe, base="momentum", **options):

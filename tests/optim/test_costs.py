@@ -9,6 +9,8 @@ import pytest
 from tests.optim.problems import RECIPES, REFRESHED
 from vasso_jax import optim
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 64
 
 

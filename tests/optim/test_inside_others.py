@@ -24,6 +24,8 @@ from tests.optim.problems import (
 )
 from vasso_jax import optim
 
+pytestmark = pytest.mark.slow
+
 
 @every_recipe
 def test_inside_a_chain_what_follows_sees_its_updates(recipe):

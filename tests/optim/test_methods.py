@@ -152,6 +152,7 @@ def one_step(tx, curvature, w, state, slope):
     return optax.apply_updates(w, updates), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @settings(deadline=None, max_examples=100)
 @given(problems)
@@ -170,6 +171,7 @@ def test_method(method, problem):
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(problems, st.integers(1, 4))
 def test_looksam(problem, k):
@@ -183,6 +185,7 @@ def test_looksam(problem, k):
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(problems, st.integers(0, 5), st.integers(1, 3))
 def test_ssam_with_fisher_masks(problem, ones, every):
@@ -213,6 +216,7 @@ def test_ssam_with_fisher_masks(problem, ones, every):
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(problems, st.integers(1, 4), st.sampled_from(sorted(REFRESHED)))
 def test_a_direction_reused_for_k_steps(problem, k, method):

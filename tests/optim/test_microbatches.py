@@ -12,6 +12,8 @@ from jax.sharding import AxisType, PartitionSpec
 from tests.optim.problems import RECIPES, assert_close, batch, loss, params, run, spec
 from vasso_jax import optim
 
+pytestmark = pytest.mark.slow
+
 PERTURBATIONS = {
     "sam": lambda: optim.l2_ball(0.1),
     "vasso": lambda: optax.chain(optim.suppress_variance(0.4), optim.l2_ball(0.1)),

@@ -26,6 +26,7 @@ def small(monkeypatch, tmp_path):
     ]
 
 
+@pytest.mark.slow
 # Some 28 s of processor time in two processes: each imports JAX and compiles a step of its own.
 def test_it_writes_its_results_and_does_not_train_twice(small, tmp_path, capsys):
     main(small)

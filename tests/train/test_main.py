@@ -70,6 +70,7 @@ def assert_same_end(workdir, unbroken):
         np.testing.assert_array_equal(array, theirs[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_killed_at_random_steps_and_resumed_is_bit_identical(unbroken, tmp_path):
     seed = random.randrange(1000)
     print("seed of the delays:", seed)
@@ -95,6 +96,7 @@ def wait_for_checkpoint(workdir, process):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_saves_and_goes_on_the_same(unbroken, tmp_path, number):
     process = runs.start(tmp_path, *runs.SHORT)
@@ -129,11 +131,13 @@ def assert_same_losses(workdir, reference):
         assert abs(ours["top1"] - theirs["top1"]) < 1.5 / 359
 
 
+@pytest.mark.slow
 def test_four_devices_give_the_losses_of_one(one_device, tmp_path):
     runs.run(tmp_path, *EVERY_STEP, devices=4)
     assert_same_losses(tmp_path, one_device)
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_go_on_and_give_the_losses_of_one(one_device, tmp_path):
     processes = runs.start_two(tmp_path, *EVERY_STEP)
     wait_for_checkpoint(tmp_path, processes[0])
@@ -149,6 +153,7 @@ def test_two_processes_stop_together_go_on_and_give_the_losses_of_one(one_device
     assert_same_losses(tmp_path, one_device)
 
 
+@pytest.mark.slow
 def test_two_processes_both_end_when_the_first_cannot_be_set_up(tmp_path):
     occupied = tmp_path / "file"
     occupied.touch()
@@ -158,6 +163,7 @@ def test_two_processes_both_end_when_the_first_cannot_be_set_up(tmp_path):
     assert "the first process could not set the run up" in ends[1][2]
 
 
+@pytest.mark.slow
 def test_cifar10_from_a_prepared_copy(tmp_path):
     tiny_cifar.prepare(tmp_path, train=20, test=7)
     result, out = runs.run(
@@ -172,6 +178,7 @@ def test_cifar10_from_a_prepared_copy(tmp_path):
     assert "20 training and 7 test images of 32x32x3" in out
 
 
+@pytest.mark.slow
 def test_interrupted_before_the_first_step(tmp_path):
     process = runs.start(tmp_path, *runs.SHORT)
     while not (tmp_path / "checkpoints").exists():
@@ -182,6 +189,7 @@ def test_interrupted_before_the_first_step(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_evaluation_now_and_then_and_always_at_the_end(tmp_path):
     runs.run(tmp_path, "epochs=3", "eval_every_epochs=2")
     splits = [(record["epoch"], record["split"]) for record in runs.records(tmp_path)]

@@ -22,6 +22,7 @@ def refused(process, *messages):
     assert "Traceback" not in out + err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "overrides", "messages"),
     [
@@ -163,6 +164,7 @@ def test_a_flag_without_its_section_is_named(tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -183,6 +185,7 @@ def test_an_unwritable_workdir_is_one_message(tmp_path):
     refused(runs.start(occupied), "cannot be written")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("found_in", "options"),
     [
@@ -200,6 +203,7 @@ def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path, 
         json.loads(line, parse_constant=pytest.fail)
 
 
+@pytest.mark.slow
 def test_a_disk_that_cannot_hold_a_checkpoint_is_one_message(tmp_path):
     # No file may grow beyond 100 kB.
     limited = ("bash", "-c", 'ulimit -f 100; exec "$@"', "bash")
@@ -208,6 +212,7 @@ def test_a_disk_that_cannot_hold_a_checkpoint_is_one_message(tmp_path):
     refused(process, "a checkpoint could not be written", "make room")
 
 
+@pytest.mark.slow
 def test_damaged_run_folders_are_one_message(unbroken, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(unbroken[0], workdir)

@@ -79,6 +79,7 @@ def copied():
     return run, run.losses(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [2, 4])
 def test_spread_parameters_take_the_same_steps_and_stay_spread(copied, fsdp):
     run = Run(fsdp)

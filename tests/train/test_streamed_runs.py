@@ -11,6 +11,8 @@ import pytest
 from tests import runs
 from tests.data.image_files import make_folder
 
+pytestmark = pytest.mark.slow
+
 # 2 epochs of 5 steps; the pixels are plain colours, and differ with class and image.
 SETTINGS = (
     *("data.name=folder", "data.image_size=16", "augment.flip=True"),

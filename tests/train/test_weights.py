@@ -17,6 +17,8 @@ from vasso_jax.train import UsageError, train
 from vasso_jax.train.presets import digits as digits_config
 from vasso_jax.train.weights import write_run
 
+pytestmark = pytest.mark.slow
+
 
 def config(**fields):
     config = digits_config("vasso")
