@@ -212,15 +212,13 @@ def _main(argv: list[str]) -> None:
         _keep_compiled_programs()
     try:
         # JAX and all that comes with it load only once the command line has been understood.
-        import jax
-
-        from vasso_jax.train import Stopped, UsageError, train
+        from vasso_jax.train import Stopped, UsageError, processes, train
 
         try:
             result = train(_CONFIG.value, _WORKDIR.value or f"runs/{_run_name()}")
         except UsageError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            if jax.process_count() > 1:
+            if processes.several():
                 # An ordinary end would wait for the other processes, and they for this one.
                 os._exit(2)
             sys.exit(2)

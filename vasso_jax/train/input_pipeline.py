@@ -141,7 +141,7 @@ class StreamPipeline:
         self._dataset = dataset
         self._batch_size = batch_size
         self._seed = seed
-        self._host = data.Host(jax.process_index(), jax.process_count())
+        self._host = data.Host(processes.index(), processes.count())
         self._sharding = batch_sharding(mesh)
         self._skipped = 0
 

@@ -37,14 +37,24 @@ def join_cluster() -> None:
         ) from error
 
 
+def index() -> int:
+    """The number of this process, from 0 on."""
+    return jax.process_index()
+
+
+def count() -> int:
+    """How many processes the run has."""
+    return jax.process_count()
+
+
 def several() -> bool:
     """Whether the run has more than one process."""
-    return jax.process_count() > 1
+    return count() > 1
 
 
 def is_first() -> bool:
     """Whether this is the process that writes the run folder and talks to the user."""
-    return jax.process_index() == 0
+    return index() == 0
 
 
 def gather(number: int) -> list[int]:

@@ -13,7 +13,6 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
-import jax
 import optax
 from clu import parameter_overview
 
@@ -160,7 +159,7 @@ def _opening(
     """The facts of the opening block."""
     plan, program, step = experiment.plan, experiment.program, int(state.step)
     kind = plan.mesh.devices.flat[0].device_kind
-    hosts = f" on {jax.process_count()} hosts" if processes.several() else ""
+    hosts = f" on {processes.count()} hosts" if processes.several() else ""
     parts = plan.mesh.shape["fsdp"]
     spread = f", parameters over {parts}" if parts > 1 else ""
     start = f"going on from step {step} of " if step else ""
