@@ -146,7 +146,10 @@ def test_running_statistics_follow_the_chosen_passes(batch, network):
         # A plain optimizer has one pass, whose statistics count.
         _, plain = train_once(model, optax.sgd(LR), batch, batch_stats=which)
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+            # Flax's is two normalisations deep: jitted and eager sums differ by more roundings.
+            lambda a, b: np.testing.assert_allclose(
+                a, b, rtol=1e-6 if network is TinyOurs else 1e-5
+            ),
             plain.batch_stats,
             expected["clean"],
         )
