@@ -91,6 +91,8 @@ def test_it_trains_a_config_network_and_data_set_of_ones_own(installed, tmp_path
         (["trian"], 2, "invalid choice: 'trian'"),
         ([], 2, "required: COMMAND"),
         (["train", "--config=cifar10_resnet81:vasso"], 2, "Did you mean cifar10_resnet18"),
+        (["train", "--config", "digits:sam", "--help_config"], 0, "--config.method.rho"),
+        (["train", "--config", "digits:sam", "epochs=3"], 2, "what is 'epochs=3'"),
         (["train", "--help"], 0, "--help_config"),
         (["prepare", "cifar11"], 2, "Did you mean cifar1"),
         (["compare", "nowhere"], 2, "not a run folder"),

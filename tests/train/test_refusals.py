@@ -145,6 +145,11 @@ def config(**fields):
         ({"label_noise": {"kind": "symetric", "rate": 0.1}}, "Did you mean symmetric"),
         ({"label_noise": {"kind": "symmetric", "rate": 2.0}}, "rate of label noise must be"),
         ({"label_noise": {"kind": "symmetric"}}, "label_noise needs rate"),
+        ({"label_noise": {"name": "symmetric"}}, "label_noise has no name"),
+        ({"augment__name": "strong"}, "augment has no name"),
+        ({"rho_schedule__name": "x"}, "rho_schedule has no name"),
+        ({"data": {"name": "folder", "dir": 3}}, "data.dir must be a string"),
+        ({"base": {"name": "sgd", "lr": lambda step: 0.1}}, "base.lr must be a number"),
     ],
     ids=str,
 )

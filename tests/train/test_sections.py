@@ -1,8 +1,10 @@
 """Sections bound to constructors: names, types, defaults, and what is refused."""
 
 import functools
+import json
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from vasso_jax.train.sections import bind
 
 
-def build(first, size, rate=0.5, count: int = 2, *, flag=False, word="a", pair=(1, 2), dtype=None):
+def build(
+    first, size: int, rate=0.5, count: int = 2, *, flag=False, word="a", pair=(1, 2), dtype=None
+):
     return {k: v for k, v in locals().items() if k != "first"}
 
 
@@ -26,8 +30,8 @@ def bound(fields, section="model", constructor=build, **options):
     st.fixed_dictionaries(
         {"size": st.integers()},
         optional={
-            "rate": st.floats(allow_nan=False) | st.integers(-9, 9) | st.none(),
-            "count": st.integers() | st.none(),
+            "rate": st.floats(allow_nan=False) | st.integers(-9, 9),
+            "count": st.integers(),
             "flag": st.booleans(),
             "word": st.text(),
             "pair": st.lists(st.integers()),
@@ -39,7 +43,7 @@ def test_what_is_given_arrives_and_what_is_not_has_its_default(fields):
     part = bound(fields)
     made = part("supplied")
     for name, default in DEFAULTS.items():
-        expected = default if fields.get(name) is None else fields[name]
+        expected = fields.get(name, default)
         if name == "dtype":
             assert made[name] == (None if expected is None else jnp.dtype(expected))
         elif name == "pair":
@@ -66,6 +70,7 @@ def test_what_is_given_arrives_and_what_is_not_has_its_default(fields):
         ({"size": 1, "word": 3}, "model.word must be a string"),
         ({"size": 1, "pair": 3}, "model.pair must be a sequence"),
         ({"size": 1, "dtype": "float23"}, "Did you mean float32"),
+        ({"size": "x"}, "model.size must be an integer"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields, message):
@@ -75,6 +80,12 @@ def test_what_does_not_fit_is_refused(fields, message):
 
 def test_names_of_dtypes_stand_for_dtypes_where_arithmetic_is_done_only():
     assert bound({"size": 1, "dtype": "float32"}, section="data").arguments["dtype"] == "float32"
+
+
+def test_numbers_of_numpy_are_numbers():
+    part = bound({"size": np.int64(3), "rate": np.float32(0.5)})
+    assert json.dumps(part.settings)
+    assert (part.arguments["size"], part.arguments["rate"]) == (3, 0.5)
 
 
 def test_schedules_of_python_callers_pass_and_are_known_by_name():

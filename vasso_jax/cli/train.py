@@ -61,7 +61,7 @@ def _parse(argv: list[str]) -> list[str]:
         if match := re.match(r"--?config\.([^=]*)", argument):
             _check_field(match[1])
     try:
-        positional = flags.FLAGS([_with_path(argument) for argument in argv])
+        positional = flags.FLAGS([_with_path(argument) for argument in _joined(argv)])
     except flags.UnrecognizedFlagError as error:
         _fail_unrecognized(error)
     except flags.Error as error:
@@ -86,6 +86,12 @@ def _parse(argv: list[str]) -> list[str]:
             f"the config lacks {', '.join(missing)}: begin it with vasso_jax.train.default_config()"
         )
     return positional
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """The arguments, with --config FILE as --config=FILE."""
+    text = "\0".join(argv)
+    return re.sub(r"(^|\0)(--?config)\0(?!-)", r"\1\2=", text).split("\0")
 
 
 def _with_path(argument: str) -> str:

@@ -44,8 +44,8 @@ def fields_of(config: Any) -> Iterator[Field]:
         if part.name is not None:
             yield Field(f"{prefix}name", part.name, _summary(part.constructor))
         meanings = _meanings(part.constructor)
-        for name, default in arguments_of(part.constructor, part.supplied).items():
-            value = part.settings.get(name, default)
+        for name, parameter in arguments_of(part.constructor, part.supplied).items():
+            value = part.settings.get(name, parameter.default)
             value = None if value is inspect.Parameter.empty else value
             yield Field(f"{prefix}{name}", value, meanings.get(name, ""))
 

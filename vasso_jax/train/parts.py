@@ -33,9 +33,10 @@ def bind_config(config: Config) -> dict[str, Part]:
         ValueError: a field does not exist, or its value has another type.
     """
     fields = config.to_dict()
-    sections = {name: dict(fields.pop(name, None) or {}) for name in SECTIONS}
-    names = {
-        section: sections[section].pop("name", default) for section, default in SECTIONS.items()
+    sections = {name: _given_in(fields.pop(name, None)) for name in SECTIONS}
+    names: dict[str, Any] = {
+        section: default and sections[section].pop("name", default)
+        for section, default in SECTIONS.items()
     }
     method = lookup("method", names["method"], METHODS)
     constructors: dict[str, Callable[..., Any]] = {
@@ -64,6 +65,11 @@ def bind_config(config: Config) -> dict[str, Part]:
     if parts["rho_schedule"].settings and "rho" not in parts["method"].settings:
         raise ValueError(f"rho_schedule has no effect: method {names['method']} has no rho")
     return parts
+
+
+def _given_in(section: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The fields of a section that have a value."""
+    return {field: value for field, value in (section or {}).items() if value is not None}
 
 
 def _supplied_to_method(method: Callable[..., Any], fields: Mapping[str, Any]) -> tuple[str, ...]:

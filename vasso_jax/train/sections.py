@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ def bind(
         section: name of the section; empty for the fields outside of the sections.
         name: what was chosen in the section, if it has a name.
         constructor: what that stands for.
-        fields: of the section, without the name; what is None counts as not given.
+        fields: of the section, without the name.
         supplied: arguments that the run gives, which therefore cannot be fields.
         others: what else could have been chosen, for the message on a field of one of these.
 
@@ -73,7 +74,6 @@ def bind(
             without a default is missing.
     """
     parameters = arguments_of(constructor, supplied)
-    fields = {field: value for field, value in fields.items() if value is not None}
     for field in fields:
         if field in supplied:
             raise ValueError(f"{section}.{field} cannot be set: the run supplies it")
@@ -84,32 +84,34 @@ def bind(
                 raise ValueError(message + _of_others(section, name, field, others or {}))
     arguments: dict[str, Any] = {}
     settings: dict[str, Any] = {} if name is None else {"name": name}
-    for field, default in parameters.items():
+    for field, parameter in parameters.items():
         if field in fields:
             where = f"{section}.{field}" if section else field
             value = fields[field]
             if section in ("method", "model"):
                 value = _named(where, field, value)
-            arguments[field] = _converted(where, value, default)
+            arguments[field] = _converted(where, value, _type_of(parameter))
             settings[field] = _as_json(fields[field], arguments[field])
-        elif default is inspect.Parameter.empty:
+        elif parameter.default is inspect.Parameter.empty:
             what = f"{section} {name}" if name else section
             raise ValueError(f"{what} needs {field}: give --config.{section}.{field}=...")
         else:
-            settings[field] = _as_json(default, default)
+            settings[field] = _as_json(parameter.default, parameter.default)
     for field in fields.keys() - parameters.keys():  # of a constructor that takes any
         arguments[field] = settings[field] = fields[field]
     return Part(section, name, constructor, arguments, settings, supplied)
 
 
-def arguments_of(constructor: Callable[..., Any], supplied: Collection[str]) -> dict[str, Any]:
-    """The arguments that can be fields of a section, with their defaults.
+def arguments_of(
+    constructor: Callable[..., Any], supplied: Collection[str]
+) -> dict[str, inspect.Parameter]:
+    """The arguments that can be fields of a section.
 
     Those that the run supplies and those that a `functools.partial` has fixed are left out.
     """
     fixed = constructor.keywords if isinstance(constructor, functools.partial) else {}
     return {
-        parameter.name: parameter.default
+        parameter.name: parameter
         for parameter in inspect.signature(constructor).parameters.values()
         if parameter.kind not in _VARIADIC
         and parameter.name not in supplied
@@ -154,21 +156,29 @@ def _named(where: str, field: str, value: Any) -> Any:
     return value
 
 
-def _converted(where: str, value: Any, default: Any) -> Any:
-    """The value, checked to be of the type of the default."""
+def _type_of(parameter: inspect.Parameter) -> Any:
+    """What its default is, or, if it has none, its annotation says; None: any type will do."""
+    if parameter.default not in (None, inspect.Parameter.empty):
+        return type(parameter.default)
+    return parameter.annotation
+
+
+def _converted(where: str, value: Any, wanted: Any) -> Any:
+    """The value, checked to be of the type that is wanted."""
     if callable(value):  # a schedule
         return value
-    if isinstance(default, bool):
-        return _checked(where, value, isinstance(value, bool), "True or False")
-    if isinstance(default, int):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return _checked(where, value, whole, "an integer")
-    if isinstance(default, float):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_bool = isinstance(value, bool)
+    if wanted is bool:
+        return _checked(where, value, is_bool, "True or False")
+    if wanted is int:
+        whole = isinstance(value, numbers.Integral) and not is_bool
+        return int(_checked(where, value, whole, "an integer"))
+    if wanted is float:
+        number = isinstance(value, numbers.Real) and not is_bool
         return float(_checked(where, value, number, "a number"))
-    if isinstance(default, str):
+    if wanted is str:
         return _checked(where, value, isinstance(value, str), "a string")
-    if isinstance(default, tuple):
+    if wanted is tuple:
         return tuple(_checked(where, value, isinstance(value, list | tuple), "a sequence"))
     return value
 
