@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""VaSSO's three equations, over whole pytrees (Li and Giannakis, arXiv 2309.15639, eq. 6 and 7).
+"""VaSSO's three equations, over whole pytrees (Li and Giannakis, arXiv 2309.15639).
 
 d   <- (1 - theta) d + theta g         suppress_variance
 eps  = rho d / (||d|| + 1e-7)          l2_ball
