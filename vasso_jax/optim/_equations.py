@@ -1,9 +1,20 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""VaSSO's three equations, over whole pytrees (Li and Giannakis, arXiv 2309.15639).
+"""VaSSO on one screen: its equations over whole pytrees.
 
-d   <- (1 - theta) d + theta g         suppress_variance
-eps  = rho d / (||d|| + 1e-7)          l2_ball
-w    + eps                             sharpness_aware: where the gradient is taken
+One step, at the parameters w, with a minibatch loss L, the direction d and a base optimizer:
+
+    g   = grad L(w)                        the clean gradient
+    d   = (1 - theta) d + theta g          `moved_average`; d begins as the first gradient
+    eps = rho d / (||d|| + 1e-7)           `perturbation`, one L2 norm over all parameters
+    w  <- base step with grad L(w + eps)   `perturbed_point`: the gradient there is applied at w
+
+`suppress_variance` keeps d and leaves out gradients that are not finite, `l2_ball` follows
+schedules and masks, `sharpness_aware` evaluates the gradients.
+
+References:
+    Li and Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression,
+    NeurIPS 2023, https://arxiv.org/abs/2309.15639, equation (6); the constants are those of the
+    authors' code.
 """
 
 from typing import Any
@@ -13,7 +24,7 @@ import optax
 
 from vasso_jax.optim._numerics import cast_like, global_norm, wide_map
 
-# VaSSO's authors add this to the norm, so that a zero direction gives a zero perturbation.
+# The authors add this to the norm, so that a zero direction gives a zero perturbation.
 NORM_OFFSET = 1e-7
 
 
