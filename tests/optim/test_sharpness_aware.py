@@ -159,7 +159,7 @@ def test_reuse_without_a_memory_is_refused():
     gradient = sharpness_aware(l2_ball(0.1), refresh_every=2)
     with pytest.raises(ValueError, match="needs a perturbation that remembers"):
         gradient.init(jnp.ones(2))
-    with pytest.raises(ValueError, match="refresh_every does not go together with descent"):
+    with pytest.raises(ValueError, match="refresh_every cannot be combined with descent"):
         sharpness_aware(l2_ball(0.1), refresh_every=2, descent=lambda clean, perturbed: clean)
 
 

@@ -1,11 +1,7 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Directions: transforms that turn the clean gradient g into the direction d of the perturbation.
+"""Directions: transforms from the clean gradient g to the direction d of the perturbation.
 
 SAM's direction is the gradient itself and needs no transform.
-
-`sharpness_aware(..., refresh_every=k)` calls a direction with the keyword `fresh`, a bool scalar.
-Where it is False there is no new gradient: a direction with a memory ignores what it is given and
-leaves its memory as it was.
 """
 
 from typing import Any, NamedTuple
@@ -14,14 +10,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._hyperparameters import (
-    ScalarOrSchedule,
-    check_dtype,
-    check_range,
-    value_at,
+from vasso_jax.optim._arguments import ScalarOrSchedule, check_dtype, check_range, value_at
+from vasso_jax.optim._equations import average
+from vasso_jax.optim._numerics import (
+    all_finite,
+    cast_like,
+    increment,
+    leafwise,
+    select,
+    widened,
+    zero_count,
+    zeros,
 )
-from vasso_jax.optim._norms import all_finite, average_dtype, real_like, widen, zero_count
-from vasso_jax.optim._typed import tree_map
 
 
 class SuppressVarianceState(NamedTuple):
@@ -49,19 +49,19 @@ def suppress_variance(
         d_0 = g_0
         d_t = (1 - theta) d_{t-1} + theta g_t
 
-    The average starts at the first gradient, not at zero, so it needs no bias correction; `theta`
+    The average starts at the first gradient, not at zero, so it needs no bias correction. `theta`
     weighs the *new* gradient. theta = 1 is SAM (and, with `refresh_every`, keeps the last gradient
-    for reuse), theta = 0 keeps the first gradient for ever, the authors' default 0.9 is close to
-    SAM, 0.4 and 0.2 suppress visibly.
+    for reuse), theta = 0 keeps the first gradient for ever. The authors' default 0.9 is close to
+    SAM; 0.4 and 0.2 suppress visibly.
 
-    A gradient with a NaN or an infinity anywhere is left out as a whole: the average, its count and
-    the returned direction stay as they were (zero before the first finite gradient).
+    A gradient with a NaN or an infinity anywhere is ignored: the average, its count and the
+    returned direction are left unchanged (zero before the first finite gradient).
 
     Args:
         theta: weight of the new gradient, in [0, 1], or a schedule of the step.
         accumulator_dtype: dtype in which the average is kept; None: the parameters', at least
-            float32. bfloat16 halves its memory; the average is still computed in float32, but a
-            step of it below 2**-9 of its size is then rounded away.
+            float32. bfloat16 halves its memory. The average is still computed in float32, but a
+            change below 2**-9 of its size is then rounded away.
 
     Returns:
         A transform whose updates are d, and whose state is a `SuppressVarianceState`: one copy of
@@ -88,8 +88,7 @@ def suppress_variance(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> SuppressVarianceState:
-        average = _zero_average(params, accumulator_dtype)
-        return SuppressVarianceState(zero_count(), zero_count(), average)
+        return SuppressVarianceState(zero_count(), zero_count(), zeros(params, accumulator_dtype))
 
     def update(
         updates: optax.Updates,
@@ -102,11 +101,14 @@ def suppress_variance(
         del params, extra_args
         taken = all_finite(updates) & fresh
         weight = jnp.where(state.count == 0, 1.0, value_at(theta, state.step))
-        direction = _moved(state.direction, updates, weight, taken)
-        count = jnp.where(taken, optax.safe_increment(state.count), state.count)
-        step = jnp.asarray(optax.safe_increment(state.step))
-        kept = _cast_like(direction, state.direction)
-        return direction, SuppressVarianceState(step, count, kept)
+        old = widened(state.direction)
+        direction = select(taken, average(old, updates, theta=weight), old)
+        new_state = SuppressVarianceState(
+            step=increment(state.step),
+            count=select(taken, increment(state.count), state.count),
+            direction=cast_like(direction, state.direction),
+        )
+        return direction, new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -132,22 +134,24 @@ def friendly(
     *,
     accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Takes the part of the gradient that all minibatches share out of it (Friendly-SAM).
+    """Subtracts from the gradient the part that all minibatches share (Friendly-SAM).
 
         m_t = (1 - theta) m_{t-1} + theta g_t,    m_0 = g_0
         d_t = g_t - sigma m_t,                    d_0 = g_0
 
-    The opposite of `suppress_variance`: what is left is the minibatch noise. The average is of the
-    full clean gradients. As in the authors' code it starts at the first gradient, whose own
-    direction is itself; with their sigma = 1, and theta < 1, this takes their steps (they subtract
-    m_{t-1}, which is then the same direction). Their lambda is 1 - theta.
+    The opposite of `suppress_variance`: the minibatch noise remains. As in the authors' code, the
+    average starts at the first gradient, which is its own direction. With their sigma = 1, and
+    theta < 1, the steps are theirs (they subtract m_{t-1}, which then gives the same direction).
+    Their lambda is 1 - theta.
 
-    A gradient that is not finite leaves the average as it was; the direction is then not finite,
-    and `sharpness_aware` passes it on to the base optimizer, as every method without memory does.
+    A gradient that is not finite leaves the average unchanged. The direction is then not finite
+    either, nor are the updates of `sharpness_aware`, as for every method without a memory.
+
+    With `refresh_every`, put a memory after it: `suppress_variance(1.0)`.
 
     Args:
-        sigma: how much of the average is taken out, >= 0, or a schedule.
-        theta: weight of the new gradient in the average, in [0, 1], or a schedule.
+        sigma: how much of the average is subtracted, >= 0, or a schedule of the step.
+        theta: weight of the new gradient in the average, in [0, 1], or a schedule of the step.
         accumulator_dtype: see `suppress_variance`.
 
     Returns:
@@ -177,8 +181,7 @@ def friendly(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> FriendlyState:
-        average = _zero_average(params, accumulator_dtype)
-        return FriendlyState(zero_count(), zero_count(), average)
+        return FriendlyState(zero_count(), zero_count(), zeros(params, accumulator_dtype))
 
     def update(
         updates: optax.Updates,
@@ -192,35 +195,20 @@ def friendly(
         taken = all_finite(updates) & fresh
         first = state.count == 0
         weight = jnp.where(first, 1.0, value_at(theta, state.step))
-        average = _moved(state.average, updates, weight, taken)
-        removed = jnp.where(first, 0.0, value_at(sigma, state.step))
-        direction = tree_map(
-            lambda g, m: g.astype(m.dtype) - real_like(removed, m) * m, updates, average
+        old = widened(state.average)
+        m = select(taken, average(old, updates, theta=weight), old)
+        share = jnp.where(first, 0.0, value_at(sigma, state.step))
+        new_state = FriendlyState(
+            step=increment(state.step),
+            count=select(taken, increment(state.count), state.count),
+            average=cast_like(m, state.average),
         )
-        count = jnp.where(taken, optax.safe_increment(state.count), state.count)
-        step = jnp.asarray(optax.safe_increment(state.step))
-        return direction, FriendlyState(step, count, _cast_like(average, state.average))
+        return _without(m, updates, sigma=share), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _zero_average(params: optax.Params, dtype: Any) -> optax.Updates:
-    return tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, dtype)), params)
-
-
-def _moved(
-    average: optax.Updates, grads: optax.Updates, weight: jax.Array, taken: jax.Array
-) -> optax.Updates:
-    """(1 - weight) average + weight grads where `taken`, else the average; float32 or wider."""
-
-    def moved(m: jax.Array, g: jax.Array) -> jax.Array:
-        m = widen(m)
-        w = real_like(weight, m)
-        # jnp.where, not a product with a mask: 0 * NaN is NaN.
-        return jnp.where(taken, (1 - w) * m + w * g.astype(m.dtype), m)
-
-    return tree_map(moved, average, grads)
-
-
-def _cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
-    return tree_map(lambda x, y: x.astype(y.dtype), tree, like)
+@leafwise
+def _without(m: Any, g: Any, *, sigma: Any) -> Any:
+    """d = g - sigma m"""
+    return g - sigma * m

@@ -1,13 +1,11 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""LookSAM: the perturbed pass every k-th step only, and what it found reused in between."""
+"""LookSAM: a perturbed pass every k-th step only, whose result is reused in between."""
 
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._evaluation import GradFn, as_evaluate, if_needed, mean_over, report
-from vasso_jax.optim._hyperparameters import (
+from vasso_jax.optim._arguments import (
     ScalarOrSchedule,
     check_count,
     check_dtype,
@@ -15,22 +13,26 @@ from vasso_jax.optim._hyperparameters import (
     check_transform,
     value_at,
 )
-from vasso_jax.optim._norms import (
+from vasso_jax.optim._evaluation import NO_RESULTS, Evaluate, Passes, evaluation, if_needed
+from vasso_jax.optim._numerics import (
     add_scaled,
     all_finite,
-    average_dtype,
+    cast_like,
     global_norm,
     orthogonal_part,
     ratio,
+    select,
+    zeros,
 )
-from vasso_jax.optim._state import (
+from vasso_jax.optim._step import (
     SharpnessAwareState,
+    as_transform,
     initial_state,
     next_reuses,
+    perturb,
     realised,
-    required,
+    whole_batch,
 )
-from vasso_jax.optim._typed import tree_map
 
 
 def look_sharpness_aware(
@@ -47,24 +49,24 @@ def look_sharpness_aware(
                           g_v = g_s - <g_s, g> / ||g||^2  g,      updates = g_s
         else:             updates = g + alpha ||g|| / ||g_v||  g_v
 
-    g_v, the part of the perturbed gradient orthogonal to the clean one, is what turns to flat
-    regions; it changes slowly. Here the clean pass is made at every step and the perturbed one is
-    saved; `sharpness_aware(refresh_every=k)` does the opposite. Calling convention and microbatches
-    are those of `sharpness_aware`.
+    g_v, the part of the perturbed gradient orthogonal to the clean one, is what leads to flat
+    regions, and it changes slowly. Here the clean pass is made at every step and the perturbed one
+    is saved; `sharpness_aware(refresh_every=k)` does the opposite. Calling convention and
+    microbatches are those of `sharpness_aware`.
 
-    Where g_s or g is not finite, g_v stays as it was, and the next step looks again. Before the
-    first step it is zero.
+    Where g_s or g is not finite, g_v is left unchanged, and the next step tries again. g_v is zero
+    before the first step.
 
     Args:
         perturbation: see `sharpness_aware`; it sees the clean gradient of every step.
-        alpha: length of the reused part relative to ||g||, >= 0, or a schedule of the step.
+        alpha: norm of the reused part relative to ||g||, >= 0, or a schedule of the step.
         look_every: k >= 1; 1 is SAM.
         microbatches: see `sharpness_aware`.
         accumulator_dtype: dtype in which g_v is kept; None: the parameters', at least float32.
 
     Returns:
         A transform with extra arguments; its state is a `SharpnessAwareState`, whose `memory` is
-        g_v: one copy of the parameters. 1 + 1/k gradient evaluations a step, the clean one
+        g_v: one copy of the parameters. 1 + 1/k gradient evaluations per step, the clean one
         included.
 
     Raises:
@@ -97,47 +99,37 @@ def look_sharpness_aware(
     parts = microbatches or 1
 
     def init(params: optax.Params) -> SharpnessAwareState:
-        memory = tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, accumulator_dtype)), params)
-        return initial_state(perturbation.init(params), memory)
+        return initial_state(perturbation.init(params), zeros(params, accumulator_dtype))
 
-    def update(
-        updates: optax.Updates | None,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        grad_fn: GradFn | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, SharpnessAwareState]:
-        w, grad_fn = required(params, grad_fn)
-        evaluate = as_evaluate(grad_fn)
-        look: Any = state.reuses_left == 0
+    def step(
+        evaluate: Evaluate,
+        given: optax.Updates | None,
+        state: SharpnessAwareState,
+        params: optax.Params,
+        extra_args: dict[str, Any],
+    ) -> tuple[Passes, optax.Updates, SharpnessAwareState]:
+        gradient = whole_batch(evaluate, parts)
+        look = state.reuses_left == 0
 
-        def whole_batch(at: optax.Params) -> tuple[optax.Updates, Any]:
-            return mean_over(lambda i: evaluate(at, i), parts)
+        clean, clean_results = (given, NO_RESULTS) if given is not None else gradient(params)
+        w_eps, perturbed = perturb(perturbation, clean, state.perturbation, params, extra_args)
+        grads, results = if_needed(look, gradient, w_eps)
 
-        clean, clean_results = (updates, None) if updates is not None else whole_batch(w)
-        eps, perturbation_state = perturbation.update(
-            clean, state.perturbation, w, clean=clean, **extra_args
+        part = orthogonal_part(grads, clean)
+        usable = look & all_finite(part)
+        memory = select(usable, cast_like(part, state.memory), state.memory)
+        length = value_at(alpha, state.count) * ratio(global_norm(clean), global_norm(state.memory))
+        imitated = add_scaled(clean, length, state.memory)
+
+        norm, cosine = realised(clean, params, w_eps)
+        new_state = state._replace(
+            reuses_left=next_reuses(state.reuses_left, usable, look_every),
+            perturbation=perturbed,
+            memory=memory,
+            perturbation_norm=norm,
+            cosine=cosine,
         )
-        perturbed = optax.apply_updates(w, eps)
-        grads, results = if_needed(look, whole_batch, perturbed)
-        report(grad_fn, (True, clean_results), (look, results), parts)
+        passes = Passes(evaluation(True, clean_results, parts), evaluation(look, results, parts))
+        return passes, select(look, grads, imitated), new_state
 
-        found = orthogonal_part(grads, clean)
-        usable = look & all_finite(found)
-        memory = tree_map(
-            lambda old, new: jnp.where(usable, new.astype(old.dtype), old), state.memory, found
-        )
-        factor = value_at(alpha, state.count) * ratio(global_norm(clean), global_norm(state.memory))
-        imitated = add_scaled(clean, factor, state.memory)
-        new_updates = tree_map(lambda s, r: jnp.where(look, s, r), grads, imitated)
-        new_state = SharpnessAwareState(
-            jnp.asarray(optax.safe_increment(state.count)),
-            next_reuses(state.reuses_left, usable, look_every),
-            perturbation_state,
-            memory,
-            *realised(clean, w, perturbed),
-        )
-        return new_updates, new_state
-
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
+    return as_transform(init, step)

@@ -1,22 +1,27 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""m-sharpness: a perturbation for each part of the batch, instead of one for the whole."""
+"""m-sharpness: one perturbation for each part of the batch."""
 
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 
+from vasso_jax.optim._arguments import check_count, check_transform
 from vasso_jax.optim._descent import DescentRule, perturbed_gradient
 from vasso_jax.optim._evaluation import (
     AxisName,
-    GradFn,
-    as_evaluate,
+    Evaluate,
+    Passes,
     as_local,
+    evaluation,
     mean_over,
-    report,
 )
-from vasso_jax.optim._hyperparameters import check_count, check_transform
-from vasso_jax.optim._state import SharpnessAwareState, initial_state, realised, required
+from vasso_jax.optim._step import (
+    SharpnessAwareState,
+    as_transform,
+    initial_state,
+    perturb,
+    realised,
+)
 
 
 def m_sharpness_aware(
@@ -26,26 +31,25 @@ def m_sharpness_aware(
     microbatches: int | None = None,
     axis_name: AxisName | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Replaces the clean gradient by the mean of gradients at one perturbed point a microbatch.
+    """Replaces the clean gradient by a mean of gradients, at one perturbed point per microbatch.
 
         eps_i   = perturbation(grad L_i(w))
         updates = mean over i of grad L_i(w + eps_i)
 
     L_i is the loss of part i of the batch. The parts are the microbatches of `grad_fn(params, i)`,
-    i = 0 .. m - 1, taken one after the other; or, with `axis_name`, the shards of the devices along
-    that axis of a `jax.shard_map` (or `vmap`), each with its own microbatches if both are given.
-    SAM's authors found that smaller parts generalise better; multi-device code that does not
-    average the clean gradient does this, too.
+    i = 0 .. m - 1, evaluated one after the other. With `axis_name` they are the shards of the
+    devices along that axis of a `jax.shard_map` (or `vmap`), each with its own microbatches if both
+    are given. SAM's authors found that smaller parts generalise better. Multi-device code that does
+    not average the clean gradient has the same effect.
 
-    **What is averaged.** All perturbations of a step start from the same state, which then moves
-    once, by the mean clean gradient. So VaSSO's average is that of the gradients of the whole
-    batch, of which each eps_i sees a version moved by its own part instead: d_i = (1 - theta) d +
-    theta g_i. State and updates are the same on all devices.
+    **What is averaged.** All perturbations of a step start from the same state, which is then
+    updated once, with the mean clean gradient. So VaSSO's average is that of the whole batch's
+    gradients, while the direction of each part contains its own gradient instead: d_i =
+    (1 - theta) d + theta g_i. State and updates are the same on all devices.
 
-    Use it as `sharpness_aware`, with the same calling convention; it asks `grad_fn` for the clean
-    gradients of the parts, and does not look at the ones that `update` is given. Under
-    `jax.shard_map`, `grad_fn` must return the gradient of the device's own loss: no `psum` or
-    `pmean` inside.
+    The calling convention is that of `sharpness_aware`, but it asks `grad_fn` for the clean
+    gradients of the parts, and ignores the gradient that `update` is given. Under `jax.shard_map`,
+    `grad_fn` must return the gradient of the device's own loss: no `psum` or `pmean` inside.
 
     Args:
         perturbation: see `sharpness_aware`.
@@ -55,11 +59,12 @@ def m_sharpness_aware(
 
     Returns:
         A transform with extra arguments; its state is a `SharpnessAwareState`. It evaluates
-        `grad_fn` twice a microbatch.
+        `grad_fn` twice per microbatch.
 
     Raises:
         TypeError: `perturbation` is not an optax transform.
-        ValueError: microbatches is not an int >= 1; (from `update`) `params` or `grad_fn` missing.
+        ValueError: microbatches is not an int >= 1; (from `update`) `params` or `grad_fn` is
+            missing.
 
     References:
         Foret et al., ICLR 2021, section 4.1, https://arxiv.org/abs/2010.01412
@@ -83,40 +88,28 @@ def m_sharpness_aware(
     def init(params: optax.Params) -> SharpnessAwareState:
         return initial_state(perturbation.init(params))
 
-    def update(
-        updates: optax.Updates | None,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        grad_fn: GradFn | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, SharpnessAwareState]:
-        del updates
-        w, grad_fn = required(params, grad_fn)
-        evaluate = as_evaluate(grad_fn)
+    def step(
+        evaluate: Evaluate,
+        given: optax.Updates | None,
+        state: SharpnessAwareState,
+        params: optax.Params,
+        extra_args: dict[str, Any],
+    ) -> tuple[Passes, optax.Updates, SharpnessAwareState]:
+        del given
+        before = state.perturbation
 
         def both_passes(i: Any) -> tuple[Any, Any]:
-            clean, clean_results = evaluate(as_local(w, axis_name), i)
-            eps, _ = perturbation.update(clean, state.perturbation, w, clean=clean, **extra_args)
-            perturbed = optax.apply_updates(w, eps)
-            grads, results = evaluate(perturbed, i)
+            clean, clean_results = evaluate(as_local(params, axis_name), i)
+            w_eps, _ = perturb(perturbation, clean, before, params, extra_args)
+            grads, results = evaluate(w_eps, i)
             descended = (descent or perturbed_gradient)(clean, grads)
-            return (clean, descended, realised(clean, w, perturbed)), (clean_results, results)
+            return (clean, descended, realised(clean, params, w_eps)), (clean_results, results)
 
         means, (clean_results, results) = mean_over(both_passes, parts, axis_name)
-        clean, new_updates, (norm, cosine) = means
-        report(grad_fn, (True, clean_results), (True, results), parts)
-        _, perturbation_state = perturbation.update(
-            clean, state.perturbation, w, clean=clean, **extra_args
-        )
-        new_state = SharpnessAwareState(
-            jnp.asarray(optax.safe_increment(state.count)),
-            state.reuses_left,
-            perturbation_state,
-            (),
-            norm,
-            cosine,
-        )
-        return new_updates, new_state
+        clean, updates, (norm, cosine) = means
+        _, after = perturbation.update(clean, before, params, clean=clean, **extra_args)
+        new_state = state._replace(perturbation=after, perturbation_norm=norm, cosine=cosine)
+        passes = Passes(evaluation(True, clean_results, parts), evaluation(True, results, parts))
+        return passes, updates, new_state
 
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
+    return as_transform(init, step)

@@ -1,0 +1,164 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
+"""Arithmetic over whole pytrees. All care for dtypes and for numbers that are not finite is here.
+
+Sums, norms and averages are taken in the accumulation dtype of a leaf: its own, or float32 where
+that is wider.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vasso_jax.optim._typed import tree_map
+
+
+def accumulation_dtype(leaf: jax.Array) -> jnp.dtype:
+    """The dtype of `leaf`, or float32 where that is wider."""
+    return jnp.promote_types(leaf.dtype, jnp.float32)
+
+
+def average_dtype(leaf: jax.Array, wanted: Any) -> jnp.dtype:
+    """The dtype in which an average of `leaf` is kept: `wanted` if given and `leaf` is real."""
+    real = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jnp.dtype(wanted) if wanted is not None and real else accumulation_dtype(leaf)
+
+
+def widen(leaf: jax.Array) -> jax.Array:
+    """`leaf` in its accumulation dtype."""
+    return leaf.astype(accumulation_dtype(leaf))
+
+
+def real_like(scalar: jax.Array, leaf: jax.Array) -> jax.Array:
+    """`scalar` in the real dtype of the precision of `leaf`, which may be complex."""
+    return scalar.astype(leaf.real.dtype)
+
+
+def leafwise(equation: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """Makes an equation between arrays one between pytrees.
+
+    Positional arguments are pytrees of one structure, keyword arguments scalar arrays. The equation
+    is evaluated leaf by leaf in the accumulation dtype of the first pytree: leaves are cast to it,
+    scalars to its real part. The result stays in that dtype; see `cast_like`.
+    """
+
+    @functools.wraps(equation)
+    def of_trees(first: Any, *others: Any, **scalars: jax.Array) -> Any:
+        def of_leaves(x: jax.Array, *ys: jax.Array) -> jax.Array:
+            x = widen(x)
+            cast = [y.astype(x.dtype) for y in ys]
+            return equation(x, *cast, **{name: real_like(s, x) for name, s in scalars.items()})
+
+        return jax.tree.map(of_leaves, first, *others)
+
+    return of_trees
+
+
+def widened(tree: Any) -> Any:
+    """`tree` with every leaf in its accumulation dtype."""
+    return tree_map(widen, tree)
+
+
+def cast_like(tree: Any, like: Any) -> Any:
+    """`tree` with the dtypes of `like`."""
+    return tree_map(lambda x, y: x.astype(y.dtype), tree, like)
+
+
+def zeros(params: Any, dtype: Any) -> Any:
+    """The start of an average of `params`: zeros of their shapes and sharding.
+
+    `dtype` is that of the average; None is the accumulation dtype of each leaf.
+    """
+    return tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, dtype)), params)
+
+
+def zero_count() -> jax.Array:
+    """int32 scalar 0, a buffer of its own: a donated state must not hold one buffer twice."""
+    return jnp.zeros((), jnp.int32)
+
+
+def increment(count: jax.Array) -> jax.Array:
+    """count + 1, but no more than the largest integer of its dtype."""
+    return jnp.asarray(optax.safe_increment(count))
+
+
+def select(condition: jax.Array, a: Any, b: Any) -> Any:
+    """`a` where the bool scalar is True, else `b`.
+
+    A product with a mask would not do: 0 * NaN is NaN.
+    """
+    return tree_map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def vdot(a: Any, b: Any) -> jax.Array:
+    """Real part of the inner product of two pytrees of one structure: a float scalar."""
+
+    def leaf_vdot(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.real(jnp.conj(widen(x)) * widen(y)))
+
+    products = jax.tree.leaves(tree_map(leaf_vdot, a, b))
+    return sum(products, start=jnp.zeros((), jnp.float32))
+
+
+def global_norm(tree: Any) -> jax.Array:
+    """The L2 norm of all leaves of `tree` taken as one vector: a scalar, float32 or wider."""
+    return jnp.sqrt(vdot(tree, tree))
+
+
+def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """numerator / denominator of scalars, 0 where the denominator is not above 0."""
+    above = denominator > 0
+    return jnp.where(above, numerator / jnp.where(above, denominator, 1), 0)
+
+
+def cosine(a: Any, b: Any, norm_b: jax.Array) -> jax.Array:
+    """<a, b> / (||a|| ||b||), where ||b|| is known; 0 where either vanishes."""
+    return ratio(vdot(a, b), global_norm(a) * norm_b)
+
+
+def scale(tree: Any, factor: jax.Array) -> Any:
+    """factor * tree, multiplied in the accumulation dtype and returned in its own."""
+    return cast_like(_product(tree, factor=factor), tree)
+
+
+@leafwise
+def _product(x: Any, *, factor: Any) -> Any:
+    return x * factor
+
+
+def add_scaled(a: Any, factor: jax.Array, b: Any) -> Any:
+    """a + factor * b, added in the accumulation dtype and returned in a's."""
+    return cast_like(_scaled_sum(a, b, factor=factor), a)
+
+
+@leafwise
+def _scaled_sum(x: Any, y: Any, *, factor: Any) -> Any:
+    return x + factor * y
+
+
+def orthogonal_part(a: Any, b: Any) -> Any:
+    """The component of `a` orthogonal to `b`; `a` itself where b vanishes."""
+    return add_scaled(a, -ratio(vdot(b, a), vdot(b, b)), b)
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether no leaf of `tree` has a NaN or an infinity: a bool scalar."""
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.stack([jnp.array(True), *leaves]).all()
+
+
+def any_nonzero(tree: Any) -> jax.Array:
+    """Whether some leaf of `tree` is not zero throughout: a bool scalar."""
+    leaves = [jnp.any(leaf != 0) for leaf in jax.tree.leaves(tree)]
+    return jnp.stack([jnp.array(False), *leaves]).any()
+
+
+def vary_with(tree: Any, scalar: jax.Array) -> Any:
+    """`tree`, marked as differing between the devices of a `jax.shard_map` where `scalar` does.
+
+    The two branches of a conditional, and what a loop starts from and returns, must agree in that.
+    """
+    return tree_map(lambda x: x + (0 * scalar).astype(x.dtype), tree)
