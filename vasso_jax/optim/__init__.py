@@ -3,6 +3,7 @@
 **Parts.** A method is a product of small transforms:
 
     direction     g -> d      suppress_variance(theta) | friendly(sigma, theta) | nothing (SAM)
+                              | remember(any optax transform)
     geometry      d -> eps    l2_ball(rho) | adaptive_ball(rho, eta), with sparse_mask(density)
     perturbation  = optax.chain(direction, geometry)
     gradient      g -> grad L(w + eps)    sharpness_aware(perturbation, descent=surrogate_gap(a))
@@ -16,7 +17,7 @@ it has them; its docstring describes the others:
     base: the optax optimizer that takes the step, such as `optax.sgd(0.1)`. Weight decay and
         clipping belong in it.
     rho: radius of the perturbation, >= 0, or a schedule of the step.
-    mask: which parameters are perturbed; see `l2_ball`.
+    mask: which parameters are perturbed; see `l2_ball` and `matrices`.
     refresh_every: k >= 1, the direction is renewed every k-th step; see `sharpness_aware`.
     microbatches: m >= 1, the parts in which the batch is evaluated; see `sharpness_aware`.
     accumulator_dtype: dtype of the copies of the parameters that it keeps; see
@@ -31,6 +32,7 @@ from step to step, in copies of the parameters. With `refresh_every`, a method w
 one: a copy that holds the last direction.
 """
 
+from vasso_jax.optim._arguments import matrices
 from vasso_jax.optim._descent import DescentRule, rho_tied_to_lr, surrogate_gap
 from vasso_jax.optim._directions import (
     FriendlyState,
@@ -42,6 +44,7 @@ from vasso_jax.optim._evaluation import Evaluation, GradFn, Passes
 from vasso_jax.optim._geometries import BallState, adaptive_ball, l2_ball
 from vasso_jax.optim._looksam import look_sharpness_aware
 from vasso_jax.optim._m_sharpness import m_sharpness_aware
+from vasso_jax.optim._memory import RemembersDirection, RememberState, remember
 from vasso_jax.optim._recipes_sam import asam, friendly_sam, gsam, looksam, sam, ssam
 from vasso_jax.optim._recipes_vasso import vasso, vasso_asam, vasso_gsam
 from vasso_jax.optim._sharpness_aware import sharpness_aware
@@ -56,6 +59,8 @@ __all__ = [
     "FriendlyState",
     "GradFn",
     "Passes",
+    "RememberState",
+    "RemembersDirection",
     "SharpnessAwareState",
     "SparseMaskState",
     "SuppressVarianceState",
@@ -68,6 +73,8 @@ __all__ = [
     "look_sharpness_aware",
     "looksam",
     "m_sharpness_aware",
+    "matrices",
+    "remember",
     "rho_tied_to_lr",
     "sam",
     "sharpness_aware",

@@ -144,6 +144,28 @@ def value_at(value: ScalarOrSchedule, count: jax.Array) -> jax.Array:
     return jnp.asarray(value(count) if callable(value) else value)
 
 
+def matrices(params: optax.Params) -> Any:
+    """A mask that leaves out biases and normalisation parameters: all leaves with at most one axis.
+
+    `vasso(base, mask=matrices)` then perturbs the other weights only. It also works as the mask of
+    `optax.add_decayed_weights`. Layers that are stacked for `jax.lax.scan` have one more axis, so
+    for these write a mask of your own.
+
+    Args:
+        params: any pytree of arrays.
+
+    Returns:
+        A pytree of bools with the structure of `params`: True for leaves with two axes or more.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import matrices
+        >>> matrices({"kernel": jnp.zeros((3, 3, 1, 8)), "bias": jnp.zeros(8)})
+        {'bias': False, 'kernel': True}
+    """
+    return tree_map(lambda leaf: jnp.ndim(leaf) > 1, params)
+
+
 def masked_leaves(mask: Mask | None, tree: Any) -> Any:
     """A pytree of bools with the structure of `tree`: what `mask` says of each leaf.
 

@@ -1,7 +1,8 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Directions: transforms from the clean gradient g to the direction d of the perturbation.
 
-SAM's direction is the gradient itself and needs no transform.
+SAM's direction is the gradient itself and needs no transform. How a direction is kept and reused is
+in `_memory`.
 """
 
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from vasso_jax.optim._numerics import (
 
 
 class SuppressVarianceState(NamedTuple):
-    """State of `suppress_variance`.
+    """State of `suppress_variance`: a `RemembersDirection`.
 
     Attributes:
         step: int32 scalar, updates so far, at which schedules are read.

@@ -50,7 +50,8 @@ def l2_ball(rho: ScalarOrSchedule, *, mask: Mask | None = None) -> optax.Gradien
     Args:
         rho: radius in parameter units, >= 0, or a schedule of the step.
         mask: which parameters are perturbed, as in `optax.masked`: a pytree of bools, or a function
-            of the direction that returns one. The others get zero and do not count in the norm.
+            of the direction that returns one, such as `matrices`. The others get zero and do not
+            count in the norm.
 
     Returns:
         A transform whose updates are eps, and whose state is a `BallState`.
@@ -103,7 +104,8 @@ def adaptive_ball(
             `l2_ball` (the authors: 0.5 on CIFAR-10, 1 on CIFAR-100).
         eta: lower bound of T, >= 0.
         mask: which parameters are perturbed; see `l2_ball`.
-        adapt: which parameters T follows, also a mask; None: all. The authors leave the biases out.
+        adapt: which parameters T follows, also a mask; None: all. The authors leave the biases out
+            (`matrices`).
 
     Returns:
         A transform whose updates are eps, and whose state is a `BallState`. Its `update` needs

@@ -44,8 +44,8 @@ def sharpness_aware(
     then do not see that gradient. `value_and_update` also returns loss values and aux.
 
     **Reuse.** With `refresh_every=k` the direction is renewed by every k-th clean gradient only and
-    reused in between. `perturbation` must remember it: see `suppress_variance`.
-    With None for `grads` the clean pass of the other steps is not made, which leaves 1 + 1/k
+    reused in between. `perturbation` must remember it: see `remember`, which makes any direction do
+    so. With None for `grads` the clean pass of the other steps is not made, which leaves 1 + 1/k
     evaluations per step. Where that gradient is not finite, the next step tries again. (Under
     `vmap` a conditional becomes a selection, and nothing is saved.)
 
