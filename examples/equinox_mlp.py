@@ -12,13 +12,9 @@ import numpy as np
 import optax
 from sklearn.datasets import make_moons
 
-from vasso_jax.optim import value_and_update, vasso_asam
+from vasso_jax.optim import matrices, value_and_update, vasso_asam
 
 EPOCHS, BATCH_SIZE = 20, 50
-
-
-def is_matrix(tree):
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
 
 
 def main():
@@ -26,7 +22,7 @@ def main():
     x, x_test, y, y_test = x[:1000], x[1000:], y[:1000], y[1000:]
     model = eqx.nn.MLP(2, "scalar", width_size=32, depth=2, key=jax.random.key(0))
     params, static = eqx.partition(model, eqx.is_inexact_array)
-    tx = vasso_asam(optax.adam(3e-3), rho=0.5, theta=0.4, adapt=is_matrix)
+    tx = vasso_asam(optax.adam(3e-3), rho=0.5, theta=0.4, adapt=matrices)
     state = tx.init(params)
 
     def loss_fn(params, i, x, y):

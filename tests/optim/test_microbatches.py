@@ -20,6 +20,9 @@ PERTURBATIONS = {
     "asam": lambda: optim.adaptive_ball(0.5),
     "friendly": lambda: optax.chain(optim.friendly(1.0, 0.4), optim.l2_ball(0.1)),
     "ssam": lambda: optax.chain(optim.l2_ball(0.1), optim.sparse_mask(0.5, every=2)),
+    "random ssam": lambda: optax.chain(
+        optim.l2_ball(0.1), optim.sparse_mask(0.5, choice="random", every=2)
+    ),
 }
 every_perturbation = pytest.mark.parametrize("perturbation", PERTURBATIONS)
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from vasso_jax.optim import l2_ball, sam, sharpness_aware, vasso
+from vasso_jax.optim import l2_ball, matrices, sam, sharpness_aware, vasso
 
 CURVATURE = jnp.array([1.0, 4.0])
 
@@ -170,6 +170,26 @@ def test_a_mask_leaves_parameters_where_they_are():
     tx.update(w, tx.init(w), w, grad_fn=lambda p, i: points.append(p) or p)
     np.testing.assert_allclose(points[0]["a"], [3.3, 4.4], rtol=1e-6)
     np.testing.assert_array_equal(points[0]["b"], w["b"])
+
+
+def test_matrices_leave_out_what_has_one_axis_at_most():
+    w = {
+        "kernel": jnp.ones((3, 3, 2, 4)),
+        "dense": jnp.ones((2, 4)),
+        "bias": jnp.ones(4),
+        "scale": jnp.ones(()),
+        "none": None,
+    }
+    wanted = {"kernel": True, "dense": True, "bias": False, "scale": False, "none": None}
+    assert matrices(w) == wanted
+    assert matrices(optax.MaskedNode()) == optax.MaskedNode()
+    points = []
+    tx = vasso(optax.sgd(0.1), 0.5, mask=matrices)
+    tx.update(w, tx.init(w), w, grad_fn=lambda p, i: points.append(p) or p)
+    for name in ("kernel", "dense"):
+        np.testing.assert_allclose(points[0][name] - 1, 0.5 / np.sqrt(80), rtol=1e-4)
+    for name in ("bias", "scale"):
+        np.testing.assert_array_equal(points[0][name], 1)
 
 
 def test_masks_that_are_none_are_refused():

@@ -1,12 +1,14 @@
 """The entry that returns what both passes returned."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from tests.optim.problems import RECIPES, assert_close, batch, loss, params, step
+from tests.optim.problems import RECIPES, assert_close, assert_equal, batch, loss, params, step
 from vasso_jax import optim
 
 
@@ -104,10 +106,23 @@ def plain_loss(w, i, x):
     return loss(w, x)
 
 
+def adding_the_gradient(tx):
+    """A wrapper that hands the gradient on untouched, and uses it afterwards."""
+
+    def update(updates, state, params=None, **extra_args):
+        new, state = tx.update(updates, state, params, **extra_args)
+        return jax.tree.map(lambda u, g: u + 0 * g, new, updates), state
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
+        adding_the_gradient,
+        lambda tx: optax.conditionally_transform(tx, lambda step: step >= 0),
         lambda tx: optax.chain(tx, optax.scale(1.0)),
+        lambda tx: optax.chain(optax.identity(), tx),
         lambda tx: optax.chain(optax.scale(1.0), tx),
         lambda tx: optax.named_chain(("only", tx)),
         lambda tx: optax.apply_if_finite(tx, 3),
@@ -140,22 +155,201 @@ def test_what_precedes_it_in_a_chain_sees_the_clean_gradient():
 
 
 def test_microbatches_inside_another_wrapper_are_refused():
-    w = params()
-    every = jax.tree.map(lambda leaf: True, w)
-    tx = optax.masked(optim.sam(optax.sgd(0.1), microbatches=2), every)
+    tx, w = optax.masked(optim.sam(optax.sgd(0.1), microbatches=2), True), params()
     with pytest.raises(ValueError, match="cannot feed microbatches"):
         optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())
 
 
-def test_hyperparameters_as_state_save_the_pass_too():
-    tx = optax.inject_hyperparams(optim.vasso)(optax.sgd(0.1), rho=0.1, theta=0.4, refresh_every=2)
-    w = params()
+def injected():
+    return optax.inject_hyperparams(optim.vasso)(
+        optax.sgd(0.1), rho=0.1, theta=0.4, refresh_every=2
+    )
+
+
+def own():
+    return optim.vasso(optax.sgd(0.1), rho=0.1, theta=0.4, refresh_every=2)
+
+
+ASKED = {
+    "inject_hyperparams": injected,
+    "chain": lambda: optax.chain(own(), optax.scale(0.5)),
+    "chain of chains": lambda: optax.chain(optax.chain(own()), optax.scale(0.5)),
+    "named_chain": lambda: optax.named_chain(("one", own()), ("two", optax.scale(0.5))),
+    "after what hands it on": lambda: optax.chain(optax.identity(), own()),
+    "schedule_free": lambda: optax.contrib.schedule_free(own(), 0.1),
+    "inside each other": lambda: optax.named_chain(("one", optax.chain(injected()))),
+}
+
+
+@pytest.mark.parametrize("place", ASKED)
+def test_where_the_optimizer_can_ask_it_saves_and_reports(place):
+    tx, w = ASKED[place](), params()
     state, jitted = tx.init(w), jax.jit(optim.value_and_update(plain_loss, tx))
-    taken = []
+    structure, taken = jax.tree.structure(state), []
     for _ in range(4):
         passes, _, state = jitted(w, state, batch())
         taken.append(bool(passes.clean.taken))
+        assert passes.perturbed.taken
+        assert jnp.isfinite(passes.perturbed.value)
+        assert jax.tree.structure(state) == structure
     assert taken == [True, False, True, False]
+    assert jitted._cache_size() == 1
+
+
+NOT_ASKED = {
+    "a transform that changes the gradient": lambda tx: optax.chain(optax.scale(1.0), tx),
+    "a use of the gradient afterwards": adding_the_gradient,
+    "masked": lambda tx: optax.masked(tx, True),
+    "partition": lambda tx: optax.partition({"all": tx}, "all"),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 2),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+    "conditionally_mask": lambda tx: optax.conditionally_mask(tx, lambda step: step >= 0),
+}
+
+
+@pytest.mark.parametrize("place", NOT_ASKED)
+def test_elsewhere_it_is_given_its_gradient_and_has_a_clean_pass_only(place):
+    tx, w = NOT_ASKED[place](own()), params()
+    state, jitted = tx.init(w), jax.jit(optim.value_and_update(plain_loss, tx))
+    for _ in range(3):
+        passes, _, state = jitted(w, state, batch())
+        assert passes.clean.taken
+        assert not passes.perturbed.taken
+        assert jnp.isnan(passes.perturbed.value)
+
+
+def test_a_base_that_needs_the_value_gets_it():
+    tx, w = optim.sam(optax.polyak_sgd(0.1), 0.1), params()
+    passes, updates, _ = optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())
+    expected, _ = tx.update(
+        jax.grad(loss)(w, batch()),
+        tx.init(w),
+        w,
+        grad_fn=lambda p, i: jax.grad(loss)(p, batch()),
+        value=passes.clean.value,
+    )
+    assert_close(updates, expected, rtol=1e-5)
+
+
+def test_two_sharpness_aware_transforms_report_the_passes_of_the_first():
+    w, first = params(), optim.sharpness_aware(optim.l2_ball(0.1))
+    tx = optax.chain(first, optim.sam(optax.sgd(0.1), 0.2))
+    passes, _, _ = optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())
+    expected, _, _ = optim.value_and_update(plain_loss, first)(w, first.init(w), batch())
+    np.testing.assert_allclose(passes.perturbed.value, expected.perturbed.value, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("tx", "evaluations"), [(optim.sam(optax.sgd(0.1)), 2), (optax.sgd(1), 1)])
+def test_the_loss_is_traced_once_for_each_pass(tx, evaluations):
+    calls, w = [], params()
+
+    def counted(w, i, x):
+        calls.append(i)
+        return loss(w, x)
+
+    jax.jit(optim.value_and_update(counted, tx)).lower(w, tx.init(w), batch())
+    assert len(calls) == evaluations
+
+
+def test_results_are_returned_and_nothing_is_changed():
+    seen = []
+
+    def look(updates, state, params=None, *, grad_fn, **extra_args):
+        seen.append((grad_fn, dict(vars(grad_fn))))
+        return updates, state
+
+    spy = optax.GradientTransformationExtraArgs(lambda w: optax.EmptyState(), look)
+    tx, w = optax.chain(spy, optim.vasso(optax.sgd(0.1))), params()
+    state = tx.init(w)
+    one = optim.value_and_update(plain_loss, tx)
+    passes, _, _ = one(w, state, batch())
+    assert passes.perturbed.taken
+    for grad_fn, attributes in seen:
+        assert vars(grad_fn) == attributes
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        seen[-1][0].clean = None
+    again, _, _ = one(w, state, batch())
+    assert_equal(passes, again)
+
+
+def test_one_function_serves_several_shapes_and_traces():
+    tx, w = optim.vasso(optax.sgd(0.1), 0.1, 0.4, refresh_every=2), params()
+    state, one = tx.init(w), optim.value_and_update(plain_loss, tx)
+    jitted = jax.jit(one)
+    for x in (batch(), batch()[:4], batch()):
+        passes, updates, new_state = jitted(w, state, x)
+        np.testing.assert_allclose(passes.clean.value, loss(w, x), rtol=1e-6)
+        assert_close((updates, new_state), one(w, state, x)[1:], rtol=1e-4, atol=1e-6)
+    with jax.disable_jit():
+        assert_close(one(w, state, x)[1:], (updates, new_state), rtol=1e-4, atol=1e-6)
+
+
+def test_a_vmapped_step():
+    tx, w = optim.vasso(optax.sgd(0.1), 0.1, 0.4, refresh_every=2), params()
+    state, xs = tx.init(w), jnp.stack([batch(0), batch(1)])
+    one = optim.value_and_update(plain_loss, tx)
+    many = jax.jit(jax.vmap(one, in_axes=(None, None, 0)))(w, state, xs)
+    for i in range(2):
+        single = one(w, state, xs[i])
+        assert_close(jax.tree.map(lambda y, i=i: y[i], many), single, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.checkpoint])
+def test_a_step_is_differentiated(wrap):
+    # The gradient of the loss after a step, with respect to the batch that the step was taken on.
+    tx, w = optim.vasso(optax.sgd(0.1), 0.1, 0.4), params()
+    state, other = tx.init(w), batch(1)
+
+    @wrap
+    def after(x):
+        _, updates, _ = optim.value_and_update(plain_loss, tx)(w, state, x)
+        return loss(optax.apply_updates(w, updates), other)
+
+    x, direction = batch(), jnp.ones_like(batch())
+    slope = jnp.vdot(jax.jit(jax.grad(after))(x), direction)
+    ahead, behind = (after(x + h * direction) for h in (1e-2, -1e-2))
+    np.testing.assert_allclose(slope, (ahead - behind) / 2e-2, rtol=1e-2)
+
+
+def test_a_step_inside_the_loss_of_another():
+    inner, outer = optim.sam(optax.sgd(0.1), 0.1), optim.vasso(optax.sgd(0.1), 0.1, 0.4)
+
+    def meta_loss(w, i, x):
+        passes, updates, _ = optim.value_and_update(plain_loss, inner)(w, inner.init(w), x)
+        return loss(optax.apply_updates(w, updates), x), passes
+
+    w = params()
+    one = jax.jit(optim.value_and_update(meta_loss, outer, has_aux=True))
+    passes, updates, _ = one(w, outer.init(w), batch())
+    np.testing.assert_allclose(passes.clean.aux.clean.value, loss(w, batch()), rtol=1e-6)
+    assert passes.clean.aux.perturbed.taken
+    moved = optax.apply_updates(w, updates)
+    assert meta_loss(moved, 0, batch())[0] < meta_loss(w, 0, batch())[0]
+
+
+USERS_ERROR = RuntimeError("mine")
+
+
+def raising(*args, **kwargs):
+    raise USERS_ERROR
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: tx, lambda tx: optax.masked(tx, True)])
+@pytest.mark.parametrize(
+    ("loss_fn", "base"),
+    [
+        (raising, optax.sgd(0.1)),
+        (plain_loss, optax.GradientTransformation(lambda w: optax.EmptyState(), raising)),
+    ],
+    ids=["loss", "base"],
+)
+def test_errors_of_the_user_surface_unchanged(wrap, loss_fn, base):
+    tx, w = wrap(optim.vasso(base)), params()
+    one = optim.value_and_update(loss_fn, tx)
+    for step_fn in (one, jax.jit(one)):
+        with pytest.raises(RuntimeError, match="mine") as error:
+            step_fn(w, tx.init(w), batch())
+        assert error.value is USERS_ERROR
 
 
 def test_aux_of_other_shapes_cannot_be_carried_on():
@@ -189,76 +383,3 @@ def test_a_line_search_of_optax_gets_what_it_needs():
         _, updates, state = one(w, state, batch())
         w = optax.apply_updates(w, updates)
     assert loss(w, batch()) < loss(params(), batch())
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda tx: tx,
-        lambda tx: optax.chain(optax.identity(), tx, optax.scale(1.0)),
-        lambda tx: optax.named_chain(("only", tx)),
-        lambda tx: optax.chain(optax.chain(tx), optax.scale(1.0)),
-    ],
-)
-def test_a_transform_that_is_reached_as_it_is_saves_the_pass_and_reports_both(wrap):
-    tx, w = wrap(optim.vasso(optax.sgd(0.1), refresh_every=2)), params()
-    state, jitted = tx.init(w), jax.jit(optim.value_and_update(plain_loss, tx))
-    taken = []
-    for _ in range(4):
-        passes, _, new_state = jitted(w, state, batch())
-        assert jax.tree.structure(new_state) == jax.tree.structure(state)
-        assert passes.perturbed.taken
-        taken.append(bool(passes.clean.taken))
-        state = new_state
-    assert taken == [True, False, True, False]
-
-
-def test_two_sharpness_aware_transforms_report_the_first_ones_passes():
-    perturbation = optim.l2_ball(0.1)
-    tx = optax.chain(optim.sharpness_aware(perturbation), optim.sam(optax.sgd(0.1), 0.2))
-    w = params()
-    passes, _, state = optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())
-    np.testing.assert_allclose(passes.clean.value, loss(w, batch()), rtol=1e-6)
-    assert jax.tree.structure(state) == jax.tree.structure(tx.init(w))
-
-
-@pytest.mark.parametrize("around", [jax.jit, jax.checkpoint, lambda f: f])
-def test_nothing_is_left_behind_by_a_call(around):
-    tx, w = optim.vasso(optax.sgd(0.1), 0.1, 0.4), params()
-    one = around(optim.value_and_update(plain_loss, tx))
-    first = one(w, tx.init(w), batch())
-    one(w, tx.init(w), batch()[:4])  # other shapes are traced anew
-    again = one(w, tx.init(w), batch())
-    assert_close(first, again, rtol=0)
-
-
-def test_a_step_can_be_mapped_and_nested():
-    tx, w = optim.sam(optax.sgd(0.1), 0.1), params()
-
-    def after(x):
-        passes, updates, _ = optim.value_and_update(plain_loss, tx)(w, tx.init(w), x)
-        return passes.clean.value, optax.apply_updates(w, updates)
-
-    values, mapped = jax.vmap(after)(jnp.stack([batch(0), batch(1)]))
-    for t in range(2):
-        value, expected = after(batch(t))
-        np.testing.assert_allclose(values[t], value, rtol=1e-5)
-        assert_close(jax.tree.map(lambda x, t=t: x[t], mapped), expected, rtol=1e-4, atol=1e-6)
-
-    def outer(scale, i):
-        scaled = jax.tree.map(lambda p: scale * p, w)
-        passes, _, _ = optim.value_and_update(plain_loss, tx)(scaled, tx.init(scaled), batch())
-        return passes.perturbed.value
-
-    passes, _, _ = optim.value_and_update(outer, tx)(jnp.array(1.0), tx.init(jnp.array(1.0)))
-    inner = optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())[0]
-    np.testing.assert_allclose(passes.clean.value, inner.perturbed.value, rtol=1e-5)
-
-
-def test_errors_of_the_loss_function_come_through():
-    def broken(w, i, x):
-        raise KeyError("mine")
-
-    for tx in (optim.sam(optax.sgd(0.1)), optax.chain(optax.scale(1.0), optim.sam(optax.sgd(0.1)))):
-        with pytest.raises(KeyError, match="mine"):
-            optim.value_and_update(broken, tx)(params(), tx.init(params()), batch())

@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Arguments of the optimizers: numbers that may follow a schedule, counts, dtypes and masks."""
+"""Arguments: all checks of them, numbers that may follow a schedule, and masks."""
 
 import numbers
 from collections.abc import Callable
@@ -48,15 +48,10 @@ def check_range(
         raise ValueError(f"{name} must be a number {allowed}{otherwise}, got {value!r}")
 
 
-def value_at(value: ScalarOrSchedule, count: jax.Array) -> jax.Array:
-    """The hyperparameter at step `count` (int32 scalar), as a scalar array."""
-    return jnp.asarray(value(count) if callable(value) else value)
-
-
 def check_count(name: str, value: Any, *, static: bool = False) -> None:
     """Raises ValueError unless `value` is None, an int >= 1, or an array where not `static`.
 
-    Arrays pass unread, as in `check_range`; a static one is needed while tracing.
+    Arrays pass unread, as in `check_range`; a static count must be known while tracing.
     """
     if value is None or (isinstance(value, jax.Array) and not static):
         return
@@ -70,11 +65,19 @@ def check_count(name: str, value: Any, *, static: bool = False) -> None:
 def check_dtype(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is None or a floating-point dtype."""
     if value is not None and not jnp.issubdtype(value, jnp.floating):
-        raise ValueError(f"{name} must be a floating-point dtype as jnp.bfloat16, got {value!r}")
+        raise ValueError(
+            f"{name} must be a floating-point dtype such as jnp.bfloat16, got {value!r}"
+        )
+
+
+def check_choice(name: str, value: str, first: str, second: str) -> None:
+    """Raises ValueError unless `value` is one of the two."""
+    if value not in (first, second):
+        raise ValueError(f"{name} must be {first!r} or {second!r}, got {value!r}")
 
 
 def check_transform(name: str, transform: _Transform) -> _Transform:
-    """`transform`, or TypeError if it has not the `init` and `update` of an optax transform."""
+    """`transform`, or TypeError if it lacks the `init` and `update` of an optax transform."""
     if not (hasattr(transform, "init") and hasattr(transform, "update")):
         raise TypeError(
             f"{name} must be an optax transform such as optax.sgd(0.1), got {transform!r}"
@@ -83,12 +86,84 @@ def check_transform(name: str, transform: _Transform) -> _Transform:
 
 
 def check_mask(name: str, mask: Mask | None) -> None:
-    """Raises ValueError if `mask` is a lone value: what a function taken for a schedule becomes."""
+    """Raises ValueError if `mask` is a single value, as of a function taken for a schedule."""
     if isinstance(mask, bool | jax.Array):
         raise ValueError(
             f"{name} must be a pytree of bools or a function that returns one, got {mask!r}; under "
             f"optax.inject_hyperparams, name it in static_args=({name!r},)"
         )
+
+
+def check_params(name: str, params: Any) -> None:
+    """Raises ValueError if `update` was called without the parameters."""
+    if params is None:
+        raise ValueError(f"{name} needs the parameters: update(d, state, params)")
+
+
+def check_update(params: Any, grad_fn: Any) -> None:
+    """Raises ValueError if an argument that a sharpness-aware `update` needs is None."""
+    if params is None or grad_fn is None:
+        missing = "params" if params is None else "grad_fn"
+        raise ValueError(
+            f"a sharpness-aware update needs {missing}: call tx.update(grads, state, params, "
+            "grad_fn=grad_fn) with grad_fn(params, i) -> gradients of the same minibatch"
+        )
+
+
+def check_alone(refresh_every: Any, descent: Any) -> None:
+    """Raises ValueError if both are given."""
+    if refresh_every is not None and descent is not None:
+        raise ValueError(
+            "refresh_every cannot be combined with descent, which needs the clean gradient of "
+            "every step"
+        )
+
+
+def check_gradient(grads: Any, params: Any) -> None:
+    """Raises ValueError unless what `grad_fn` returned has the structure of the parameters."""
+    if jax.tree.structure(grads) != jax.tree.structure(params):
+        raise ValueError(
+            "grad_fn(params, i) must return a gradient with the structure of the parameters, "
+            f"{jax.tree.structure(params)}; it returned {jax.tree.structure(grads)} (use "
+            "jax.grad, not jax.value_and_grad)"
+        )
+
+
+def check_aux(aux: Any, otherwise: Any) -> None:
+    """Raises ValueError unless both have the same structure and shapes."""
+    has, wanted = jax.tree.map(jnp.shape, (aux, otherwise))
+    if has != wanted:
+        raise ValueError(
+            f"aux is {has}, and the alternative {wanted}: with microbatches, average aux over its "
+            "leading axis first"
+        )
+
+
+def value_at(value: ScalarOrSchedule, count: jax.Array) -> jax.Array:
+    """The hyperparameter at step `count` (int32 scalar), as a scalar array."""
+    return jnp.asarray(value(count) if callable(value) else value)
+
+
+def matrices(params: optax.Params) -> Any:
+    """A mask that leaves out biases and normalisation parameters: all leaves with at most one axis.
+
+    `vasso(base, mask=matrices)` then perturbs the other weights only. It also works as the mask of
+    `optax.add_decayed_weights`. Layers that are stacked for `jax.lax.scan` have one more axis, so
+    for these write a mask of your own.
+
+    Args:
+        params: any pytree of arrays.
+
+    Returns:
+        A pytree of bools with the structure of `params`: True for leaves with two axes or more.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import matrices
+        >>> matrices({"kernel": jnp.zeros((3, 3, 1, 8)), "bias": jnp.zeros(8)})
+        {'bias': False, 'kernel': True}
+    """
+    return tree_map(lambda leaf: jnp.ndim(leaf) > 1, params)
 
 
 def masked_leaves(mask: Mask | None, tree: Any) -> Any:
@@ -116,19 +191,9 @@ def masked_leaves(mask: Mask | None, tree: Any) -> Any:
         ) from error
 
 
-def matrices(params: Any) -> Any:
-    """A mask that leaves biases and the parameters of normalisation unperturbed.
-
-    Args:
-        params: pytree of arrays.
-
-    Returns:
-        A pytree of bools, True for arrays with more than one axis; to be given as `mask`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from vasso_jax.optim import matrices
-        >>> matrices({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)})
-        {'bias': False, 'kernel': True}
-    """
-    return tree_map(lambda p: jnp.ndim(p) > 1, params)
+def restricted(tree: Any, mask: Mask | None) -> Any:
+    """`tree` with zeros where the mask is False."""
+    if mask is None:
+        return tree
+    keep = masked_leaves(mask, tree)
+    return tree_map(lambda kept, leaf: leaf if kept else jnp.zeros_like(leaf), keep, tree)

@@ -1,7 +1,7 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Descent rules: what the base optimizer gets, from the clean and the perturbed gradient.
+"""Descent rules: from the clean and the perturbed gradient to what the base optimizer gets.
 
-SAM's is the perturbed gradient itself.
+SAM's rule is the perturbed gradient itself.
 """
 
 from collections.abc import Callable
@@ -28,8 +28,8 @@ def surrogate_gap(alpha: float) -> DescentRule:
         g_perp  = g - <g, g_p> / ||g_p||^2  g_p     the part of g orthogonal to g_p
         updates = g_p - alpha g_perp
 
-    Going up along g_perp raises the clean loss, and leaves the perturbed one as it is to first
-    order: the gap between the two, the sharpness, shrinks.
+    An ascent along g_perp raises the clean loss and leaves the perturbed loss unchanged to first
+    order. So the gap between the two, the sharpness, shrinks.
 
     Args:
         alpha: weight of the gap, >= 0; 0 is SAM.
@@ -71,17 +71,17 @@ def rho_tied_to_lr(
 
         rho_t = rho_min + (rho_max - rho_min) (lr_t - lr_min) / (lr_max - lr_min)
 
-    Never negative: a learning rate below lr_min (a warm-up from 0, say) would make it so, and a
-    negative radius would perturb downhill.
+    It is clipped at 0. A learning rate below lr_min, as in a warm-up from 0, could make it
+    negative, and a negative radius would perturb downhill.
 
     Args:
         learning_rate: the schedule of the base optimizer, or a number.
         rho_max, rho_min: rho at lr_max and at lr_min, rho_max >= rho_min >= 0.
-        lr_max, lr_min: range of the learning rate, lr_max > lr_min >= 0; if both are equal, rho is
+        lr_max, lr_min: range of the learning rate, lr_max >= lr_min >= 0. If both are equal, rho is
             rho_max.
 
     Returns:
-        A schedule: step (int32 scalar) -> rho, to be given as the `rho` of any method.
+        A schedule, step (int32 scalar) -> rho, for the argument `rho` of any method.
 
     Raises:
         ValueError: a number is out of range.
@@ -105,7 +105,7 @@ def rho_tied_to_lr(
     def tied_to_lr(count: Any) -> Any:
         if lr_max == lr_min:
             return jnp.asarray(rho_max)
-        lr = learning_rate(count) if callable(learning_rate) else learning_rate
+        lr: Any = learning_rate(count) if callable(learning_rate) else learning_rate
         share = (lr - lr_min) / (lr_max - lr_min)
         return jnp.maximum(rho_min + (rho_max - rho_min) * share, 0.0)
 

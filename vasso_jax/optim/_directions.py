@@ -1,57 +1,32 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Directions: transforms that turn the clean gradient g into the direction d of the perturbation.
+"""Directions: transforms from the clean gradient g to the direction d of the perturbation.
 
-SAM's direction is the gradient itself and needs no transform.
-
-`sharpness_aware(..., refresh_every=k)` calls a direction with the keyword `fresh`, a bool scalar.
-Where it is False there is no new gradient: a direction that remembers ignores what it is given,
-returns its last direction, and leaves its memory as it was.
+SAM's direction is the gradient itself and needs no transform. How a direction is kept and reused is
+in `_memory`.
 """
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._arguments import (
-    ScalarOrSchedule,
-    check_dtype,
-    check_range,
-    check_transform,
-    value_at,
-)
-from vasso_jax.optim._equations import moved_average
+from vasso_jax.optim._arguments import ScalarOrSchedule, check_dtype, check_range, value_at
+from vasso_jax.optim._equations import average
 from vasso_jax.optim._numerics import (
     all_finite,
     cast_like,
+    increment,
+    leafwise,
     select,
-    wide_map,
-    widen_like,
+    widened,
     zero_count,
-    zeros_for_average,
+    zeros,
 )
 
 
-@runtime_checkable
-class RemembersDirection(Protocol):
-    """State of a direction that can be reused under `refresh_every`.
-
-    A direction of your own is one if its state, a NamedTuple for example, has this attribute, and
-    its `update` takes the keyword `fresh`: a bool scalar, and where it is False, `update` ignores
-    the gradient, returns the last direction, and leaves the state as it was. `remember` makes one
-    of any other transform.
-
-    Attributes:
-        direction: the last direction, a pytree like the parameters.
-    """
-
-    @property
-    def direction(self) -> optax.Updates: ...
-
-
 class SuppressVarianceState(NamedTuple):
-    """State of `suppress_variance`.
+    """State of `suppress_variance`: a `RemembersDirection`.
 
     Attributes:
         step: int32 scalar, updates so far, at which schedules are read.
@@ -75,19 +50,19 @@ def suppress_variance(
         d_0 = g_0
         d_t = (1 - theta) d_{t-1} + theta g_t
 
-    The average starts at the first gradient, not at zero, so it needs no bias correction; `theta`
+    The average starts at the first gradient, not at zero, so it needs no bias correction. `theta`
     weighs the *new* gradient. theta = 1 is SAM (and, with `refresh_every`, keeps the last gradient
-    for reuse), theta = 0 keeps the first gradient for ever, the authors' default 0.9 is close to
-    SAM, 0.4 and 0.2 suppress visibly.
+    for reuse), theta = 0 keeps the first gradient for ever. The authors' default 0.9 is close to
+    SAM; 0.4 and 0.2 suppress visibly.
 
-    A gradient with a NaN or an infinity anywhere is left out as a whole: the average, its count and
-    the returned direction stay as they were (zero before the first finite gradient).
+    A gradient with a NaN or an infinity anywhere is ignored: the average, its count and the
+    returned direction are left unchanged (zero before the first finite gradient).
 
     Args:
         theta: weight of the new gradient, in [0, 1], or a schedule of the step.
         accumulator_dtype: dtype in which the average is kept; None: the parameters', at least
-            float32. bfloat16 halves its memory; the average is still computed in float32, but a
-            step of it below 2**-9 of its size is then rounded away.
+            float32. bfloat16 halves its memory. The average is still computed in float32, but a
+            change below 2**-9 of its size is then rounded away.
 
     Returns:
         A transform whose updates are d, and whose state is a `SuppressVarianceState`: one copy of
@@ -114,8 +89,7 @@ def suppress_variance(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> SuppressVarianceState:
-        average = zeros_for_average(params, accumulator_dtype)
-        return SuppressVarianceState(zero_count(), zero_count(), average)
+        return SuppressVarianceState(zero_count(), zero_count(), zeros(params, accumulator_dtype))
 
     def update(
         updates: optax.Updates,
@@ -128,12 +102,14 @@ def suppress_variance(
         del params, extra_args
         taken = all_finite(updates) & fresh
         weight = jnp.where(state.count == 0, 1.0, value_at(theta, state.step))
-        moved = moved_average(state.direction, updates, weight)
-        direction = select(taken, moved, state.direction)
-        count = jnp.where(taken, optax.safe_increment(state.count), state.count)
-        step = jnp.asarray(optax.safe_increment(state.step))
-        kept = cast_like(direction, state.direction)
-        return direction, SuppressVarianceState(step, count, kept)
+        old = widened(state.direction)
+        direction = select(taken, average(old, updates, theta=weight), old)
+        new_state = SuppressVarianceState(
+            step=increment(state.step),
+            count=select(taken, increment(state.count), state.count),
+            direction=cast_like(direction, state.direction),
+        )
+        return direction, new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -159,22 +135,24 @@ def friendly(
     *,
     accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Takes the part of the gradient that all minibatches share out of it (Friendly-SAM).
+    """Subtracts from the gradient the part that all minibatches share (Friendly-SAM).
 
         m_t = (1 - theta) m_{t-1} + theta g_t,    m_0 = g_0
         d_t = g_t - sigma m_t,                    d_0 = g_0
 
-    The opposite of `suppress_variance`: what is left is the minibatch noise. The average is of the
-    full clean gradients. As in the authors' code it starts at the first gradient, whose own
-    direction is itself; with their sigma = 1, and theta < 1, this takes their steps (they subtract
-    m_{t-1}, which is then the same direction). Their lambda is 1 - theta.
+    The opposite of `suppress_variance`: the minibatch noise remains. As in the authors' code, the
+    average starts at the first gradient, which is its own direction. With their sigma = 1, and
+    theta < 1, the steps are theirs (they subtract m_{t-1}, which then gives the same direction).
+    Their lambda is 1 - theta.
 
-    A gradient that is not finite leaves the average as it was; the direction is then not finite,
-    and `sharpness_aware` passes it on to the base optimizer, as every method without memory does.
+    A gradient that is not finite leaves the average unchanged. The direction is then not finite
+    either, nor are the updates of `sharpness_aware`, as for every method without a memory.
+
+    With `refresh_every`, put a memory after it: `suppress_variance(1.0)`.
 
     Args:
-        sigma: how much of the average is taken out, >= 0, or a schedule.
-        theta: weight of the new gradient in the average, in [0, 1], or a schedule.
+        sigma: how much of the average is subtracted, >= 0, or a schedule of the step.
+        theta: weight of the new gradient in the average, in [0, 1], or a schedule of the step.
         accumulator_dtype: see `suppress_variance`.
 
     Returns:
@@ -204,8 +182,7 @@ def friendly(
     check_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: optax.Params) -> FriendlyState:
-        average = zeros_for_average(params, accumulator_dtype)
-        return FriendlyState(zero_count(), zero_count(), average)
+        return FriendlyState(zero_count(), zero_count(), zeros(params, accumulator_dtype))
 
     def update(
         updates: optax.Updates,
@@ -219,81 +196,20 @@ def friendly(
         taken = all_finite(updates) & fresh
         first = state.count == 0
         weight = jnp.where(first, 1.0, value_at(theta, state.step))
-        moved = moved_average(state.average, updates, weight)
-        average = select(taken, moved, state.average)
-        removed = jnp.where(first, 0.0, value_at(sigma, state.step))
-        direction = wide_map(lambda sigma, m, g: g - sigma * m, removed, average, updates)
-        count = jnp.where(taken, optax.safe_increment(state.count), state.count)
-        step = jnp.asarray(optax.safe_increment(state.step))
-        return direction, FriendlyState(step, count, cast_like(average, state.average))
+        old = widened(state.average)
+        m = select(taken, average(old, updates, theta=weight), old)
+        share = jnp.where(first, 0.0, value_at(sigma, state.step))
+        new_state = FriendlyState(
+            step=increment(state.step),
+            count=select(taken, increment(state.count), state.count),
+            average=cast_like(m, state.average),
+        )
+        return _without(m, updates, sigma=share), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-class RememberState(NamedTuple):
-    """State of `remember`.
-
-    Attributes:
-        inner: state of the direction that is remembered.
-        direction: its last output: structure, shapes, dtype and sharding as
-            `SuppressVarianceState.direction`.
-    """
-
-    inner: optax.OptState
-    direction: optax.Updates
-
-
-def remember(
-    direction: optax.GradientTransformation, *, accumulator_dtype: Any = None
-) -> optax.GradientTransformationExtraArgs:
-    """Keeps the last direction of any transform, so that `refresh_every` can reuse it.
-
-    `remember(optax.identity())` is SAM's direction with a memory, `remember(optax.ema(0.9))` that
-    of a zero-initialised average.
-
-    A gradient with a NaN or an infinity anywhere is left out as a whole: the inner state and the
-    returned direction stay as they were (zero before the first finite gradient).
-
-    Args:
-        direction: any optax transform from the clean gradient to d.
-        accumulator_dtype: see `suppress_variance`.
-
-    Returns:
-        A transform whose updates are those of `direction`, and whose state is a `RememberState`:
-        one copy of the parameters besides the inner state.
-
-    Raises:
-        TypeError: `direction` is not an optax transform.
-        ValueError: the dtype is not a floating-point one.
-
-    Example:
-        >>> import jax.numpy as jnp, optax
-        >>> from vasso_jax.optim import remember
-        >>> direction = remember(optax.scale(2.0))
-        >>> d, state = direction.update(jnp.array([1.0]), direction.init(jnp.zeros(1)))
-        >>> d, state = direction.update(jnp.array([5.0]), state, fresh=False)
-        >>> print(d)
-        [2.]
-    """
-    check_transform("direction", direction)
-    check_dtype("accumulator_dtype", accumulator_dtype)
-    wrapped = optax.with_extra_args_support(direction)
-
-    def init(params: optax.Params) -> RememberState:
-        return RememberState(wrapped.init(params), zeros_for_average(params, accumulator_dtype))
-
-    def update(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        fresh: jax.Array | bool = True,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, RememberState]:
-        taken = all_finite(updates) & fresh
-        found, inner = wrapped.update(updates, state.inner, params, fresh=fresh, **extra_args)
-        last = select(taken, widen_like(found, state.direction), state.direction)
-        inner = select(taken, inner, state.inner)
-        return last, RememberState(inner, cast_like(last, state.direction))
-
-    return optax.GradientTransformationExtraArgs(init, update)
+@leafwise
+def _without(m: Any, g: Any, *, sigma: Any) -> Any:
+    """d = g - sigma m"""
+    return g - sigma * m

@@ -1,10 +1,11 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Evaluations of the gradient: over microbatches, only when needed, with what else a pass returns.
+"""Evaluations of the gradient: over microbatches, only when needed, with value and aux.
 
-An `Evaluate` is a function `(params, i) -> (gradient, results)`; `results` is a pytree, empty for a
-plain `grad_fn`, and the loss value and aux of a pass for a `LossGradFn`.
+An `Evaluate` is a function `(params, i) -> (gradient, (value, aux))`. For a plain `grad_fn` value
+and aux are None.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,20 +13,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._numerics import vary_with, widen
+from vasso_jax.optim._arguments import check_aux, check_gradient
+from vasso_jax.optim._numerics import cast_like, leafwise, select, vary_with, widened
 from vasso_jax.optim._typed import lax, tree_map
 
 GradFn = Callable[[optax.Params, Any], optax.Updates]
-Evaluate = Callable[[optax.Params, Any], tuple[optax.Updates, Any]]
+Results = tuple[Any, Any]
+Evaluate = Callable[[optax.Params, Any], tuple[optax.Updates, Results]]
 AxisName = str | tuple[str, ...]
 _T = TypeVar("_T")
+
+NO_RESULTS: Results = (None, None)
 
 
 class Evaluation(NamedTuple):
     """What one pass returned beside its gradient.
 
     Attributes:
-        taken: bool scalar. False where the step did without this pass: with `refresh_every` and for
+        taken: bool scalar. False where the step saved this pass: with `refresh_every`, and for
             LookSAM.
         value: the loss, a scalar; with microbatches, their mean. NaN where not taken.
         aux: what the loss function returned beside it, or None; with two or more microbatches every
@@ -40,14 +45,10 @@ class Evaluation(NamedTuple):
         """aux where the pass was taken, else `otherwise`.
 
         Raises:
-            ValueError: `otherwise` has not the structure and shapes of aux.
+            ValueError: `otherwise` does not have the structure and shapes of aux.
         """
-        if shapes(otherwise) != shapes(self.aux):
-            raise ValueError(
-                f"aux is {shapes(self.aux)}, and the alternative {shapes(otherwise)}: with "
-                "microbatches, average aux over its leading axis first"
-            )
-        return tree_map(lambda a, o: jnp.where(self.taken, a, o), self.aux, otherwise)
+        check_aux(self.aux, otherwise)
+        return select(self.taken, self.aux, otherwise)
 
 
 class Passes(NamedTuple):
@@ -62,66 +63,53 @@ class Passes(NamedTuple):
     perturbed: Evaluation
 
 
-class Found(NamedTuple):
-    """What one pass of a step found: whether it was taken, and the results of its evaluations."""
-
-    taken: jax.Array | bool
-    results: Any
-
-    def evaluation(self, microbatches: int) -> Evaluation:
-        """The same for the user, of the results of a `LossGradFn`."""
-        value, aux = self.results
-        value = value if microbatches == 1 else value.mean(0)
-        # A loud value: a zero would pass for a loss.
-        return Evaluation(jnp.asarray(self.taken), jnp.where(self.taken, value, jnp.nan), aux)
-
-
-def shapes(tree: Any) -> Any:
-    """Structure and shapes of a pytree."""
-    return jax.tree.map(jnp.shape, tree)
-
-
+@dataclasses.dataclass(frozen=True)
 class LossGradFn:
-    """A `grad_fn` made from a loss function, which also has the values and aux of its passes."""
+    """A `grad_fn` made of a loss function."""
 
-    def __init__(self, loss_fn: Callable[..., Any], has_aux: bool) -> None:
-        self._value_and_grad: Callable[..., Any] = jax.value_and_grad(loss_fn, has_aux=has_aux)
-        self._has_aux = has_aux
+    loss_fn: Callable[..., Any]
+    has_aux: bool
 
-    def evaluate(self, params: optax.Params, i: Any) -> tuple[optax.Updates, Any]:
+    def evaluate(self, params: optax.Params, i: Any) -> tuple[optax.Updates, Results]:
         """The gradient, and the value and aux, of microbatch i.
 
         For complex parameters it is JAX's conjugated, the direction of steepest ascent, as optax
         expects it.
         """
-        results, grads = self._value_and_grad(params, i)
+        value_and_grad: Any = jax.value_and_grad(self.loss_fn, has_aux=self.has_aux)
+        results, grads = value_and_grad(params, i)
         grads = tree_map(lambda g: g.conj() if jnp.iscomplexobj(g) else g, grads)
-        return grads, results if self._has_aux else (results, None)
+        return grads, results if self.has_aux else (results, None)
 
     def __call__(self, params: optax.Params, i: Any) -> optax.Updates:
         return self.evaluate(params, i)[0]
 
 
 def as_evaluate(grad_fn: GradFn) -> Evaluate:
-    """`grad_fn` with its results, which are empty for a plain function."""
+    """`grad_fn` as an `Evaluate`."""
     if isinstance(grad_fn, LossGradFn):
         return grad_fn.evaluate
 
-    def evaluate(params: optax.Params, i: Any) -> tuple[optax.Updates, Any]:
+    def evaluate(params: optax.Params, i: Any) -> tuple[optax.Updates, Results]:
         grads = grad_fn(params, i)
-        if jax.tree.structure(grads) != jax.tree.structure(params):
-            raise ValueError(
-                "grad_fn(params, i) must return a gradient with the structure of the parameters, "
-                f"{jax.tree.structure(params)}; it returned {jax.tree.structure(grads)} (use "
-                "jax.grad, not jax.value_and_grad)"
-            )
-        return grads, ()
+        check_gradient(grads, params)
+        return grads, NO_RESULTS
 
     return evaluate
 
 
+def evaluation(taken: jax.Array | bool, results: Results, microbatches: int = 1) -> Evaluation:
+    """The `Evaluation` of a pass; with two or more microbatches, `results` are stacked."""
+    value, aux = results
+    if microbatches > 1:
+        value = tree_map(lambda v: v.mean(0), value)
+    # NaN, since a zero could be taken for a loss.
+    value = tree_map(lambda v: jnp.where(taken, v, jnp.nan), value)
+    return Evaluation(jnp.asarray(taken), value, aux)
+
+
 def if_needed(needed: jax.Array | bool, function: Callable[..., _T], *args: Any) -> _T:
-    """function(*args) where `needed`, else zeros; a Python bool leaves no conditional behind."""
+    """function(*args) where `needed`, else zeros; the Python bool True makes no conditional."""
     if needed is True:
         return function(*args)
 
@@ -143,26 +131,31 @@ def mean_over(
         mean, results = function(0)
     else:
         shapes, _ = jax.eval_shape(function, jnp.int32(0))
-        zeros = tree_map(lambda s: widen(jnp.zeros(s.shape, s.dtype)), shapes)
+        zeros = widened(tree_map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
 
         def add(total: Any, i: jax.Array) -> tuple[Any, Any]:
             summand, results = function(i)
-            return tree_map(lambda t, x: t + x, total, summand), results
+            return _sum(total, summand), results
 
         total, results = jax.lax.scan(add, as_local(zeros, axis_name), jnp.arange(microbatches))
-        mean = tree_map(lambda t, s: (t / microbatches).astype(s.dtype), total, shapes)
+        mean = cast_like(tree_map(lambda t: t / microbatches, total), shapes)
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
     return mean, results
 
 
+@leafwise
+def _sum(total: Any, summand: Any) -> Any:
+    return total + summand
+
+
 def as_local(tree: _T, axis_name: AxisName | None) -> _T:
     """`tree`, marked as differing between the devices along the axis.
 
-    Under `jax.shard_map` the gradient for parameters that all devices share is summed over the
-    devices by autodiff; for these it stays the device's own.
+    Under `jax.shard_map`, autodiff sums the gradient for parameters that all devices share over the
+    devices. With this mark the gradient stays the device's own.
     """
     if axis_name is None:
         return tree
     index: Any = jax.lax.axis_index(axis_name)
-    return tree_map(lambda x: vary_with(x, index), tree)
+    return vary_with(tree, index)

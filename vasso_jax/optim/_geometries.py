@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Geometries: transforms that turn a direction d into the perturbation eps of that direction."""
+"""Geometries: transforms from a direction d to the perturbation eps along it."""
 
 from typing import Any, NamedTuple
 
@@ -11,12 +11,22 @@ from vasso_jax.optim._arguments import (
     Mask,
     ScalarOrSchedule,
     check_mask,
+    check_params,
     check_range,
     masked_leaves,
+    restricted,
     value_at,
 )
-from vasso_jax.optim._equations import NORM_OFFSET, perturbation
-from vasso_jax.optim._numerics import cast_like, global_norm, scale, widen
+from vasso_jax.optim._equations import NORM_OFFSET, on_sphere
+from vasso_jax.optim._numerics import (
+    cast_like,
+    global_norm,
+    increment,
+    leafwise,
+    scale,
+    widened,
+    zero_count,
+)
 from vasso_jax.optim._typed import tree_map
 
 
@@ -35,18 +45,19 @@ def l2_ball(rho: ScalarOrSchedule, *, mask: Mask | None = None) -> optax.Gradien
 
         eps = rho d / (||d|| + 1e-7)
 
-    The norm is taken in float32 (float64 where the leaves are); a zero direction gives zero.
+    The norm is taken in float32 (float64 where the leaves are). A zero direction gives zero.
 
     Args:
         rho: radius in parameter units, >= 0, or a schedule of the step.
         mask: which parameters are perturbed, as in `optax.masked`: a pytree of bools, or a function
-            of the directions that returns one. The others get zero and do not count in the norm.
+            of the direction that returns one, such as `matrices`. The others get zero and do not
+            count in the norm.
 
     Returns:
         A transform whose updates are eps, and whose state is a `BallState`.
 
     Raises:
-        ValueError: rho is a number below 0; (from `update`) the mask does not fit the parameters.
+        ValueError: rho is a number below 0; (from `update`) the mask does not match the parameters.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -67,10 +78,10 @@ def l2_ball(rho: ScalarOrSchedule, *, mask: Mask | None = None) -> optax.Gradien
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, BallState]:
         del params
-        eps = perturbation(restricted(updates, mask), value_at(rho, state.count))
-        return eps, _next(state)
+        eps = on_sphere(restricted(updates, mask), value_at(rho, state.count))
+        return eps, BallState(increment(state.count))
 
-    return optax.GradientTransformation(_first, update)
+    return optax.GradientTransformation(_init, update)
 
 
 def adaptive_ball(
@@ -91,9 +102,10 @@ def adaptive_ball(
     Args:
         rho: radius relative to T, >= 0, or a schedule of the step. About ten times that of
             `l2_ball` (the authors: 0.5 on CIFAR-10, 1 on CIFAR-100).
-        eta: what T is at least, >= 0.
+        eta: lower bound of T, >= 0.
         mask: which parameters are perturbed; see `l2_ball`.
-        adapt: which parameters T follows, a mask too; None: all. The authors leave the biases out.
+        adapt: which parameters T follows, also a mask; None: all. The authors leave the biases out
+            (`matrices`).
 
     Returns:
         A transform whose updates are eps, and whose state is a `BallState`. Its `update` needs
@@ -101,7 +113,7 @@ def adaptive_ball(
 
     Raises:
         ValueError: rho or eta is a number below 0; (from `update`) params are missing, or a mask
-            does not fit them.
+            does not match them.
 
     References:
         Kwon et al., ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant Learning of
@@ -123,42 +135,27 @@ def adaptive_ball(
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, BallState]:
-        if params is None:
-            raise ValueError("adaptive_ball needs the parameters: update(d, state, params)")
-        direction = restricted(updates, mask)
-        # In float32 or wider throughout: the square of a bfloat16 would be rounded twice.
-        size = tree_map(
-            lambda adapted, d, w: jnp.abs(widen(w)) + eta if adapted else jnp.ones_like(d),
-            masked_leaves(adapt, direction),
-            direction,
-            params,
+        check_params("adaptive_ball", params)
+        d = restricted(updates, mask)
+        t = tree_map(
+            lambda adapted, size: size if adapted else jnp.ones_like(size),
+            masked_leaves(adapt, d),
+            _size(params, eta=jnp.asarray(eta)),
         )
-        stretched = tree_map(lambda t, d: t * widen(d), size, direction)
-        radius = value_at(rho, state.count)
-        eps = scale(
-            tree_map(lambda t, s: t * s, size, stretched),
-            radius / (global_norm(stretched) + NORM_OFFSET),
-        )
-        return cast_like(eps, direction), _next(state)
+        td = tree_map(jnp.multiply, t, widened(d))
+        ttd = tree_map(jnp.multiply, t, td)
+        eps = scale(ttd, value_at(rho, state.count) / (global_norm(td) + NORM_OFFSET))
+        return cast_like(eps, d), BallState(increment(state.count))
 
-    return optax.GradientTransformation(_first, update)
+    return optax.GradientTransformation(_init, update)
 
 
-def _first(params: optax.Params) -> BallState:
+def _init(params: optax.Params) -> BallState:
     del params
-    return BallState(jnp.zeros((), jnp.int32))
+    return BallState(zero_count())
 
 
-def _next(state: BallState) -> BallState:
-    return BallState(jnp.asarray(optax.safe_increment(state.count)))
-
-
-def restricted(direction: optax.Updates, mask: Mask | None) -> optax.Updates:
-    """`direction` with zeros where the mask is False."""
-    if mask is None:
-        return direction
-    return tree_map(
-        lambda keep, d: d if keep else jnp.zeros_like(d),
-        masked_leaves(mask, direction),
-        direction,
-    )
+@leafwise
+def _size(w: Any, *, eta: Any) -> Any:
+    """|w| + eta"""
+    return jnp.abs(w) + eta

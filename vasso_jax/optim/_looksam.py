@@ -1,10 +1,8 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""LookSAM: the perturbed pass every k-th step only, and what it found reused in between."""
+"""LookSAM: a perturbed pass every k-th step only, whose result is reused in between."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import (
@@ -15,8 +13,7 @@ from vasso_jax.optim._arguments import (
     check_transform,
     value_at,
 )
-from vasso_jax.optim._equations import perturbed_point
-from vasso_jax.optim._evaluation import Evaluate, Found, if_needed, mean_over
+from vasso_jax.optim._evaluation import NO_RESULTS, Evaluate, Passes, evaluation, if_needed
 from vasso_jax.optim._numerics import (
     add_scaled,
     all_finite,
@@ -25,15 +22,16 @@ from vasso_jax.optim._numerics import (
     orthogonal_part,
     ratio,
     select,
-    zeros_for_average,
+    zeros,
 )
-from vasso_jax.optim._transform import (
-    Result,
+from vasso_jax.optim._step import (
     SharpnessAwareState,
     as_transform,
     initial_state,
     next_reuses,
+    perturb,
     realised,
+    whole_batch,
 )
 
 
@@ -51,17 +49,17 @@ def look_sharpness_aware(
                           g_v = g_s - <g_s, g> / ||g||^2  g,      updates = g_s
         else:             updates = g + alpha ||g|| / ||g_v||  g_v
 
-    g_v, the part of the perturbed gradient orthogonal to the clean one, is what turns to flat
-    regions; it changes slowly. Here the clean pass is made at every step and the perturbed one is
-    saved; `sharpness_aware(refresh_every=k)` does the opposite. Calling convention and microbatches
-    are those of `sharpness_aware`.
+    g_v, the part of the perturbed gradient orthogonal to the clean one, is what leads to flat
+    regions, and it changes slowly. Here the clean pass is made at every step and the perturbed one
+    is saved; `sharpness_aware(refresh_every=k)` does the opposite. Calling convention and
+    microbatches are those of `sharpness_aware`.
 
-    Where g_s or g is not finite, g_v stays as it was, and the next step looks again. Before the
-    first step it is zero.
+    Where g_s or g is not finite, g_v is left unchanged, and the next step tries again. g_v is zero
+    before the first step.
 
     Args:
         perturbation: see `sharpness_aware`; it sees the clean gradient of every step.
-        alpha: length of the reused part relative to ||g||, >= 0, or a schedule of the step.
+        alpha: norm of the reused part relative to ||g||, >= 0, or a schedule of the step.
         look_every: k >= 1; 1 is SAM.
         microbatches: see `sharpness_aware`.
         accumulator_dtype: dtype in which g_v is kept; None: the parameters', at least float32.
@@ -101,44 +99,37 @@ def look_sharpness_aware(
     parts = microbatches or 1
 
     def init(params: optax.Params) -> SharpnessAwareState:
-        memory = zeros_for_average(params, accumulator_dtype)
-        return initial_state(perturbation.init(params), memory)
+        return initial_state(perturbation.init(params), zeros(params, accumulator_dtype))
 
     def step(
         evaluate: Evaluate,
-        updates: optax.Updates | None,
+        given: optax.Updates | None,
         state: SharpnessAwareState,
-        w: optax.Params,
-        extra_args: Mapping[str, Any],
-    ) -> Result:
-        def gradient_at(point: optax.Params) -> tuple[optax.Updates, Any]:
-            return mean_over(lambda i: evaluate(point, i), parts)
+        params: optax.Params,
+        extra_args: dict[str, Any],
+    ) -> tuple[Passes, optax.Updates, SharpnessAwareState]:
+        gradient = whole_batch(evaluate, parts)
+        look = state.reuses_left == 0
 
-        look: Any = state.reuses_left == 0
-        g, clean_results = (updates, None) if updates is not None else gradient_at(w)
-        eps, perturbation_state = perturbation.update(
-            g, state.perturbation, w, clean=g, **extra_args
-        )
-        point = perturbed_point(w, eps)
-        perturbed_g, perturbed_results = if_needed(look, gradient_at, point)
+        clean, clean_results = (given, NO_RESULTS) if given is not None else gradient(params)
+        w_eps, perturbed = perturb(perturbation, clean, state.perturbation, params, extra_args)
+        grads, results = if_needed(look, gradient, w_eps)
 
-        found = orthogonal_part(perturbed_g, g)
-        usable = look & all_finite(found)
-        memory = select(usable, cast_like(found, state.memory), state.memory)
-        factor = value_at(alpha, state.count) * ratio(global_norm(g), global_norm(state.memory))
-        imitated = add_scaled(g, factor, state.memory)
-        new_state = SharpnessAwareState(
-            jnp.asarray(optax.safe_increment(state.count)),
-            next_reuses(state.reuses_left, usable, look_every),
-            perturbation_state,
-            memory,
-            *realised(g, w, point),
-        )
-        return Result(
-            select(look, perturbed_g, imitated),
-            new_state,
-            Found(True, clean_results),
-            Found(look, perturbed_results),
-        )
+        part = orthogonal_part(grads, clean)
+        usable = look & all_finite(part)
+        memory = select(usable, cast_like(part, state.memory), state.memory)
+        length = value_at(alpha, state.count) * ratio(global_norm(clean), global_norm(state.memory))
+        imitated = add_scaled(clean, length, state.memory)
 
-    return as_transform(init, step, parts)
+        norm, cosine = realised(clean, params, w_eps)
+        new_state = state._replace(
+            reuses_left=next_reuses(state.reuses_left, usable, look_every),
+            perturbation=perturbed,
+            memory=memory,
+            perturbation_norm=norm,
+            cosine=cosine,
+        )
+        passes = Passes(evaluation(True, clean_results, parts), evaluation(look, results, parts))
+        return passes, select(look, grads, imitated), new_state
+
+    return as_transform(init, step)

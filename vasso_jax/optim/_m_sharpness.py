@@ -1,21 +1,25 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""m-sharpness: a perturbation for each part of the batch, instead of one for the whole."""
+"""m-sharpness: one perturbation for each part of the batch."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import check_count, check_transform
 from vasso_jax.optim._descent import DescentRule, perturbed_gradient
-from vasso_jax.optim._equations import perturbed_point
-from vasso_jax.optim._evaluation import AxisName, Evaluate, Found, as_local, mean_over
-from vasso_jax.optim._transform import (
-    Result,
+from vasso_jax.optim._evaluation import (
+    AxisName,
+    Evaluate,
+    Passes,
+    as_local,
+    evaluation,
+    mean_over,
+)
+from vasso_jax.optim._step import (
     SharpnessAwareState,
     as_transform,
     initial_state,
+    perturb,
     realised,
 )
 
@@ -27,26 +31,25 @@ def m_sharpness_aware(
     microbatches: int | None = None,
     axis_name: AxisName | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Replaces the clean gradient by the mean of gradients at one perturbed point per microbatch.
+    """Replaces the clean gradient by a mean of gradients, at one perturbed point per microbatch.
 
         eps_i   = perturbation(grad L_i(w))
         updates = mean over i of grad L_i(w + eps_i)
 
     L_i is the loss of part i of the batch. The parts are the microbatches of `grad_fn(params, i)`,
-    i = 0 .. m - 1, taken one after the other; or, with `axis_name`, the shards of the devices along
-    that axis of a `jax.shard_map` (or `vmap`), each with its own microbatches if both are given.
-    SAM's authors found that smaller parts generalise better; multi-device code that does not
-    average the clean gradient does this, too.
+    i = 0 .. m - 1, evaluated one after the other. With `axis_name` they are the shards of the
+    devices along that axis of a `jax.shard_map` (or `vmap`), each with its own microbatches if both
+    are given. SAM's authors found that smaller parts generalise better. Multi-device code that does
+    not average the clean gradient has the same effect.
 
-    **What is averaged.** All perturbations of a step start from the same state, which then moves
-    once, by the mean clean gradient. So VaSSO's average is that of the gradients of the whole
-    batch, of which each eps_i sees a version moved by its own part instead: d_i = (1 - theta) d +
-    theta g_i. State and updates are the same on all devices.
+    **What is averaged.** All perturbations of a step start from the same state, which is then
+    updated once, with the mean clean gradient. So VaSSO's average is that of the whole batch's
+    gradients, while the direction of each part contains its own gradient instead: d_i =
+    (1 - theta) d + theta g_i. State and updates are the same on all devices.
 
-    Use it as `sharpness_aware`, with the same calling convention; it asks `grad_fn` for the clean
-    gradients of the parts, and does not look at the ones that `update` is given. Under
-    `jax.shard_map`, `grad_fn` must return the gradient of the device's own loss: no `psum` or
-    `pmean` inside.
+    The calling convention is that of `sharpness_aware`, but it asks `grad_fn` for the clean
+    gradients of the parts, and ignores the gradient that `update` is given. Under `jax.shard_map`,
+    `grad_fn` must return the gradient of the device's own loss: no `psum` or `pmean` inside.
 
     Args:
         perturbation: see `sharpness_aware`.
@@ -60,7 +63,8 @@ def m_sharpness_aware(
 
     Raises:
         TypeError: `perturbation` is not an optax transform.
-        ValueError: microbatches is not an int >= 1; (from `update`) `params` or `grad_fn` missing.
+        ValueError: microbatches is not an int >= 1; (from `update`) `params` or `grad_fn` is
+            missing.
 
     References:
         Foret et al., ICLR 2021, section 4.1, https://arxiv.org/abs/2010.01412
@@ -86,33 +90,26 @@ def m_sharpness_aware(
 
     def step(
         evaluate: Evaluate,
-        updates: optax.Updates | None,
+        given: optax.Updates | None,
         state: SharpnessAwareState,
-        w: optax.Params,
-        extra_args: Mapping[str, Any],
-    ) -> Result:
-        del updates
+        params: optax.Params,
+        extra_args: dict[str, Any],
+    ) -> tuple[Passes, optax.Updates, SharpnessAwareState]:
+        del given
+        before = state.perturbation
 
         def both_passes(i: Any) -> tuple[Any, Any]:
-            g, clean_results = evaluate(as_local(w, axis_name), i)
-            eps, _ = perturbation.update(g, state.perturbation, w, clean=g, **extra_args)
-            point = perturbed_point(w, eps)
-            perturbed_g, perturbed_results = evaluate(point, i)
-            descended = (descent or perturbed_gradient)(g, perturbed_g)
-            return (g, descended, realised(g, w, point)), (clean_results, perturbed_results)
+            clean, clean_results = evaluate(as_local(params, axis_name), i)
+            w_eps, _ = perturb(perturbation, clean, before, params, extra_args)
+            grads, results = evaluate(w_eps, i)
+            descended = (descent or perturbed_gradient)(clean, grads)
+            return (clean, descended, realised(clean, params, w_eps)), (clean_results, results)
 
-        means, results = mean_over(both_passes, parts, axis_name)
-        g, new_updates, (norm, cosine) = means
-        _, perturbation_state = perturbation.update(g, state.perturbation, w, clean=g, **extra_args)
-        new_state = SharpnessAwareState(
-            jnp.asarray(optax.safe_increment(state.count)),
-            state.reuses_left,
-            perturbation_state,
-            (),
-            norm,
-            cosine,
-        )
-        clean, perturbed = (Found(True, found) for found in results)
-        return Result(new_updates, new_state, clean, perturbed)
+        means, (clean_results, results) = mean_over(both_passes, parts, axis_name)
+        clean, updates, (norm, cosine) = means
+        _, after = perturbation.update(clean, before, params, clean=clean, **extra_args)
+        new_state = state._replace(perturbation=after, perturbation_norm=norm, cosine=cosine)
+        passes = Passes(evaluation(True, clean_results, parts), evaluation(True, results, parts))
+        return passes, updates, new_state
 
-    return as_transform(init, step, parts)
+    return as_transform(init, step)

@@ -1,72 +1,65 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Arithmetic over whole pytrees, in at least float32 whatever the dtype of their leaves.
+"""Arithmetic over whole pytrees. All care for dtypes and for numbers that are not finite is here.
 
-All care for dtypes, for values that are not finite, and for sharded tracing stands here.
+Sums, norms and averages are taken in the accumulation dtype of a leaf: its own, or float32 where
+that is wider.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from vasso_jax.optim._typed import Array, tree_map
+from vasso_jax.optim._typed import tree_map
 
 
-def accumulation_dtype(leaf: Array) -> jnp.dtype:
-    """The dtype in which sums over `leaf` are taken: its own, or float32 where that is wider."""
+def accumulation_dtype(leaf: jax.Array) -> jnp.dtype:
+    """The dtype of `leaf`, or float32 where that is wider."""
     return jnp.promote_types(leaf.dtype, jnp.float32)
 
 
-def average_dtype(leaf: Array, wanted: Any) -> jnp.dtype:
+def average_dtype(leaf: jax.Array, wanted: Any) -> jnp.dtype:
     """The dtype in which an average of `leaf` is kept: `wanted` if given and `leaf` is real."""
     real = jnp.issubdtype(leaf.dtype, jnp.floating)
     return jnp.dtype(wanted) if wanted is not None and real else accumulation_dtype(leaf)
 
 
-def widen(leaf: Array) -> Array:
+def widen(leaf: jax.Array) -> jax.Array:
     """`leaf` in its accumulation dtype."""
     return leaf.astype(accumulation_dtype(leaf))
 
 
-def real_like(scalar: Array, leaf: Array) -> Array:
+def real_like(scalar: jax.Array, leaf: jax.Array) -> jax.Array:
     """`scalar` in the real dtype of the precision of `leaf`, which may be complex."""
     return scalar.astype(leaf.real.dtype)
 
 
-def zero_count() -> Array:
-    """int32 scalar 0, a buffer of its own: a donated state must not hold one buffer twice."""
-    return jnp.zeros((), jnp.int32)
+def leafwise(equation: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """Makes an equation between arrays one between pytrees.
 
-
-def zeros_for_average(params: Any, dtype: Any) -> Any:
-    """Zeros with the structure and shapes of `params`, in the dtype that averages are kept in."""
-    return tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, dtype)), params)
-
-
-@overload
-def wide_map(f: Callable[[Array, Array], Any], scalar: Array, a: Any, /) -> Any: ...
-@overload
-def wide_map(f: Callable[[Array, Array, Array], Any], scalar: Array, a: Any, b: Any, /) -> Any: ...
-
-
-def wide_map(f: Callable[..., Any], scalar: Array, *trees: Any) -> Any:
-    """f(scalar, leaf of a, leaf of b) for one or two trees of one structure.
-
-    The leaves are in the accumulation dtype of those of the first tree, the scalar in its real
-    counterpart, and so is the result.
+    Positional arguments are pytrees of one structure, keyword arguments scalar arrays. The equation
+    is evaluated leaf by leaf in the accumulation dtype of the first pytree: leaves are cast to it,
+    scalars to its real part. The result stays in that dtype; see `cast_like`.
     """
 
-    def mapped(first: Array, *others: Array) -> Any:
-        wide = widen(first)
-        return f(real_like(scalar, wide), wide, *(x.astype(wide.dtype) for x in others))
+    @functools.wraps(equation)
+    def of_trees(first: Any, *others: Any, **scalars: jax.Array) -> Any:
+        def of_leaves(x: jax.Array, *ys: jax.Array) -> jax.Array:
+            x = widen(x)
+            cast = [y.astype(x.dtype) for y in ys]
+            return equation(x, *cast, **{name: real_like(s, x) for name, s in scalars.items()})
 
-    return jax.tree.map(mapped, *trees)
+        return jax.tree.map(of_leaves, first, *others)
+
+    return of_trees
 
 
-def widen_like(tree: Any, like: Any) -> Any:
-    """`tree` in the accumulation dtypes of the leaves of `like`."""
-    return tree_map(lambda x, y: x.astype(accumulation_dtype(y)), tree, like)
+def widened(tree: Any) -> Any:
+    """`tree` with every leaf in its accumulation dtype."""
+    return tree_map(widen, tree)
 
 
 def cast_like(tree: Any, like: Any) -> Any:
@@ -74,43 +67,76 @@ def cast_like(tree: Any, like: Any) -> Any:
     return tree_map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
-def select(condition: Array | bool, new: Any, old: Any) -> Any:
-    """`new` where the condition (a bool scalar) holds, else `old`, in the dtypes of `new`.
+def zeros(params: Any, dtype: Any) -> Any:
+    """The start of an average of `params`: zeros of their shapes and sharding.
 
-    By `jnp.where`, not by a product with a mask: 0 * NaN is NaN.
+    `dtype` is that of the average; None is the accumulation dtype of each leaf.
     """
-    return tree_map(lambda n, o: jnp.where(condition, n, o.astype(n.dtype)), new, old)
+    return tree_map(lambda p: jnp.zeros_like(p, average_dtype(p, dtype)), params)
 
 
-def vdot(a: Any, b: Any) -> Array:
+def zero_count() -> jax.Array:
+    """int32 scalar 0, a buffer of its own: a donated state must not hold one buffer twice."""
+    return jnp.zeros((), jnp.int32)
+
+
+def increment(count: jax.Array) -> jax.Array:
+    """count + 1, but no more than the largest integer of its dtype."""
+    return jnp.asarray(optax.safe_increment(count))
+
+
+def select(condition: jax.Array, a: Any, b: Any) -> Any:
+    """`a` where the bool scalar is True, else `b`.
+
+    A product with a mask would not do: 0 * NaN is NaN.
+    """
+    return tree_map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def vdot(a: Any, b: Any) -> jax.Array:
     """Real part of the inner product of two pytrees of one structure: a float scalar."""
 
-    def leaf_vdot(x: Array, y: Array) -> Array:
+    def leaf_vdot(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.sum(jnp.real(jnp.conj(widen(x)) * widen(y)))
 
     products = jax.tree.leaves(tree_map(leaf_vdot, a, b))
     return sum(products, start=jnp.zeros((), jnp.float32))
 
 
-def global_norm(tree: Any) -> Array:
+def global_norm(tree: Any) -> jax.Array:
     """The L2 norm of all leaves of `tree` taken as one vector: a scalar, float32 or wider."""
     return jnp.sqrt(vdot(tree, tree))
 
 
-def scale(tree: Any, factor: Array) -> Any:
-    """`tree` times a scalar, multiplied in the accumulation dtype and returned in its own."""
-    return cast_like(wide_map(lambda factor, x: x * factor, factor, tree), tree)
-
-
-def ratio(numerator: Array, denominator: Array) -> Array:
+def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """numerator / denominator of scalars, 0 where the denominator is not above 0."""
     above = denominator > 0
     return jnp.where(above, numerator / jnp.where(above, denominator, 1), 0)
 
 
-def add_scaled(a: Any, factor: Array, b: Any) -> Any:
+def cosine(a: Any, b: Any, norm_b: jax.Array) -> jax.Array:
+    """<a, b> / (||a|| ||b||), where ||b|| is known; 0 where either vanishes."""
+    return ratio(vdot(a, b), global_norm(a) * norm_b)
+
+
+def scale(tree: Any, factor: jax.Array) -> Any:
+    """factor * tree, multiplied in the accumulation dtype and returned in its own."""
+    return cast_like(_product(tree, factor=factor), tree)
+
+
+@leafwise
+def _product(x: Any, *, factor: Any) -> Any:
+    return x * factor
+
+
+def add_scaled(a: Any, factor: jax.Array, b: Any) -> Any:
     """a + factor * b, added in the accumulation dtype and returned in a's."""
-    return cast_like(wide_map(lambda factor, x, y: x + factor * y, factor, a, b), a)
+    return cast_like(_scaled_sum(a, b, factor=factor), a)
+
+
+@leafwise
+def _scaled_sum(x: Any, y: Any, *, factor: Any) -> Any:
+    return x + factor * y
 
 
 def orthogonal_part(a: Any, b: Any) -> Any:
@@ -118,21 +144,21 @@ def orthogonal_part(a: Any, b: Any) -> Any:
     return add_scaled(a, -ratio(vdot(b, a), vdot(b, b)), b)
 
 
-def all_finite(tree: Any) -> Array:
+def all_finite(tree: Any) -> jax.Array:
     """Whether no leaf of `tree` has a NaN or an infinity: a bool scalar."""
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.stack([jnp.array(True), *leaves]).all()
 
 
-def any_nonzero(tree: Any) -> Array:
+def any_nonzero(tree: Any) -> jax.Array:
     """Whether some leaf of `tree` is not zero throughout: a bool scalar."""
     leaves = [jnp.any(leaf != 0) for leaf in jax.tree.leaves(tree)]
     return jnp.stack([jnp.array(False), *leaves]).any()
 
 
-def vary_with(x: Array, scalar: Array) -> Array:
-    """`x`, marked as differing between the devices of a `jax.shard_map` where `scalar` does.
+def vary_with(tree: Any, scalar: jax.Array) -> Any:
+    """`tree`, marked as differing between the devices of a `jax.shard_map` where `scalar` does.
 
     The two branches of a conditional, and what a loop starts from and returns, must agree in that.
     """
-    return x + (0 * scalar).astype(x.dtype)
+    return tree_map(lambda x: x + (0 * scalar).astype(x.dtype), tree)

@@ -1,12 +1,18 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""VaSSO, alone and in ASAM's geometry; `_recipe.py` says what all recipes share."""
+"""VaSSO, alone and with the geometry or the descent rule of other methods.
+
+What all recipes have in common is described in `vasso_jax.optim`.
+"""
 
 from typing import Any
 
+import optax
+
 from vasso_jax.optim._arguments import Mask, ScalarOrSchedule
+from vasso_jax.optim._compose import SharpnessAware, Transform, compose
+from vasso_jax.optim._descent import surrogate_gap
 from vasso_jax.optim._directions import suppress_variance
 from vasso_jax.optim._geometries import adaptive_ball, l2_ball
-from vasso_jax.optim._recipe import SharpnessAware, Transform, make_recipe
 
 
 def vasso(
@@ -28,13 +34,9 @@ def vasso(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (half with bfloat16).
 
     Args:
-        rho: radius of the perturbation, >= 0, or a schedule.
-        theta: weight of the new gradient in d, in [0, 1], or a schedule. 1 is SAM; smaller values
-            suppress more of the minibatch noise in the direction.
-        accumulator_dtype: dtype in which d is kept; see `suppress_variance`.
-        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
-        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
-        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
+        theta: weight of the new gradient in d, in [0, 1], or a schedule of the step. 1 is SAM;
+            smaller values suppress more of the minibatch noise in the direction.
+        base, rho, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
 
     References:
         Li and Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression,
@@ -50,11 +52,11 @@ def vasso(
         >>> print(optax.apply_updates(w, updates))
         [0.45 0.  ]
     """
-    return make_recipe(
+    return compose(
         base,
-        l2_ball(rho, mask=mask),
-        direction=suppress_variance(theta, accumulator_dtype=accumulator_dtype),
-        remembers=True,
+        optax.chain(
+            suppress_variance(theta, accumulator_dtype=accumulator_dtype), l2_ball(rho, mask=mask)
+        ),
         refresh_every=refresh_every,
         microbatches=microbatches,
     )
@@ -82,10 +84,8 @@ def vasso_asam(
 
     Args:
         rho, eta, adapt: see `asam`.
-        theta, accumulator_dtype: see `vasso`.
-        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
-        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
-        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
+        theta: see `vasso`.
+        base, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
 
     References:
         https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2102.11600
@@ -95,11 +95,53 @@ def vasso_asam(
         >>> from vasso_jax.optim import vasso_asam
         >>> tx = vasso_asam(optax.adamw(1e-3), rho=0.5, theta=0.4)
     """
-    return make_recipe(
+    return compose(
         base,
-        adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask),
-        direction=suppress_variance(theta, accumulator_dtype=accumulator_dtype),
-        remembers=True,
+        optax.chain(
+            suppress_variance(theta, accumulator_dtype=accumulator_dtype),
+            adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask),
+        ),
         refresh_every=refresh_every,
+        microbatches=microbatches,
+    )
+
+
+def vasso_gsam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.05,
+    theta: ScalarOrSchedule = 0.9,
+    *,
+    alpha: float = 0.4,
+    mask: Mask | None = None,
+    microbatches: int | None = None,
+    accumulator_dtype: Any = None,
+) -> SharpnessAware:
+    """VaSSO's direction with GSAM's descent.
+
+        d  <- (1 - theta) d + theta g,  g = grad L(w), starting at the first g
+        eps = rho d / (||d|| + 1e-7),  g_p = grad L(w + eps)
+        w  <- base step with g_p - alpha (the part of g orthogonal to g_p), applied at w
+
+    Cost: 2 evaluations, 1 copy (half with bfloat16).
+
+    Args:
+        rho, alpha: see `gsam`.
+        theta: see `vasso`.
+        base, mask, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+
+    References:
+        https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2203.08065
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import vasso_gsam
+        >>> tx = vasso_gsam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4, alpha=0.2)
+    """
+    return compose(
+        base,
+        optax.chain(
+            suppress_variance(theta, accumulator_dtype=accumulator_dtype), l2_ball(rho, mask=mask)
+        ),
+        descent=surrogate_gap(alpha),
         microbatches=microbatches,
     )

@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Sparse perturbations: a transform that lets through a share of the coordinates only (SSAM)."""
+"""Sparse perturbations: a transform that keeps only a share of the coordinates (SSAM)."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -9,13 +9,14 @@ import optax
 
 from vasso_jax.optim._arguments import (
     Mask,
+    check_choice,
     check_count,
     check_mask,
     check_range,
     masked_leaves,
+    restricted,
 )
-from vasso_jax.optim._geometries import restricted
-from vasso_jax.optim._numerics import all_finite, any_nonzero, vary_with
+from vasso_jax.optim._numerics import all_finite, any_nonzero, increment, vary_with, zero_count
 from vasso_jax.optim._typed import lax, tree_map
 
 
@@ -23,7 +24,7 @@ class SparseMaskState(NamedTuple):
     """State of `sparse_mask`.
 
     Attributes:
-        age: int32 scalar, steps that the mask has served; it is renewed at `every`.
+        age: int32 scalar, for how many steps the mask has been used; it is renewed at `every`.
         renewals: int32 scalar, how often it has been renewed.
         mask: uint8, structure and shapes of the parameters, 1 where perturbed. (Not bool:
             optax.contrib.sam selects states by arithmetic, which turns bool into int32.)
@@ -44,30 +45,33 @@ def sparse_mask(
 ) -> optax.GradientTransformationExtraArgs:
     """Sets all but the share `density` of all coordinates to zero (SSAM).
 
-    After a ball, `optax.chain(l2_ball(rho), sparse_mask(0.5))`, it is the paper's perturbation,
-    whose norm is below rho; before the ball, one of norm rho with that sparsity.
+        eps = m * u,  m in {0, 1}
 
-    The mask is chosen once in `every` steps, over all parameters together:
+    After a ball, `optax.chain(l2_ball(rho), sparse_mask(0.5))`, this is the paper's perturbation,
+    whose norm is below rho. Before the ball, it gives a perturbation of norm rho with that
+    sparsity.
+
+    The mask m is chosen every `every` steps, over all parameters together:
 
     - `fisher`: the coordinates of the largest empirical Fisher information. The paper averages
-      squared gradients of single examples; the square of the minibatch's clean gradient is used
-      here (outside of a sharpness-aware transform, of what it is given), unless the keyword
-      `fisher` of `update` has something better: a pytree of non-negative numbers.
+      squared gradients of single examples. Here it is the square of the minibatch's clean gradient
+      (outside a sharpness-aware transform: of the updates), unless the keyword `fisher` of
+      `update` gives something better: a pytree of non-negative numbers.
     - `random`: drawn uniformly.
 
-    The share is exact but for ties, which are kept together; a coordinate of Fisher information 0
-    is never chosen. Where that information is zero throughout, or something is not finite, the old
-    mask serves another step; before the first choice everything is let through.
+    The share is exact, except for ties, which are kept together. A coordinate of Fisher information
+    0 is never chosen. Where that information is zero throughout, or something is not finite, the
+    old mask is used for another step. Before the first choice all coordinates are kept.
 
     Args:
         density: share of coordinates that are perturbed, in [0, 1] (the paper's 1 - sparsity).
         choice: `fisher` or `random`.
-        every: steps between two choices, >= 1. The authors renew once per epoch or less.
+        every: steps between two choices, >= 1. The authors renew once per epoch or less often.
         seed: of `random`.
-        mask: which parameters are perturbed at all, as in `l2_ball`; density is a share of these.
+        mask: which parameters are perturbed at all; see `l2_ball`. The density is a share of these.
 
     Returns:
-        A transform whose state is a `SparseMaskState`: one byte a parameter.
+        A transform whose state is a `SparseMaskState`: one byte per parameter.
 
     Raises:
         ValueError: an argument is out of range.
@@ -87,12 +91,23 @@ def sparse_mask(
     check_range("density", density, 0.0, 1.0, schedule=False)
     check_count("every", every)
     check_mask("mask", mask)
-    if choice not in ("fisher", "random"):
-        raise ValueError(f"choice must be 'fisher' or 'random', got {choice!r}")
+    check_choice("choice", choice, "fisher", "random")
 
     def init(params: optax.Params) -> SparseMaskState:
-        mask = tree_map(lambda p: jnp.ones_like(p, jnp.uint8), params)
-        return SparseMaskState(jnp.full((), every, jnp.int32), jnp.zeros((), jnp.int32), mask)
+        ones = tree_map(lambda p: jnp.ones_like(p, jnp.uint8), params)
+        return SparseMaskState(jnp.full((), every, jnp.int32), zero_count(), ones)
+
+    def chosen(information: Any, renewals: jax.Array, renew: jax.Array) -> Any:
+        """A new mask."""
+        scores = information
+        if choice == "random":
+            numbers = vary_with(_uniform(renewals, information, seed), renew)
+            scores = restricted(numbers, mask)
+        perturbed = jax.tree.leaves(masked_leaves(mask, information))
+        leaves = jax.tree.leaves(information)
+        size = sum(x.size for x, keep in zip(leaves, perturbed, strict=True) if keep)
+        wanted = jnp.round(jnp.asarray(density, jnp.float32) * size)
+        return _largest(tree_map(lambda s: jnp.abs(s), scores), wanted)
 
     def update(
         updates: optax.Updates,
@@ -109,25 +124,15 @@ def sparse_mask(
         information = updates if clean is None else clean
         information = restricted(information if fisher is None else fisher, mask)
         useful = all_finite(information) & (choice == "random" or any_nonzero(information))
-
-        def choose() -> Any:
-            scores = information
-            if choice == "random":
-                scores = restricted(_uniform(state.renewals, updates, seed), mask)
-            perturbed = jax.tree.leaves(masked_leaves(mask, updates))
-            leaves = jax.tree.leaves(updates)
-            size = sum(x.size for x, keep in zip(leaves, perturbed, strict=True) if keep)
-            wanted = jnp.round(jnp.asarray(density, jnp.float32) * size)
-            return _largest(tree_map(lambda s: jnp.abs(s), scores), wanted)
-
         renew = (state.age >= every) & useful & fresh
-        chosen = lax.cond(
-            renew, choose, lambda: tree_map(lambda m: vary_with(m, renew), state.mask)
+        new_mask = lax.cond(
+            renew,
+            lambda: chosen(information, state.renewals, renew),
+            lambda: vary_with(state.mask, renew),
         )
-        kept = tree_map(lambda m, u: jnp.where(m == 1, u, jnp.zeros_like(u)), chosen, updates)
-        age = jnp.where(renew, 1, optax.safe_increment(state.age))
-        renewals = state.renewals + renew.astype(jnp.int32)
-        return kept, SparseMaskState(age, renewals, chosen)
+        kept = tree_map(lambda m, u: jnp.where(m == 1, u, jnp.zeros_like(u)), new_mask, updates)
+        age = jnp.where(renew, 1, increment(state.age))
+        return kept, SparseMaskState(age, state.renewals + renew.astype(jnp.int32), new_mask)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -142,10 +147,10 @@ def _uniform(renewals: jax.Array, tree: Any, seed: int) -> Any:
 def _largest(scores: Any, wanted: jax.Array) -> Any:
     """uint8 pytree: 1 at the `wanted` (a scalar) largest of all scores (>= 0), taken together.
 
-    The threshold is built bit by bit, with one count over all leaves a bit. Sorting them as one
+    The threshold is built bit by bit, with one count over all leaves per bit. Sorting them as one
     vector would gather sharded parameters on every device.
     """
-    # Non-negative floats are ordered as the integers of the same bits.
+    # Non-negative floats have the order of the integers with the same bits.
     bits = tree_map(
         lambda s: jax.lax.bitcast_convert_type(s.astype(jnp.float32), jnp.int32), scores
     )

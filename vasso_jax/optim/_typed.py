@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""What of JAX is typed too loosely for the strict checks of this package, with the types it has."""
+"""Parts of JAX with stricter types than its own, for the strict checks of this package."""
 
 from collections.abc import Callable
 from typing import Any, cast, overload

@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""One call for a whole step: both passes' loss values and aux, and the parameter updates."""
+"""A whole step in one call: both passes' loss values and aux, and the parameter updates."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._evaluation import Evaluation, LossGradFn, Passes
-from vasso_jax.optim._transform import asks, take_passes
+from vasso_jax.optim._asking import ASK, can_ask, split
+from vasso_jax.optim._evaluation import GradFn, LossGradFn, Passes, evaluation
 from vasso_jax.optim._typed import tree_map
 
 
@@ -20,42 +20,45 @@ def value_and_update(
     """What `jax.value_and_grad` is to a gradient, for the whole step of any optax optimizer.
 
     The optimizer evaluates the loss where and when it needs it, and the values and aux of its
-    passes come back: report the clean loss, take BatchNorm's statistics from either pass. With
-    `refresh_every=k` and with LookSAM this is what really saves the other passes (see `Evaluation`:
-    `taken`). An optimizer that is not sharpness-aware gets its gradient, and has a clean pass only.
+    passes are returned: report the clean loss, take BatchNorm's statistics from either pass. With
+    `refresh_every=k` and with LookSAM this is what really saves the other passes (see `taken` of
+    `Evaluation`). An optimizer that is not sharpness-aware gets its gradient, and has only a clean
+    pass.
 
-    BatchNorm: let the loss function return the moved running statistics as aux, and carry on
-    `passes.clean.aux_or(old)`, which keeps the old ones where the clean pass was saved. (With
-    microbatches, all of which start from the old ones, their mean over the leading axis.)
+    **Which passes are saved and reported.** An optimizer can ask for its gradients where no other
+    transform touches the gradient before a sharpness-aware one: that holds for all recipes, also
+    inside `optax.chain` and `optax.named_chain` (when first) and `optax.inject_hyperparams`. In any
+    other place, such as `optax.masked`, `optax.partition`, `optax.MultiSteps` or after another
+    transform, it is given its clean gradient. The updates are the same, but no pass is saved, and
+    the perturbed one is not reported. In `masked` and `partition` it perturbs its own parameters,
+    the others stay at w. (To find out, `update` is traced once more, without the loss.)
 
-    Under `jax.shard_map` the loss must be the mean over the devices (`jax.lax.pmean`), but for
-    `m_sharpness_aware`: there it is the device's own, and so is the value that comes back.
+    **BatchNorm.** Let the loss function return the new running statistics as aux, and keep
+    `passes.clean.aux_or(old)`, which is the old ones where the clean pass was saved. (With
+    microbatches, all of which start from the old ones, take the mean over the leading axis first.)
+    To use both passes' statistics in turn, as VaSSO's authors do: where both passes started from
+    `old` and returned `clean` and `perturbed`, and new statistics have weight m,
+    `perturbed + (1 - m) * (clean - old)` is what the second pass would have returned after the
+    first.
 
-    To take both passes' BatchNorm statistics in turn, as VaSSO's authors do: where both passes
-    started from running statistics `old` and returned `clean` and `perturbed`, and new ones weigh
-    m, the second pass started from the first one's result gives
-    `perturbed + (1 - m) * (clean - old)`.
+    **Devices.** Under `jax.shard_map` the loss must be the mean over the devices
+    (`jax.lax.pmean`), except for `m_sharpness_aware`: there it is the device's own loss, and so is
+    the value that is returned.
 
     Args:
         loss_fn: `(params, i, *args, **kwargs) -> loss`, or `-> (loss, aux)` with `has_aux`; loss is
             a scalar, i the microbatch (0 without microbatches). Both passes get the same args:
             the same batch and the same dropout key.
-        tx: any optax transform. If what it is given reaches a sharpness-aware transform as it is
-            (all recipes, also first in `optax.chain`, `optax.named_chain` and
-            `optax.inject_hyperparams`), that transform asks for its gradients. Inside other
-            wrappers (`masked`, `partition`, `MultiSteps`) it is given them: all is the same, but no
-            pass is saved, and the perturbed one is not reported. In `masked` and `partition` it
-            perturbs its own parameters, the others stay at w.
-            Optimizers that are not sharpness-aware get `value`, `grad` and `value_fn`, as optax's
-            line searches want them; what else `update` can be given needs a direct call of it.
+        tx: any optax transform. If it cannot ask, it also gets `value`, `grad` and `value_fn`,
+            which optax's line searches need. For other extra arguments call `tx.update` directly.
         has_aux: whether loss_fn returns aux.
 
     Returns:
-        A function `(params, state, *args, **kwargs) -> (passes, updates, new_state)`; pure, to be
-        jitted by the caller.
+        A function `(params, state, *args, **kwargs) -> (passes, updates, new_state)`, where
+        `passes` is a `Passes`. It is pure, and not yet jitted.
 
     Raises:
-        ValueError: (from the function) microbatches inside such a wrapper.
+        ValueError: (from the function) microbatches for an optimizer that cannot ask.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -67,7 +70,7 @@ def value_and_update(
         >>> print(passes.clean.value, passes.perturbed.value, optax.apply_updates(w, updates))
         0.5 0.605 [0.45 0.  ]
     """
-    # optax.MultiSteps takes extra arguments as it is.
+    # optax.MultiSteps already takes extra arguments.
     update: Any = tx.update
     if isinstance(tx, optax.GradientTransformation):
         update = optax.with_extra_args_support(tx).update
@@ -79,48 +82,53 @@ def value_and_update(
         def loss_of_part(at: optax.Params, i: Any) -> Any:
             return loss_fn(at, i, *args, **kwargs)
 
-        loss_grad_fn = LossGradFn(loss_of_part, has_aux)
-        if asks(update, state, params):
-            updates, state = update(None, state, params, grad_fn=loss_grad_fn)
-            passes, state = take_passes(state)
-            return passes, updates, state
-
-        def own_part(part: optax.Params, i: Any) -> optax.Updates:
-            if not isinstance(i, int):
-                raise ValueError(
-                    "value_and_update cannot feed microbatches to a sharpness-aware transform "
-                    "inside another wrapper: put it first, and the wrapper around what follows it"
-                )
-            whole = tree_map(_fill, part, params, is_leaf=_is_masked)
-            return tree_map(_mask_as, part, loss_grad_fn(whole, i), is_leaf=_is_masked)
-
         def value_of(at: optax.Params, grad_fn: Any = None) -> Any:
             del grad_fn  # optax's line searches insist on an argument for each extra one
             result = loss_of_part(at, 0)
             return result[0] if has_aux else result
 
-        grads, (value, aux) = loss_grad_fn.evaluate(params, 0)
-        updates, state = update(
-            grads, state, params, grad_fn=own_part, value=value, grad=grads, value_fn=value_of
+        grad_fn = LossGradFn(loss_of_part, has_aux)
+        if can_ask(update, state, params):
+            updates, reported = update(ASK, state, params, grad_fn=grad_fn)
+            passes, new_state = split(reported)
+            return passes, updates, new_state
+
+        grads, results = grad_fn.evaluate(params, 0)
+        updates, new_state = update(
+            grads,
+            state,
+            params,
+            grad_fn=_for_parts(grad_fn, params),
+            value=results[0],
+            grad=grads,
+            value_fn=value_of,
         )
-        clean = Evaluation(jnp.array(True), value, aux)
-        untaken = Evaluation(
-            jnp.array(False),
-            jnp.full_like(value, jnp.nan),
-            tree_map(lambda x: jnp.zeros_like(x), aux),
-        )
-        return Passes(clean, untaken), updates, state
+        nothing = tree_map(lambda x: jnp.zeros_like(x), results)
+        passes = Passes(evaluation(True, results), evaluation(False, nothing))
+        return passes, updates, new_state
 
     return step
 
 
+def _for_parts(grad_fn: GradFn, params: optax.Params) -> GradFn:
+    """`grad_fn` for a transform that has only a part of the parameters, as in `optax.masked`."""
+
+    def of_part(part: optax.Params, i: Any) -> optax.Updates:
+        if not isinstance(i, int):
+            raise ValueError(
+                "value_and_update cannot feed microbatches to a sharpness-aware transform "
+                "inside another wrapper: put it first, and the wrapper around what follows it"
+            )
+        whole = tree_map(
+            lambda own, other: other if _is_masked(own) else own, part, params, is_leaf=_is_masked
+        )
+        grads = grad_fn(whole, i)
+        return tree_map(
+            lambda own, grad: own if _is_masked(own) else grad, part, grads, is_leaf=_is_masked
+        )
+
+    return of_part
+
+
 def _is_masked(leaf: Any) -> bool:
     return isinstance(leaf, optax.MaskedNode)
-
-
-def _fill(part: Any, whole: Any) -> Any:
-    return whole if _is_masked(part) else part
-
-
-def _mask_as(part: Any, whole: Any) -> Any:
-    return part if _is_masked(part) else whole

@@ -1,12 +1,19 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""SAM, ASAM, Friendly-SAM and sparse SAM; `_recipe.py` says what all recipes share."""
+"""SAM and its published descendants, other than VaSSO.
+
+What all recipes have in common is described in `vasso_jax.optim`.
+"""
 
 from typing import Any, Literal
 
+import optax
+
 from vasso_jax.optim._arguments import Mask, ScalarOrSchedule
+from vasso_jax.optim._compose import SharpnessAware, Transform, compose, memory
+from vasso_jax.optim._descent import surrogate_gap
 from vasso_jax.optim._directions import friendly
 from vasso_jax.optim._geometries import adaptive_ball, l2_ball
-from vasso_jax.optim._recipe import SharpnessAware, Transform, make_recipe
+from vasso_jax.optim._looksam import look_sharpness_aware
 from vasso_jax.optim._sparsity import sparse_mask
 
 
@@ -27,11 +34,7 @@ def sam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
 
     Args:
-        rho: radius of the perturbation, >= 0, or a schedule.
-        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
-        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
-        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
-        accumulator_dtype: dtype of the copy that `refresh_every` keeps; see `suppress_variance`.
+        base, rho, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -46,11 +49,10 @@ def sam(
         >>> print(optax.apply_updates(w, updates))
         [0.45 0.  ]
     """
-    return make_recipe(
+    return compose(
         base,
-        l2_ball(rho, mask=mask),
+        optax.chain(*memory(refresh_every, accumulator_dtype), l2_ball(rho, mask=mask)),
         refresh_every=refresh_every,
-        accumulator_dtype=accumulator_dtype,
         microbatches=microbatches,
     )
 
@@ -74,13 +76,10 @@ def asam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
 
     Args:
-        rho: radius relative to T, >= 0, or a schedule. The authors: 0.5 on CIFAR-10, 1 on
-            CIFAR-100 and ImageNet.
+        rho: radius relative to T, >= 0, or a schedule of the step. The authors: 0.5 on CIFAR-10,
+            1 on CIFAR-100 and ImageNet.
         eta, adapt: see `adaptive_ball`.
-        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
-        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
-        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
-        accumulator_dtype: dtype of the copy that `refresh_every` keeps; see `suppress_variance`.
+        base, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
 
     References:
         Kwon et al., ASAM, ICML 2021, https://arxiv.org/abs/2102.11600
@@ -94,11 +93,13 @@ def asam(
         >>> print(optax.apply_updates(w, updates))
         [0.9 0. ]
     """
-    return make_recipe(
+    return compose(
         base,
-        adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask),
+        optax.chain(
+            *memory(refresh_every, accumulator_dtype),
+            adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask),
+        ),
         refresh_every=refresh_every,
-        accumulator_dtype=accumulator_dtype,
         microbatches=microbatches,
     )
 
@@ -123,14 +124,10 @@ def friendly_sam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), 1 copy (2 with it).
 
     Args:
-        rho: radius of the perturbation, >= 0, or a schedule.
-        theta: weight of the new gradient in m, in [0, 1], or a schedule: 1 - lambda of the paper.
-            The authors: 0.4 to 0.05.
-        sigma: how much of m is taken out, >= 0, or a schedule.
-        accumulator_dtype: dtype of what it keeps; see `suppress_variance`.
-        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
-        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
-        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
+        theta: weight of the new gradient in m, in [0, 1], or a schedule of the step: 1 - lambda of
+            the paper. The authors: 0.4 to 0.05.
+        sigma: how much of m is subtracted, >= 0, or a schedule of the step.
+        base, rho, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
 
     References:
         Li et al., Friendly Sharpness-Aware Minimization, CVPR 2024,
@@ -141,12 +138,14 @@ def friendly_sam(
         >>> from vasso_jax.optim import friendly_sam
         >>> tx = friendly_sam(optax.sgd(0.1, momentum=0.9), rho=0.1, theta=0.4)
     """
-    return make_recipe(
+    return compose(
         base,
-        l2_ball(rho, mask=mask),
-        direction=friendly(sigma, theta, accumulator_dtype=accumulator_dtype),
+        optax.chain(
+            friendly(sigma, theta, accumulator_dtype=accumulator_dtype),
+            *memory(refresh_every, accumulator_dtype),
+            l2_ball(rho, mask=mask),
+        ),
         refresh_every=refresh_every,
-        accumulator_dtype=accumulator_dtype,
         microbatches=microbatches,
     )
 
@@ -164,7 +163,7 @@ def ssam(
     microbatches: int | None = None,
     accumulator_dtype: Any = None,
 ) -> SharpnessAware:
-    """Sparse SAM: perturbs a share of the coordinates only.
+    """Sparse SAM: perturbs only a share of the coordinates.
 
         eps = rho g / (||g|| + 1e-7) * m,  g = grad L(w),  m a mask of 0 and 1
         w  <- base step with grad L(w + eps), applied at w
@@ -172,14 +171,11 @@ def ssam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), one byte per parameter (and 1 copy with it).
 
     Args:
-        rho: radius before the mask, >= 0, or a schedule.
+        rho: radius before the mask, >= 0, or a schedule of the step.
         density: share of ones in m, in [0, 1]: 1 - sparsity of the paper.
-        choice, seed: how m is drawn; see `sparse_mask`.
+        choice, seed: how m is chosen; see `sparse_mask`.
         mask_every: steps between two choices of m, >= 1.
-        mask: which parameters are perturbed, such as `matrices`; see `l2_ball`.
-        refresh_every: steps between two clean passes, >= 1; see `sharpness_aware`.
-        microbatches: parts of a batch that are taken in turn, >= 1; see `sharpness_aware`.
-        accumulator_dtype: dtype of the copy that `refresh_every` keeps; see `suppress_variance`.
+        base, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
 
     References:
         Mi et al., Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach,
@@ -190,11 +186,90 @@ def ssam(
         >>> from vasso_jax.optim import ssam
         >>> tx = ssam(optax.sgd(0.1, momentum=0.9), rho=0.1, density=0.1, mask_every=390)
     """
-    return make_recipe(
+    return compose(
+        base,
+        optax.chain(
+            *memory(refresh_every, accumulator_dtype),
+            l2_ball(rho, mask=mask),
+            sparse_mask(density, choice=choice, every=mask_every, seed=seed, mask=mask),
+        ),
+        refresh_every=refresh_every,
+        microbatches=microbatches,
+    )
+
+
+def gsam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.05,
+    *,
+    alpha: float = 0.4,
+    mask: Mask | None = None,
+    microbatches: int | None = None,
+) -> SharpnessAware:
+    """Surrogate-gap guided SAM: also descends on the gap between perturbed and clean loss.
+
+        eps = rho g / (||g|| + 1e-7),  g = grad L(w),  g_p = grad L(w + eps)
+        w  <- base step with g_p - alpha (the part of g orthogonal to g_p), applied at w
+
+    Cost: 2 evaluations, no memory.
+
+    Args:
+        rho: radius, >= 0, or a schedule of the step; the paper's is `rho_tied_to_lr(...)`.
+        alpha: weight of the gap, >= 0; 0 is SAM.
+        base, mask, microbatches: see `vasso_jax.optim`.
+
+    References:
+        Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training, ICLR 2022,
+        https://arxiv.org/abs/2203.08065
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import gsam, rho_tied_to_lr
+        >>> lr = optax.cosine_decay_schedule(0.1, 1000)
+        >>> rho = rho_tied_to_lr(lr, rho_max=0.1, rho_min=0.02, lr_max=0.1)
+        >>> tx = gsam(optax.sgd(lr, momentum=0.9), rho, alpha=0.4)
+    """
+    return compose(
+        base, l2_ball(rho, mask=mask), descent=surrogate_gap(alpha), microbatches=microbatches
+    )
+
+
+def looksam(
+    base: Transform,
+    rho: ScalarOrSchedule = 0.05,
+    *,
+    alpha: ScalarOrSchedule = 0.7,
+    look_every: int = 5,
+    mask: Mask | None = None,
+    microbatches: int | None = None,
+    accumulator_dtype: Any = None,
+) -> SharpnessAware:
+    """LookSAM: SAM's perturbed pass every k-th step, its effect reused in between.
+
+        every k-th step: as SAM; g_v = the part of grad L(w + eps) orthogonal to g = grad L(w)
+        else:            w <- base step with g + alpha ||g|| / ||g_v||  g_v
+
+    Cost: 1 + 1/k evaluations, 1 copy (half with bfloat16).
+
+    Args:
+        alpha, look_every: see `look_sharpness_aware`.
+        base, rho, mask, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+
+    References:
+        Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization, CVPR 2022,
+        https://arxiv.org/abs/2203.02714
+
+    Example:
+        >>> import optax
+        >>> from vasso_jax.optim import looksam
+        >>> tx = looksam(optax.adamw(1e-3), rho=0.1, alpha=0.7, look_every=5)
+    """
+    return compose(
         base,
         l2_ball(rho, mask=mask),
-        sparse_mask(density, choice=choice, every=mask_every, seed=seed, mask=mask),
-        refresh_every=refresh_every,
-        accumulator_dtype=accumulator_dtype,
+        look_sharpness_aware,
+        alpha=alpha,
+        look_every=look_every,
         microbatches=microbatches,
+        accumulator_dtype=accumulator_dtype,
     )
