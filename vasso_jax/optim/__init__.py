@@ -11,9 +11,18 @@
     vasso(base, rho, theta)   = optax.chain(sharpness_aware(perturbation), base)
 
 **Recipes.** `vasso`, `vasso_asam`, `vasso_gsam`, `sam`, `asam`, `friendly_sam`, `ssam`, `gsam` and
-`looksam` are published methods. Each is a function of a base optimizer and these arguments, where
-it has them; its docstring describes the others:
+`looksam` are published methods. Each is a function of a base optimizer and the arguments below,
+where it has them; its docstring describes the others.
 
+A recipe returns a transform whose `update` needs `params` and `grad_fn`: see `sharpness_aware` for
+the convention, `value_and_update` for a whole step in one call. It raises ValueError for a number
+that is out of range, and TypeError for a base that is not an optax transform.
+
+Costs in the docstrings are gradient evaluations per step, and memory besides the base's that lasts
+from step to step, in copies of the parameters. With `refresh_every`, a method without a memory gets
+one: a copy that holds the last direction.
+
+Args:
     base: the optax optimizer that takes the step, such as `optax.sgd(0.1)`. Weight decay and
         clipping belong in it.
     rho: radius of the perturbation, >= 0, or a schedule of the step.
@@ -22,14 +31,6 @@ it has them; its docstring describes the others:
     microbatches: m >= 1, the parts in which the batch is evaluated; see `sharpness_aware`.
     accumulator_dtype: dtype of the copies of the parameters that it keeps; see
         `suppress_variance`.
-
-A recipe returns a transform whose `update` needs `params` and `grad_fn`: see `sharpness_aware` for
-the convention, `value_and_update` for a whole step in one call. It raises ValueError for a number
-that is out of range, and TypeError for a base that is not an optax transform.
-
-Costs in the docstrings are gradient evaluations per step, and memory beside the base's that lasts
-from step to step, in copies of the parameters. With `refresh_every`, a method without a memory gets
-one: a copy that holds the last direction.
 """
 
 from vasso_jax.optim._arguments import matrices

@@ -70,14 +70,14 @@ def full_names(field: str) -> list[str]:
     return found
 
 
-def _meanings(constructor: Callable[..., Any]) -> dict[str, str]:
-    """The first sentence on each argument, from the docstrings of a function or a class."""
-    if isinstance(constructor, functools.partial):
-        return _meanings(constructor.func)
-    classes = constructor.__mro__ if inspect.isclass(constructor) else [constructor]
+def _meanings(documented: Any) -> dict[str, str]:
+    """The first sentence on each argument, from the docstring of a function, class or module."""
+    if isinstance(documented, functools.partial):
+        return _meanings(documented.func)
+    classes = documented.__mro__ if inspect.isclass(documented) else [documented]
     meanings: dict[str, str] = {}
-    for documented in reversed(classes):  # a class may say more than its bases
-        doc = docstring_parser.parse(inspect.getdoc(documented) or "", _STYLE)
+    for each in reversed(classes):  # a class may say more than its bases
+        doc = docstring_parser.parse(inspect.getdoc(each) or "", _STYLE)
         for entry in doc.params:
             for name in entry.arg_name.split(", "):
                 meanings[name] = _resolved(name, _first_sentence(entry.description or ""))
@@ -85,8 +85,10 @@ def _meanings(constructor: Callable[..., Any]) -> dict[str, str]:
 
 
 def _resolved(name: str, meaning: str) -> str:
-    """What another function says of an argument, where `meaning` just refers to it."""
-    if match := re.match(r"[Ss]ee `(\w+)`", meaning):
+    """What is said of an argument elsewhere, where `meaning` just refers to it."""
+    if match := re.match(r"[Ss]ee `([\w.]+)`", meaning):
+        if match[1] == optim.__name__:
+            return _meanings(optim).get(name, meaning)
         for module in (optim, optimizer):
             if other := getattr(module, match[1], None):
                 return _meanings(other).get(name, meaning)
