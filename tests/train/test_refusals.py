@@ -149,7 +149,7 @@ def config(**fields):
         ({"augment__name": "strong"}, "augment has no name"),
         ({"rho_schedule__name": "x"}, "rho_schedule has no name"),
         ({"data": {"name": "folder", "dir": 3}}, "data.dir must be a string"),
-        ({"base": {"name": "sgd", "lr": lambda step: 0.1}}, "base.lr must be a number"),
+        ({"base": {"name": "sgd", "lr": abs}}, "base.lr must be a number"),
     ],
     ids=str,
 )
