@@ -43,10 +43,11 @@ def lookup(field: str, name: str, known: Mapping[str, Any]) -> Any:
 
 
 def import_object(field: str, name: str) -> Any:
-    """The object `Name` of the module in `pkg.module:Name`.
+    """The function or class `Name` of the module in `pkg.module:Name`.
 
     Raises:
-        ValueError: there is no such module or object, or the module cannot be imported.
+        ValueError: there is no such module or object, the module cannot be imported, or the object
+            cannot be called.
     """
     module_name, _, attribute = name.partition(":")
     try:
@@ -63,7 +64,10 @@ def import_object(field: str, name: str) -> Any:
             f"{field} {name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     try:
-        return getattr(module, attribute)
+        found = getattr(module, attribute)
     except AttributeError as error:
         hint = did_you_mean(attribute, [key for key in vars(module) if not key.startswith("_")])
         raise ValueError(f"{field} {name!r}: {module_name} has no {attribute!r}.{hint}") from error
+    if not callable(found):
+        raise ValueError(f"{field} {name!r} is no function or class, but {found!r}")
+    return found

@@ -131,6 +131,7 @@ def test_objects_take_the_place_of_sections(tmp_path, capsys):
         ({"base": {"name": "optax:lion"}}, "base optax:lion needs lr"),
         ({"base": {"name": "optax:nothing"}}, "optax has no 'nothing'"),
         ({"method": {"name": "optax.nowhere:sam"}}, "no module optax.nowhere"),
+        ({"method": {"name": "optax:__version__"}}, "is no function or class"),
     ],
     ids=str,
 )
@@ -138,6 +139,31 @@ def test_what_does_not_fit_is_one_message(tmp_path, sections, message):
     made = config(**({"data": {"name": f"{HERE}:halves"}} | sections))
     with pytest.raises(UsageError, match=message):
         train(made, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"model": Linear}, "model must be a Flax Linen module"),
+        ({"dataset": (1, 2)}, "dataset must be a vasso_jax.data.ImageDataset"),
+        ({"tx": optax.sgd}, "tx must be an optax transform"),
+    ],
+)
+def test_an_object_of_another_kind_is_one_message(tmp_path, part, message):
+    with pytest.raises(UsageError, match=message):
+        train(config(), str(tmp_path / "run"), **part)
+
+
+def test_an_epoch_without_a_clean_pass_is_recorded_without_a_loss(tmp_path):
+    from vasso_jax.optim import vasso
+
+    parts = {"model": Linear(2), "dataset": halves(), "tx": vasso(optax.sgd(0.1), refresh_every=3)}
+    made = config()
+    made.epochs, made.batch_size = 4, 32
+    train(made, str(tmp_path / "run"), **parts)
+    records = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = ["loss" in record for record in records if record["split"] == "train"]
+    assert losses == [True, False, False, True]
 
 
 def test_fields_of_any_name_reach_a_function_that_takes_them():

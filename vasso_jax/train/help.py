@@ -44,9 +44,8 @@ def fields_of(config: Any) -> Iterator[Field]:
         if part.name is not None:
             yield Field(f"{prefix}name", part.name, _summary(part.constructor))
         meanings = _meanings(part.constructor)
-        for name, parameter in arguments_of(part.constructor, part.supplied).items():
-            value = part.settings.get(name, parameter.default)
-            value = None if value is inspect.Parameter.empty else value
+        for name in arguments_of(part.constructor, part.supplied):
+            value = part.settings.get(name)  # an empty section has none
             yield Field(f"{prefix}{name}", value, meanings.get(name, ""))
 
 

@@ -168,6 +168,7 @@ def check(
     Raises:
         ValueError: a field does not exist, or has a value that cannot be.
     """
+    _check_objects(model, dataset, tx)
     parts = bind_config(config)
     if model is not None:
         parts["model"] = _given("model", model, repr=" ".join(repr(model).split()))
@@ -205,6 +206,18 @@ def check(
         make_model=partial(make_model, parts["model"]),
         make_optimizer=optimizer,
     )
+
+
+def _check_objects(model: Any, dataset: Any, tx: Any) -> None:
+    if model is not None and not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a Flax Linen module such as MyNet(10), got {model!r}")
+    if dataset is not None and not isinstance(dataset, Dataset):
+        raise ValueError(
+            "dataset must be a vasso_jax.data.ImageDataset (see data.from_arrays) or "
+            f"StreamedDataset, got {type(dataset).__name__}"
+        )
+    if tx is not None and not (hasattr(tx, "init") and hasattr(tx, "update")):
+        raise ValueError(f"tx must be an optax transform such as optax.sgd(0.1), got {tx!r}")
 
 
 def _given(section: str, value: Any, *, name: str = "given", **settings: str) -> Part:

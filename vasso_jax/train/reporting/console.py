@@ -74,10 +74,9 @@ class Display:
     def epoch(self, epochs: int, train: Mapping[str, Any], test: Mapping[str, Any] | None) -> None:
         """One line for a finished epoch."""
         self._last_plain_line = time.monotonic()
-        line = (
-            f"epoch {train['epoch']:g}/{epochs}  train loss {train['loss']:.4f} "
-            f"top-1 {train['top1']:.4f}"
-        )
+        line = f"epoch {train['epoch']:g}/{epochs}"
+        if "loss" in train:  # an epoch in which every direction was reused has no clean pass
+            line += f"  train loss {train['loss']:.4f} top-1 {train['top1']:.4f}"
         if test:
             line += f"  test loss {test['loss']:.4f} top-1 {test['top1']:.4f}"
         if "lr" in train:
