@@ -1,7 +1,7 @@
-"""VaSSO in ASAM's geometry with an Equinox model, which tells two moons apart.
+"""VaSSO in ASAM's geometry with an Equinox model that classifies two moons.
 
-Shows that the optimizers take Equinox's filtered models as they are: `eqx.partition` leaves None
-where a leaf is no parameter. The perturbation follows the size of the weights, but not that of the
+Shows that the optimizers accept Equinox's filtered models: `eqx.partition` puts None where a leaf
+is no parameter. The perturbation scales with the size of the weights, but not with that of the
 biases. Prints the loss and the perturbation's norm every fifth epoch, then the test accuracy.
 """
 

@@ -1,8 +1,8 @@
 """VaSSO with GSAM's descent and a Flax NNX module that has BatchNorm and dropout (8x8 digits).
 
-Shows NNX's functional style: `nnx.split` takes the parameters apart from all else that changes,
-here running statistics and the dropout generator. Both passes of a step start from the same of
-these, so they drop the same units; those of the clean pass go on. Rho falls with the learning rate.
+Shows NNX's functional style: `nnx.split` separates the parameters from all other state, here
+running statistics and the dropout generator. Both passes of a step start from the same state, so
+they drop the same units; the state after the clean pass is kept. Rho falls with the learning rate.
 Prints the clean loss every other epoch, then the test accuracy.
 """
 

@@ -1,9 +1,9 @@
 """VaSSO around AdamW: a small transformer learns to write Python, character by character.
 
 The text is a module of the standard library. Shows `refresh_every=5`: VaSSO's direction is an
-average, so it may be renewed at every fifth step only, and a step then costs 1.2 gradient
-evaluations instead of 2. Prints the loss on the last tenth of the text, which is held out, in nats
-a character; a guess among all characters alike has log(vocabulary), about 4.5.
+average, so it is enough to refresh it in every fifth step. A step then costs 1.2 gradient
+evaluations on average instead of 2. Prints the loss on the last tenth of the text, which is held
+out, in nats per character; a uniform guess has log(vocabulary), about 4.5.
 """
 
 import argparse

@@ -47,8 +47,8 @@ def main():
     def step(params, state, stats, x, y):
         both_passes = value_and_update(loss_fn, tx, has_aux=True)
         passes, updates, state = both_passes(params, state, stats, x, y)
-        # With refresh_every some steps have no clean pass: they keep the statistics. For those of
-        # both passes in turn, as VaSSO's authors have it, see value_and_update's docstring.
+        # With refresh_every some steps have no clean pass: they keep the statistics. To use both
+        # passes in turn, as VaSSO's authors do, see value_and_update's docstring.
         return optax.apply_updates(params, updates), state, passes.clean.aux_or(stats), passes
 
     rng = np.random.default_rng(0)

@@ -1,10 +1,10 @@
-"""A data set of your own in the trainer: images of bars, to be told apart by their direction.
+"""A data set of your own in the trainer: images of bars, classified by their direction.
 
     python main.py --config=examples/own_dataset.py --config.data.noise=80
 
-The trainer calls the function with the other fields of the section `data`. Arrays go through
-`data.from_arrays`; images on disk through a `data.StreamedDataset`, or without code through the
-data sets `folder` and `npz`. From Python: train(config, workdir, dataset=bars()).
+The trainer calls the function with the other fields of the section `data`. For arrays, use
+`data.from_arrays`; for images on disk, `data.StreamedDataset`. The data sets `folder` and `npz`
+need no code. From Python: train(config, workdir, dataset=bars()).
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ SIZE = 8
 
 
 def bars(noise: float = 60.0, seed: int = 0) -> data.ImageDataset:
-    """One bright row or column on a dark 8x8 image, under noise of this standard deviation."""
+    """One bright row or column on a dark 8x8 image, with noise of this standard deviation."""
     rng = np.random.default_rng(seed)
 
     def draw(count: int) -> tuple[np.ndarray, np.ndarray]:

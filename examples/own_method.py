@@ -2,9 +2,9 @@
 
     python main.py --config=examples/own_method.py --config.method.rho=0.002
 
-A perturbation is an optax transform from the clean gradient to eps, a method a function of the base
-optimizer and its own arguments, which are the fields of the section `method`. In a loop of your
-own: tx = vasso_max_norm(optax.sgd(0.1)). From Python: train(config, workdir, tx=tx).
+A perturbation is an optax transform from the clean gradient to eps. A method is a function of the
+base optimizer and its own arguments, which are the fields of the section `method`. In a loop of
+your own: tx = vasso_max_norm(optax.sgd(0.1)). From Python: train(config, workdir, tx=tx).
 """
 
 import jax
@@ -24,7 +24,7 @@ def max_norm_ball(rho: float) -> optax.GradientTransformation:
 def vasso_max_norm(
     base: optax.GradientTransformation, rho: float = 1e-3, theta: float = 0.4
 ) -> optax.GradientTransformationExtraArgs:
-    """The gradient at w + rho sign(d), d the average of the gradients, for the base optimizer."""
+    """Gives the base optimizer the gradient at w + rho sign(d), d the average of the gradients."""
     perturbation = optax.chain(suppress_variance(theta), max_norm_ball(rho))
     return optax.chain(sharpness_aware(perturbation), base)
 

@@ -2,8 +2,8 @@
 
     python main.py --config=examples/own_network.py --config.model.width=32
 
-The trainer calls the module as (images, train) -> logits, tells it `num_classes`, and takes its
-other attributes from the section `model`. From Python: train(config, workdir, model=SmallCNN(10)).
+The trainer calls the module as (images, train) -> logits, sets `num_classes`, and takes the other
+attributes from the section `model`. From Python: train(config, workdir, model=SmallCNN(10)).
 """
 
 import flax.linen as nn

@@ -1,8 +1,8 @@
 """VaSSO around SGD in plain JAX: a small network learns scikit-learn's 8x8 digits.
 
-Shows the calling convention: `update` gets, beside the clean gradient, the function that takes
-gradients of the same minibatch elsewhere. Prints, every fifth epoch, the last minibatch's loss and
-the cosine between its gradient and VaSSO's averaged direction (SAM's is 1); then the test accuracy.
+Shows the calling convention: besides the clean gradient, `update` gets a function that computes
+the minibatch's gradient at other parameters. Prints, every fifth epoch, the last minibatch's loss
+and the cosine between its gradient and the averaged direction (SAM's is 1); then the test accuracy.
 """
 
 import jax
@@ -41,7 +41,7 @@ def main():
 
     @jax.jit
     def step(params, state, x, y):
-        def grad_fn(params, i):  # i counts microbatches; here the batch is in one piece
+        def grad_fn(params, i):  # i is the microbatch index; here there is only one
             return jax.grad(loss_fn)(params, x, y)
 
         loss, grads = jax.value_and_grad(loss_fn)(params, x, y)

@@ -1,9 +1,9 @@
-"""VaSSO on several devices: four pretend ones of the CPU, in a mesh of two by two.
+"""VaSSO on several devices: four simulated CPU devices, in a mesh of two by two.
 
-Shows that the optimizer needs nothing for it: parameters are split along the axis `model`, batches
+Shows that the optimizer needs no changes: parameters are split along the axis `model`, batches
 along `data`, and VaSSO's average, made by `init` from the parameters, is split as they are. The
-step writes its new state over the old one. Prints the shape of each parameter, and what of it and
-of its average one device holds, then the test accuracy on scikit-learn's 8x8 digits.
+step reuses the buffers of the old state. Prints the shape of each parameter and the parts of it and
+of its average that one device holds, then the test accuracy on scikit-learn's 8x8 digits.
 """
 
 import jax
@@ -53,7 +53,7 @@ def main():
         order = rng.permutation(len(x) // BATCH_SIZE * BATCH_SIZE)
         for rows in order.reshape(-1, BATCH_SIZE):
             batch = jax.device_put((x[rows], y[rows]), NamedSharding(mesh, P("data")))
-            # Pretend devices share few threads: two steps under way could wait for each other.
+            # Simulated devices share few threads: two concurrent steps could wait for each other.
             params, state = jax.block_until_ready(step(params, state, *batch))
 
     for name, average in optax.tree.get(state, "direction").items():

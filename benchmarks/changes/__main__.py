@@ -1,12 +1,12 @@
-"""What single decisions about the step are worth: the VaSSO step with one of them undone, in turn.
+"""Effect of design decisions: the VaSSO step with one decision undone at a time.
 
     python -m benchmarks.changes [--model wrn10_1] [--batch_size 128] [--out FILE]
 
 as it is           the state donated, metrics summed on the device, one step per dispatch
 without donation   old and new state both in memory
-metrics fetched    by the host, in every step
+metrics fetched    fetched by the host in every step
 scan               all steps of a round in one dispatch
-optimizer alone    VaSSO's and SGD's arithmetic on gradients that are given, and on nothing else
+optimizer alone    only the arithmetic of VaSSO and SGD, on given gradients
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def main() -> None:
         options.model, options.image_size, options.batch_size, 10, options.precision
     )
     made = [make_step(workload, "vasso") for _ in range(4)]  # one each, as each donates its state
-    with workload.matmul_precision:  # some compile at their first call
+    with workload.matmul_precision:  # some are compiled at their first call
         runs = {
             "as it is": lambda: made[0].run(options.steps),
             "without donation": _without_donation(made[1], options.steps),
@@ -93,13 +93,13 @@ def _scanned(step: Step, steps: int) -> Callable[[], None]:
 
 
 def _optimizers_alone(workload: Workload, params: Any, steps: int) -> dict[str, Callable[[], None]]:
-    # The first of the benchmark's steps is donated away; its numbers do not matter here.
+    # Copied, since the step donates its state; the values do not matter here.
     params = jax.tree.map(np.asarray, params)
     runs = {}
     for method in ("vasso", "sgd"):
         _, tx = workload.plan(method).make_optimizer(1)
 
-        # The second gradient depends on w + eps, or the perturbation would not be computed.
+        # The second gradient depends on w + eps; otherwise the perturbation would not be computed.
         def one(carry: Any, _: None, update: Any = tx.update) -> Any:
             params, state = carry
             updates, state = update(params, state, params, grad_fn=lambda at, i: at)

@@ -1,13 +1,13 @@
-"""What a TPU slice would do in a train step: the trainer's own, compiled without having any.
+"""What a TPU slice does in a train step: the trainer's step, compiled without a TPU.
 
     python -m benchmarks.compiled [--models resnet50_imagenet ...] [--topologies v5e:2x2 ...]
         [--methods sgd vasso] [--fsdp 1 4] [--per_device 128] [--out FILE] [--markdown]
 
-The compiler comes with libtpu (pip install -e '.[tpu]') and needs no TPU. Of each case, one
-device's share of the compiled program: FLOPs, bytes that it moves to and from memory, memory that
-it needs, and what it exchanges with other devices. With --out, cases that the file holds are not
-compiled again. The settings are those of configs/imagenet_resnet50.py and imagenet_vit_s32.py, of
-which `sgd` is the base optimizer alone; the batch is streamed.
+The compiler comes with libtpu (pip install -e '.[tpu]') and needs no TPU. For each case it reports
+one device's share of the compiled program: FLOPs, bytes moved to and from memory, memory needed,
+and data exchanged with other devices. With --out, cases that the file holds are not compiled again.
+The settings are those of configs/imagenet_resnet50.py and imagenet_vit_s32.py; `sgd` means their
+base optimizer alone. The batch is streamed.
 """
 
 import argparse
@@ -42,7 +42,7 @@ TOPOLOGIES = ("v5e:2x2", "v5e:4x4", "v5e:16x16")
 def main() -> None:
     """The command above."""
     options = _options()
-    # Neither is there a TPU, nor a server that knows of one.
+    # There is no TPU here, and no metadata server to ask for one.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     jax.config.update("jax_platforms", "cpu")
     console = Console()
@@ -76,7 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--topologies", nargs="+", default=TOPOLOGIES, metavar="v5e:AxB")
     parser.add_argument("--methods", nargs="+", default=("sgd", "vasso"), metavar="METHOD")
     parser.add_argument("--fsdp", nargs="+", type=positive, default=(1, 4), metavar="N")
-    parser.add_argument("--per_device", type=positive, default=128, help="images of a batch (128)")
+    parser.add_argument("--per_device", type=positive, default=128, help="images per device (128)")
     parser.add_argument("--markdown", action="store_true", help="the table of docs/scaling.md")
     return parser.parse_args()
 
@@ -110,7 +110,7 @@ def _devices(topology: str) -> Sequence[jax.Device]:
                 "the compiler for TPUs is missing: pip install -e '.[tpu]'"
             ) from error
         reason = str(error).splitlines()[0]
-        raise ValueError(f"the TPU compiler gives no topology {topology!r}: {reason}") from error
+        raise ValueError(f"the TPU compiler knows no topology {topology!r}: {reason}") from error
     return found.devices
 
 

@@ -15,8 +15,8 @@ class Collective(NamedTuple):
 
     Attributes:
         kind: all-reduce, all-gather, reduce-scatter, all-to-all or collective-permute.
-        arrays: what it carries, (dtype, number of elements) of each array: whole ones, before a
-            reduce-scatter and after an all-gather. The compiler combines collectives of many.
+        arrays: (dtype, number of elements) of each array that it carries. These are whole arrays:
+            before a reduce-scatter, after an all-gather. The compiler merges many collectives.
     """
 
     kind: str
@@ -24,19 +24,20 @@ class Collective(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of all its arrays."""
+        """The size of all its arrays."""
         return sum(_bytes(dtype) * size for dtype, size in self.arrays)
 
 
 def collectives(program: str) -> list[Collective]:
-    """The collectives of `compiled.as_text()`, in its order.
+    """The collectives of `compiled.as_text()`, in order.
 
-    Of an asynchronous one the start counts. Two peculiarities of XLA for TPUs: a reduce-scatter is
-    an all-reduce in a fusion named all-reduce-scatter; and an asynchronous collective fused with
-    several computations stands in each of them, with one channel, and counts once.
+    An asynchronous collective counts where it starts. XLA for TPUs has two peculiarities. A
+    reduce-scatter is an all-reduce in a fusion named all-reduce-scatter. An asynchronous collective
+    that is fused with several computations appears in each of them, with the same channel; it
+    counts once.
 
     Raises:
-        ValueError: a reduce-scatter by its own name, whose text has only the part that is left.
+        ValueError: there is a plain reduce-scatter, whose text has only the size of its result.
     """
     found, channels = [], set()
     entry, name = False, ""
@@ -59,9 +60,9 @@ def collectives(program: str) -> list[Collective]:
             channels.add((kind, channel[1]))
         arrays = [(dtype, _product(sizes)) for dtype, sizes in _ARRAY.findall(operation["result"])]
         if operation["start"] and kind == "all-gather":
-            arrays = arrays[len(arrays) // 2 :]  # the parts come first
+            arrays = arrays[len(arrays) // 2 :]  # the inputs come first
         if operation["start"] and kind == "collective-permute":
-            arrays = arrays[:1]  # what comes, and two counters, follow
+            arrays = arrays[:1]  # the result and two counters follow
         found.append(Collective(kind, tuple(arrays)))
     return found
 

@@ -1,4 +1,4 @@
-"""The compiled train step of a plan, and what the compiler says of it."""
+"""The compiled train step of a plan, and what the compiler reports about it."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def compile_step(plan: Plan, spec: DataSpec) -> jax.stages.Compiled:
     """The train step with a streamed batch, compiled for the devices of the plan.
 
     Args:
-        plan: its devices may be those of a topology that nobody has.
+        plan: its devices may be those of a topology description.
         spec: of the data set.
     """
     program = plan.program(spec)
@@ -29,7 +29,7 @@ def compile_step(plan: Plan, spec: DataSpec) -> jax.stages.Compiled:
 
 
 def measure(compiled: jax.stages.Compiled) -> dict[str, Any]:
-    """What the compiler says of one device's share; all but `flops` in bytes or counts."""
+    """The compiler's figures for one device's share; all but `flops` are bytes or counts."""
     costs: Any = compiled.cost_analysis()
     memory: Any = compiled.memory_analysis()
     exchanged: dict[str, dict[str, int]] = {}

@@ -35,7 +35,7 @@ def markdown(records: list[dict[str, Any]], models: Sequence[str]) -> str:
 
     Args:
         records: in any order.
-        models: all networks in the order of the table.
+        models: all networks, in the order of the table.
     """
     columns = (
         *("chips", "network", "method", "fsdp", "TFLOP", "GB moved"),

@@ -1,22 +1,23 @@
-"""Everything that is worth knowing from one GPU, in about 25 minutes.
+"""The benchmarks that need a GPU, on one GPU, in about 25 minutes.
 
     python -m benchmarks.gpu --data_dir DIR [--minutes 25] [--out DIR] [--stages STAGE ...] [--toy]
 
-Stages, in this order; each is a list of processes, no longer than eight minutes, that write one
-JSON file each (training: as long as it takes):
+The stages, in this order. Each is a list of processes that write one JSON file each. A process may
+take up to eight minutes; training processes have no limit of their own:
 
     steps       benchmarks.step: ResNet-18 and WRN-28-10 (CIFAR), ResNet-50 and ViT-S/32 (224
-                pixels) in bfloat16, beside PyTorch where that is installed
+                pixels) in bfloat16, and PyTorch's steps if it is installed
     throughput  benchmarks.throughput: main.py against its bare step
-    memory      peak of the device's own account, each method in a process of its own
+    memory      peak memory as the device reports it, with one process per method
     training    main.py: ResNet-18 on CIFAR-10, 200 epochs, as many seeds as fit
-    seeds       benchmarks.seeds: several seeds in one program, against one after the other
+    seeds       benchmarks.seeds: several seeds in one program, against a single seed
     precisions  as `steps`, in TF32 and float32
 
-What has its file is skipped, so the same command goes on where an earlier one ended; training goes
-on from its checkpoints. No process is started without enough time left. DIR is a prepared tfds
-folder with cifar10 (`vasso-jax prepare cifar10 --dir=DIR`). No network, no TensorFlow. `--toy`
-rehearses everything at the size of a CPU. Prints the tables of what there is, last.
+Processes whose file exists are skipped, so the same command continues where an earlier one ended;
+training resumes from its checkpoints. A process is started only if enough time is left. DIR is a
+prepared tfds folder with cifar10 (`vasso-jax prepare cifar10 --dir=DIR`). Neither network nor
+TensorFlow is needed. `--toy` rehearses everything at a size for CPUs. At the end it prints tables
+of all results so far.
 """
 
 import os
@@ -37,9 +38,9 @@ def main() -> None:
     """The command above."""
     parser = Parser(__doc__, out="folder of the results (benchmarks/gpu/results)")
     parser.add_argument("--data_dir", required=True, type=pathlib.Path, metavar="DIR")
-    parser.add_argument("--minutes", type=float, default=25, help="no process outlasts them (25)")
+    parser.add_argument("--minutes", type=float, default=25, help="limit for all of it (25)")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE")
-    parser.add_argument("--toy", action="store_true", help="a rehearsal, on any device")
+    parser.add_argument("--toy", action="store_true", help="rehearse at toy size, on any device")
     parser.set_defaults(out=ROOT / "benchmarks" / "gpu" / "results")
     options = parser.parse_args()
     if not (options.data_dir / "cifar10").is_dir() and not options.toy:
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def _backend() -> str:
-    """Asked in another process, so that this one takes no GPU memory."""
+    """JAX's backend, asked in another process so that this one takes no GPU memory."""
     code = "import jax; print(jax.default_backend())"
     return python("-c", code, variables=SHARED_GPU).strip()
 

@@ -25,14 +25,14 @@ _FEW = ["--rounds", "1", "--steps", "1"]
 def tasks(
     stage: str, data_dir: pathlib.Path, out: pathlib.Path, toy: bool, with_torch: bool
 ) -> list[Task]:
-    """The processes of a stage, the most telling first.
+    """The processes of a stage, the most informative first.
 
     Args:
         stage: one of STAGES.
         data_dir: a prepared tfds folder with cifar10; not read in a rehearsal.
         out: folder of the results.
         toy: whether this is a rehearsal.
-        with_torch: whether to measure PyTorch's steps, too.
+        with_torch: whether to also measure PyTorch's steps.
     """
     networks = TOY_NETWORKS if toy else NETWORKS
     if stage in ("steps", "precisions"):
@@ -68,7 +68,7 @@ def _steps(stage: str, out: pathlib.Path, toy: bool, with_torch: bool) -> list[T
             if toy or stage == "precisions" or network[1] > 32:
                 command += ["--methods", "sgd", "vasso"]
             if with_torch:
-                # The tuned step is in bfloat16, whatever else is.
+                # The tuned step is always in bfloat16.
                 command += ["--torch", "eager", *(["tuned"] if stage == "steps" else [])]
             found.append(Task(name, [*command, *_to(out, name)], 30 if toy else 150))
     return found
@@ -105,7 +105,7 @@ def _to(out: pathlib.Path, name: str) -> list[str]:
 def _flags(
     data_dir: pathlib.Path, toy: bool, method: str, theta: float | None, seed: int
 ) -> list[str]:
-    """Of main.py, for ResNet-18 on CIFAR-10."""
+    """The flags of main.py for ResNet-18 on CIFAR-10."""
     experiment = "digits_vasso.py" if toy else f"cifar10_resnet18.py:{method}"
     flags = [f"--config={ROOT / 'configs' / experiment}", f"--config.seed={seed}"]
     flags += ["--config.model.dtype=bfloat16", "--config.tensorboard=False"]

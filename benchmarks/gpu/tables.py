@@ -1,4 +1,4 @@
-"""The tables of what the GPU benchmark has measured, from its JSON files."""
+"""Tables of the GPU benchmark's results, from its JSON files."""
 
 import pathlib
 from collections import defaultdict
@@ -13,7 +13,7 @@ from vasso_jax.runs.tables import plus_minus
 
 
 def show(folder: pathlib.Path) -> None:
-    """Prints one table per kind of result that the folder has."""
+    """Prints one table per kind of result in the folder."""
     results = {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
     if not results:
         print(f"no results in {folder} yet")
@@ -28,9 +28,7 @@ def show(folder: pathlib.Path) -> None:
         print(f"main.py's images/s over its bare step's: {results['throughput']['ratio']:.3f}")
     if "seeds" in results:
         seeds = results["seeds"]
-        print(
-            f"{seeds['seeds']} seeds by vmap, time of a seed over one alone: {seeds['ratio']:.3f}"
-        )
+        print(f"{seeds['seeds']} seeds by vmap, time per seed over one alone: {seeds['ratio']:.3f}")
 
 
 def _steps(results: dict[str, Any]) -> Table:

@@ -13,8 +13,8 @@ from benchmarks.harness.processes import ROOT
 from benchmarks.harness.results import write_json
 from vasso_jax.runs import RunFolder
 
-LIMIT = 8 * 60  # seconds of one process; training goes on later
-_GRACE = 60  # seconds to save in after SIGTERM
+LIMIT = 8 * 60  # seconds per process, except for training
+_GRACE = 60  # seconds to save after SIGTERM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Task:
 
     Attributes:
         name: of its file in the results folder, without .json.
-        command: writes that file, or its last line of output is the result of main.py.
-        seconds: that it is expected to need at the least; not started with less time left.
-        resumes: whether the same command goes on where it was stopped.
+        command: writes that file, or prints the result of main.py as its last line.
+        seconds: expected minimum duration; the task is not started with less time left.
+        resumes: whether the same command resumes where it was stopped.
     """
 
     name: str
@@ -41,10 +41,10 @@ def run(task: Task, out: pathlib.Path, environment: Mapping[str, str], limit: fl
         task: what to run.
         out: folder of the results.
         environment: of the process.
-        limit: seconds that it may take.
+        limit: maximum duration in seconds.
 
     Returns:
-        Whether its file is there, or the task goes on next time.
+        Whether its file exists, or the task will resume next time.
     """
     runs = out / "runs"
     runs.mkdir(exist_ok=True)
@@ -59,7 +59,7 @@ def run(task: Task, out: pathlib.Path, environment: Mapping[str, str], limit: fl
             printed, _ = process.communicate(timeout=max(1.0, limit - _GRACE * task.resumes))
         except subprocess.TimeoutExpired:
             _stop(process)
-            print("goes on next time" if task.resumes else "stopped: took too long", flush=True)
+            print("resumes next time" if task.resumes else "stopped: took too long", flush=True)
             return task.resumes
     seconds = time.monotonic() - start
     if process.returncode == 0 and not result.exists():
@@ -78,7 +78,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 
 def _of_training(printed: str) -> dict[str, Any]:
-    """main.py's result, and its records and settings."""
+    """main.py's result, with the records and settings of its run."""
     result = json.loads(printed.splitlines()[-1])
     folder = RunFolder(result.pop("workdir"))
     return {**result, "config": folder.settings(), "records": folder.records()}

@@ -40,7 +40,7 @@ _COMMON: dict[str, dict[str, Any]] = {
     "batch_size": {"type": positive, "help": "images per step, over all devices"},
     "classes": {"type": positive, "help": "size of the last layer"},
     "precision": {"choices": PRECISIONS, "help": "of the arithmetic; parameters are float32"},
-    "rounds": {"type": positive, "help": "how often everything is measured, in turn"},
+    "rounds": {"type": positive, "help": "how often each case is measured, in turn"},
     "steps": {"type": positive, "help": "steps per round"},
 }
 
@@ -53,8 +53,8 @@ class Parser(argparse.ArgumentParser):
 
         Args:
             doc: the docstring of its module, for --help.
-            out: what --help says of --out.
-            defaults: of those common arguments that this benchmark has.
+            out: what --help says about --out.
+            defaults: defaults of the common arguments that this benchmark has.
         """
         super().__init__(
             description=doc,
@@ -72,5 +72,5 @@ class Parser(argparse.ArgumentParser):
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments as a result file holds them: all but where it is written."""
+    """The arguments to store in a result file: all but `out`."""
     return {name: value for name, value in vars(options).items() if name != "out"}

@@ -1,4 +1,4 @@
-"""A config as main.py reads it."""
+"""Reads a config as main.py does."""
 
 from collections.abc import Sequence
 

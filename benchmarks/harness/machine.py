@@ -1,4 +1,4 @@
-"""What a benchmark ran on: the device, its peak, and the versions of what was used."""
+"""What a benchmark ran on: the device, its peak FLOP/s, and package versions."""
 
 import functools
 import os
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from benchmarks.harness.timing import in_turn, timed
 
-# Dense FLOP/s of one device, by the name that JAX has for it: the vendors' data sheets, without
-# sparsity (NVIDIA H100 SXM, H200 SXM, A100 SXM, L4; Google's pages on TPU v4, v5e, v5p and v6e).
+# Dense FLOP/s of one device, by its name in JAX, from the vendors' data sheets, without sparsity
+# (NVIDIA H100 SXM, H200 SXM, A100 SXM, L4; Google's pages on TPU v4, v5e, v5p and v6e).
 _HOPPER = {"float32": 67e12, "tf32": 494.5e12, "bfloat16": 989e12}
 _AMPERE = {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12}
 _PEAKS: dict[str, dict[str, float]] = {
@@ -29,7 +29,7 @@ _PEAKS: dict[str, dict[str, float]] = {
 
 
 def describe() -> dict[str, Any]:
-    """The device and the versions of packages; None for what is not installed."""
+    """The device and package versions; None for packages that are not installed."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "vasso_jax")
     return {
         "device": jax.devices()[0].device_kind,
@@ -44,10 +44,10 @@ def describe() -> dict[str, Any]:
 
 
 def peak_flops(precision: str) -> tuple[float, str]:
-    """FLOP/s that all devices could do, and where the figure is from.
+    """Peak FLOP/s of all devices together, and the source of the figure.
 
-    The figure is that of the data sheet where this file has it. Elsewhere (CPUs) it is the rate of
-    a large matrix product, timed in this process on one device.
+    The figure is that of the data sheet if this file has it. Otherwise (CPUs) it is the rate of a
+    large matrix product, timed in this process on one device.
 
     Args:
         precision: float32, tf32 or bfloat16.

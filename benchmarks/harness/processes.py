@@ -12,7 +12,7 @@ SHARED_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: this process's, with the packages of this clone.
+    """The environment of a child process: that of this process, with this clone on its path.
 
     Args:
         variables: to be added or replaced.
@@ -32,7 +32,7 @@ def python(*arguments: str, variables: Mapping[str, str] | None = None) -> str:
         Its standard output.
 
     Raises:
-        ValueError: it failed; the message is the last line of its standard error.
+        ValueError: the process failed; the message is the last line of its standard error.
     """
     child = subprocess.run(
         [sys.executable, *arguments],

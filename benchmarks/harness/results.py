@@ -11,11 +11,11 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     """Replaces the file atomically, so that a killed process leaves nothing that looks complete.
 
     Args:
-        path: of the file; folders are created where missing.
+        path: of the file; missing folders are created.
         content: values that JSON can hold.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
         ValueError: a number is not finite.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

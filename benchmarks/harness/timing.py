@@ -1,4 +1,4 @@
-"""Measuring in turn: A B C, then C B A, ..., so that what slows the machine slows all alike."""
+"""Measures in turn: A B C, then C B A, ..., so that other load on the machine affects all alike."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ def in_turn(
     Args:
         runs: functions that return what they have measured, such as `timed` makes.
         rounds: how many.
-        warm_up: call each once before, and drop what that returns.
+        warm_up: call each function once before, and drop the result.
     """
     if warm_up:
         for run in runs.values():
@@ -31,8 +31,8 @@ def timed(run: Callable[[], object], per: int = 1) -> Callable[[], float]:
     """A function that calls `run` and returns the seconds that it took, divided by `per`.
 
     Args:
-        run: returns when its result is there.
-        per: such as the number of steps that it takes.
+        run: returns only when its result is complete.
+        per: such as the number of steps in `run`.
     """
 
     def measure() -> float:
@@ -44,7 +44,7 @@ def timed(run: Callable[[], object], per: int = 1) -> Callable[[], float]:
 
 
 def ratios(own: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest of own over other, round by round."""
+    """Median, minimum and maximum of `own` over `other`, round by round."""
     values = [a / b for a, b in zip(own, other, strict=True)]
     return {
         "ratio": statistics.median(values),
@@ -54,7 +54,7 @@ def ratios(own: Sequence[float], other: Sequence[float]) -> dict[str, float]:
 
 
 def summary(seconds: Sequence[float], of_reference: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest of `seconds`, and the `ratios` to those of a reference."""
+    """Median, minimum and maximum of `seconds`, and the `ratios` to those of a reference."""
     return {
         "median_s": statistics.median(seconds),
         "min_s": min(seconds),

@@ -1,4 +1,4 @@
-"""The trainer's own train step, compiled, on random images that are the same in every step."""
+"""The trainer's train step, compiled, on random images that are the same in every step."""
 
 import ast
 import dataclasses
@@ -21,7 +21,7 @@ _MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A network and the images that it is trained on, by SGD with momentum and weight decay.
+    """A network and its training images, for SGD with momentum and weight decay.
 
     Attributes:
         model: name of the network.
@@ -45,7 +45,7 @@ class Workload:
 
         Raises:
             ValueError: an unknown network, method or field, a batch that cannot be divided over
-                the devices, or a precision that they do not have.
+                the devices, or a precision that they do not support.
         """
         if self.precision == "tf32" and jax.default_backend() != "gpu":
             raise ValueError("tf32 is a mode of NVIDIA GPUs: choose float32 or bfloat16")
@@ -59,7 +59,7 @@ class Workload:
 
     @property
     def spec(self) -> DataSpec:
-        """What the program depends on of the images."""
+        """What the program needs to know about the images."""
         return DataSpec(
             num_train=self.batch_size,
             num_classes=self.classes,
@@ -88,14 +88,14 @@ class Step:
     """A compiled step with its state.
 
     Attributes:
-        function: what was compiled.
+        function: the jitted function.
         compiled: `(state, batch) -> state`.
-        state: reused by each step.
+        state: its buffers are reused by each step.
         batch: the same in each step.
-        flops: of one step by XLA's count of the program as written; a step that saves a pass now
-            and then counts as one that does not.
-        memory_bytes: on the device while it runs: arguments, results and temporaries by the
-            compiler's own account.
+        flops: of one step, by XLA's count of the program as written; passes that are skipped in
+            some steps are counted in full.
+        memory_bytes: memory on the device while the step runs: arguments, results and temporaries,
+            as the compiler reports them.
     """
 
     function: Callable[..., Any]
@@ -116,11 +116,11 @@ def method_section(method: str) -> dict[str, Any]:
     """The section `method` of a config.
 
     Args:
-        method: a name and perhaps fields, such as `vasso refresh_every=5`; `sgd` is the base alone.
-            A last word `again` has no meaning, so that a method can be timed twice.
+        method: a name, optionally with fields, such as `vasso refresh_every=5`; `sgd` is the base
+            alone. A last word `again` is ignored, so that a method can be timed twice.
 
     Raises:
-        ValueError: a word is neither.
+        ValueError: a word after the name is not FIELD=VALUE.
     """
     name, *fields = method.removesuffix(" again").split()
     section: dict[str, Any] = {"name": "none" if name == BASE_ALONE else name}
@@ -152,7 +152,7 @@ def make_step(workload: Workload, method: str) -> Step:
 
 
 def compile_step(workload: Workload, function: Any, state: Any, batch: Any) -> Step:
-    """Compiles `function`, a jitted `(state, batch) -> state`, for these very arguments."""
+    """Compiles `function`, a jitted `(state, batch) -> state`, for these arguments."""
     with workload.matmul_precision:
         lowered = function.lower(state, batch)
         compiled = lowered.compile()
@@ -169,7 +169,7 @@ def compile_step(workload: Workload, function: Any, state: Any, batch: Any) -> S
 
 
 def _flops(lowered: Any) -> float:
-    """XLA's count, by the CPU's client: a GPU's or TPU's makes none of what is not compiled."""
+    """XLA's count by the CPU client: those of GPUs and TPUs count only compiled programs."""
     module = lowered.compiler_ir("hlo").as_hlo_module()
     client = jax.devices("cpu")[0].client
     return jaxlib._jax.hlo_module_cost_analysis(client, module)["flops"]

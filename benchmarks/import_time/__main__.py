@@ -17,7 +17,7 @@ from benchmarks.harness.timing import in_turn, ratios
 def main() -> None:
     """The command above."""
     options = Parser(__doc__, rounds=15).parse_args()
-    # The first call of each writes the bytecode and reads the files.
+    # The warm-up call of each writes the bytecode and fills the file cache.
     seconds = in_turn(
         {module: lambda module=module: _seconds(module) for module in ("optax", "vasso_jax.optim")},
         options.rounds,
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _seconds(module: str) -> float:
-    """Time that a fresh interpreter takes to import `module`."""
+    """Seconds that a fresh interpreter takes to import `module`."""
     time.sleep(0.1)
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
     return float(python("-c", code))

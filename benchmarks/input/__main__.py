@@ -2,11 +2,11 @@
 
     python -m benchmarks.input [--images DIR] [--tensorflow_python PATH] [--rounds 7] [--out FILE]
 
-Prints one JSON line for each pipeline and number of cores. The pipelines take turns, so that what
-else the machine does hits all alike; a ratio is the median over the rounds of the speed of ours
-over the line's. Without --images: synthetic JPEGs of ImageNet's usual size, 500x375 pixels and
-110 kB, with a photograph's spectrum. With --tensorflow_python, a Python with TensorFlow: also
-tf.data's pipeline, in processes of their own.
+Prints one JSON line per pipeline and number of cores. The pipelines take turns, so that other load
+on the machine affects all alike. A ratio is the speed of our pipeline over that of the line's
+pipeline, median over the rounds. Without --images it uses synthetic JPEGs of ImageNet's usual size,
+500x375 pixels and 110 kB, with a photograph's spectrum. With --tensorflow_python, a Python with
+TensorFlow, it also measures tf.data's pipeline, in separate processes.
 
 `python -m benchmarks.input.on_device` measures the input of a small data set.
 """

@@ -1,4 +1,4 @@
-"""The JPEG files to read: of a folder, or synthetic ones."""
+"""The JPEG files to read: from a folder, or synthetic ones."""
 
 import io
 import pathlib
@@ -11,7 +11,7 @@ SYNTHETIC_BYTES = 110_000
 
 
 def find_images(folder: pathlib.Path) -> list[str]:
-    """The paths of all JPEG files in it.
+    """The paths of all JPEG files in `folder`.
 
     Raises:
         ValueError: there are none.
@@ -31,7 +31,7 @@ def write_synthetic_images(folder: pathlib.Path) -> None:
 
 
 def _synthetic_jpeg(seed: int) -> bytes:
-    """Noise with a photograph's 1/f spectrum, at the quality that comes nearest to the size."""
+    """Noise with a photograph's 1/f spectrum, at the quality that best matches the file size."""
     height, width = 375, 500
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))

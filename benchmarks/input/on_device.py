@@ -1,10 +1,10 @@
-"""What the input of a small data set costs: a train step with it over one without, in turn.
+"""Cost of the input of a small data set: a train step with it over one without, in turn.
 
     python -m benchmarks.input.on_device [--model wrn16_4] [--batch_size 128] [--rounds 7]
 
-With: the trainer's step on 50,000 random images of 32x32 that lie on the device, of which it takes,
-crops and flips a batch, and cuts holes (CIFAR's setting). Without: the same step on one batch that
-is ready; both normalise. Prints one JSON line; the ratio is the median over the rounds.
+With: the trainer's step on 50,000 random images of 32x32 on the device; it takes a batch of them,
+crops, flips and cuts holes (CIFAR's setting). Without: the same step on one ready batch. Both
+normalise. Prints one JSON line; the ratio is the median over the rounds.
 """
 
 import json
@@ -69,14 +69,14 @@ def _random_images(count: int) -> data.ImageDataset:
 
 
 def _on_the_data_set(plan: Plan, dataset: data.ImageDataset) -> Step:
-    """The step as the trainer has it; it compiles at its first call."""
+    """The step as in the trainer; it compiles at its first call."""
     experiment = plan.open(dataset)
     item = next(experiment.pipeline.training(0))
     return _step(experiment.program, item)
 
 
 def _on_one_batch(plan: Plan, dataset: data.ImageDataset) -> Step:
-    """The same step on a batch that is ready."""
+    """The same step on one ready batch."""
     spec = DataSpec(
         dataset.num_train, len(dataset.class_names), dataset.image_shape, dataset.mean, dataset.std
     )

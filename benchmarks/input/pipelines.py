@@ -1,6 +1,6 @@
 """The pipelines from JPEG files to batches of crops.
 
-Each function returns a function that makes so many images and returns the seconds that they took.
+Each function returns a function that makes a given number of images and returns the seconds taken.
 """
 
 import concurrent.futures
@@ -29,7 +29,7 @@ Run = Callable[[int], float]
 
 
 class Files:
-    """JPEG files as a split of the trainer's."""
+    """JPEG files as a split for the trainer."""
 
     def __init__(self, paths: Sequence[str]):
         self._paths = paths
@@ -50,12 +50,12 @@ def ours(paths: Sequence[str], cores: int) -> Run:
     def run(count: int) -> float:
         with _only(cores):
             batches = data.training_batches(dataset, batch_size=BATCH, seed=0, first_step=0)
-            # From then on as many batches are being made at the end as at the beginning.
+            # From here on, as many batches are in progress at the end as at the beginning.
             for _ in range(cores):
                 next(batches)
             seconds = timed(lambda: _take(itertools.islice(batches, count // BATCH)))()
             batches.close()
-            # What was being made ahead must not take part in the next turn.
+            # Prefetching that is still in progress must not disturb the next turn.
             time.sleep(PAUSE)
         return seconds
 
@@ -68,7 +68,7 @@ def _take(batches: Iterator[data.HostBatch]) -> None:
 
 
 def whole_image(paths: Sequence[str], cores: int) -> Run:
-    """The obvious way, in one thread per core: decode all, then crop and resize by Pillow."""
+    """The simple way, in one thread per core: decode the whole image, crop and resize by Pillow."""
 
     def crop(number: int) -> np.ndarray:
         pixels = images.decode(_read(paths[number % len(paths)]))
@@ -92,7 +92,7 @@ def whole_image(paths: Sequence[str], cores: int) -> Run:
 
 
 def tf_data(paths: Sequence[str], cores: int, python: str, method: str) -> Run:
-    """tf.data's pipeline, in a process of its own that measures itself.
+    """tf.data's pipeline, in a separate process that measures itself.
 
     Args:
         paths: of the files.
@@ -102,7 +102,7 @@ def tf_data(paths: Sequence[str], cores: int, python: str, method: str) -> Run:
 
     Raises:
         OSError: there is no such Python.
-        ValueError: the process has ended.
+        ValueError: the process ended early.
     """
     process = subprocess.Popen(
         [python, str(TENSORFLOW), str(cores), method, *paths],
@@ -132,7 +132,7 @@ def _read(path: str) -> bytes:
 
 @contextlib.contextmanager
 def _only(cores: int) -> Iterator[None]:
-    """Keeps this thread, and those it starts, to so many cores."""
+    """Restricts this thread, and the threads that it starts, to that many cores."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(allowed)[:cores])
     try:

@@ -1,10 +1,10 @@
-"""The tf.data side of this benchmark, which starts it with a Python that has TensorFlow.
+"""The tf.data side of this benchmark, started by it with a Python that has TensorFlow.
 
     PYTHON benchmarks/input/tensorflow_side.py CORES METHOD FILE...
 
 The training pipeline of Flax's ImageNet example up to batches of uint8 images of 224x224: random
-box, `decode_and_crop_jpeg`, resize by METHOD (bicubic there), not antialiased. For each line on
-standard input, a number of images, it answers with the seconds that they took.
+box, `decode_and_crop_jpeg`, resize by METHOD (bicubic in Flax's example), not antialiased. Each
+line on standard input is a number of images; the answer is the seconds that they took.
 """
 
 import os
@@ -44,7 +44,7 @@ def read(path: Any) -> Any:
 dataset = tf.data.Dataset.from_tensor_slices(paths).repeat()
 dataset = dataset.map(read, num_parallel_calls=cores).batch(BATCH, drop_remainder=True)
 options = tf.data.Options()
-# Nothing is made ahead while it is the others' turn.
+# No prefetching, so that nothing runs during the turns of the other pipelines.
 options.autotune.enabled = False
 options.experimental_optimization.inject_prefetch = False
 options.threading.private_threadpool_size = cores

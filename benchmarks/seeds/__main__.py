@@ -1,9 +1,9 @@
-"""Several seeds in one program by `vmap`, against one seed alone.
+"""Several seeds in one program by `vmap`, against a single seed.
 
     python -m benchmarks.seeds [--model resnet18] [--seeds 4] [--out FILE]
 
-The ratio is a seed's share of the time of the joint VaSSO step over the time of a step of one seed:
-under 1, training several seeds at once pays.
+The ratio is the time per seed of the joint VaSSO step over the time of a step of a single seed.
+Below 1, training several seeds at once is faster.
 """
 
 import json
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _joint(step: Step, seeds: int) -> Step:
-    """The same step for that many states, which all start alike: the time is the same."""
+    """The same step for that many states; they are equal, which does not change the time."""
     state = jax.tree.map(lambda x: jnp.stack([x] * seeds), step.state)
     mapped = jax.jit(jax.vmap(step.function, (0, None)), donate_argnums=0)
     return Step(step.function, mapped.lower(state, step.batch).compile(), state, step.batch)

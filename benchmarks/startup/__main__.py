@@ -1,10 +1,10 @@
-"""Seconds from `python main.py` to the first step done, and where they go.
+"""Seconds from `python main.py` to the end of the first step, by stage.
 
     python -m benchmarks.startup [--config configs/digits_vasso.py] [--out FILE]
 
-A process of its own goes through what main.py does, with a clock at each stage: once with an empty
-cache of compiled programs, then again with what the first one left there. `before` is the
-interpreter's own start. Reading CIFAR-10 or ImageNet is the stage `data`.
+A separate process does what main.py does and times each stage: once with an empty cache of compiled
+programs, then again with the cache that the first process filled. `before` is the start of the
+interpreter. Reading CIFAR-10 or ImageNet is the stage `data`.
 """
 
 import json

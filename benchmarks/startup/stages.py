@@ -1,4 +1,4 @@
-"""The process that `python -m benchmarks.startup` starts: what main.py does, with a clock.
+"""The process that `python -m benchmarks.startup` starts: does what main.py does, and times it.
 
 Takes main.py's `--config`, and the time of its own start from the environment (`STARTED`). Prints
 the seconds of each stage as one JSON object.

@@ -1,14 +1,13 @@
-"""What a train step costs: time, FLOPs and memory of each method, in turn, over SGD's.
+"""Cost of a train step: time, FLOPs and memory of each method, measured in turn, over SGD's.
 
     python -m benchmarks.step [--model resnet18] [--image_size 32] [--batch_size 128]
         [--precision float32] [--methods METHOD ...] [--torch [eager] [tuned]] [--out FILE]
 
-METHOD is `sgd` (the base alone), a method of the trainer such as `vasso`, perhaps with fields as in
-'vasso refresh_every=5', or `optax.contrib.sam`; the first one is what the others are compared with.
-'sgd again' checks the timing: without noise its ratio would be 1. Images are random, the same in
-every step; a step is the trainer's own but for the reading and augmentation of data. With --torch
-also a plain PyTorch step (`eager`) and a tuned one. Prints a table; the JSON file has every time
-measured.
+METHOD is `sgd` (the base alone), a method of the trainer such as `vasso`, optionally with fields as
+in 'vasso refresh_every=5', or `optax.contrib.sam`. The others are compared with the first one.
+'sgd again' checks the timing: without noise its ratio would be 1. Images are random and the same in
+every step. The step is that of the trainer, without reading and augmentation of data. --torch adds
+a plain PyTorch step (`eager`) and a tuned one. Prints a table; the JSON file has all the times.
 """
 
 from rich.console import Console
@@ -36,7 +35,7 @@ def main() -> None:
         "--methods", nargs="+", default=list(DEFAULT_METHODS), metavar="METHOD", help="see above"
     )
     parser.add_argument(
-        "--torch", nargs="*", choices=WAYS, metavar="eager|tuned", help="PyTorch's steps, too"
+        "--torch", nargs="*", choices=WAYS, metavar="eager|tuned", help="add PyTorch's steps"
     )
     options = parser.parse_args()
     result = measure(options)

@@ -25,16 +25,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         options: the arguments of the command.
 
     Returns:
-        What the JSON file holds; `rows` by method.
+        The content of the JSON file, with `rows` by method.
 
     Raises:
         ValueError: a method, network or precision is unknown, or cannot be used here.
-        ImportError: PyTorch is wanted, and missing.
+        ImportError: PyTorch is requested but missing.
     """
     workload = Workload(
         options.model, options.image_size, options.batch_size, options.classes, options.precision
     )
-    # All is checked before anything is compiled.
+    # Everything is checked before anything is compiled.
     for method in options.methods:
         workload.plan(_in_the_trainer(method))
     if options.torch is not None:
@@ -57,7 +57,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if name in steps:
             step = steps[name]
             row |= {"flops": step.flops, "memory_bytes": step.memory_bytes}
-            if "_every" not in name and name != "looksam":  # these do not do all of it every time
+            if "_every" not in name and name != "looksam":  # these skip a part in some steps
                 row["share_of_peak"] = step.flops / row["median_s"] / peak
         rows[name] = row | {"seconds": times}
     return {
@@ -87,13 +87,13 @@ def _check_torch() -> None:
     except ImportError as error:
         raise ImportError(f"--torch needs PyTorch (pip install torch): {error}") from error
     if jax.default_backend() == "gpu" and not torch.cuda.is_available():
-        raise ImportError("--torch needs a PyTorch with CUDA here: this one has the CPU only")
+        raise ImportError("--torch needs a PyTorch with CUDA here: this one supports only the CPU")
 
 
 def _torch_runs(
     workload: Workload, ways: tuple[str, ...], steps: int
 ) -> dict[str, Callable[[], float]]:
-    """PyTorch's SGD and VaSSO steps, each in the wanted ways."""
+    """PyTorch's SGD and VaSSO steps, each in the requested ways."""
     from benchmarks.step import torch_step
 
     images, labels = workload.batch

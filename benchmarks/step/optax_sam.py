@@ -12,9 +12,9 @@ from vasso_jax.train.sharding import batch_sharding, replicated
 
 
 def make_optax_sam_step(workload: Workload) -> Step:
-    """The step that optax's documentation shows for its opaque mode, as lean as it can be.
+    """The step that optax's documentation shows for the opaque mode, without any extras.
 
-    Network and base optimizer are those of the trainer's step, and rho is that of its `sam`.
+    Network and base optimizer are those of the trainer's step; rho is that of the trainer's `sam`.
 
     Args:
         workload: what to train on.

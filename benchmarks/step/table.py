@@ -9,7 +9,7 @@ def table(result: dict[str, Any]) -> Table:
     """One row per step.
 
     Args:
-        result: what `measure` returns, or its JSON file holds.
+        result: what `measure` returns, or the content of its JSON file.
     """
     size = result["image_size"]
     found = Table(

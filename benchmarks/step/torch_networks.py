@@ -1,4 +1,4 @@
-"""The benchmarked networks in PyTorch, layer for layer those of `vasso_jax.models`."""
+"""The benchmarked networks in PyTorch, with the same layers as in `vasso_jax.models`."""
 
 import re
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 that end four times as wide."""
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 with an output four times as wide."""
 
     def __init__(self, inputs: int, width: int, stride: int, bottleneck: bool):
         super().__init__()
@@ -84,7 +84,7 @@ class ViT(nn.Module):
     def __init__(self, image: int, patch: int, width: int, depth: int, heads: int, classes: int):
         super().__init__()
         self.embedding = nn.Conv2d(3, width, patch, patch)
-        # Fixed numbers; which ones does not change the time.
+        # Fixed numbers; their values do not affect the time.
         self.register_buffer("positions", torch.randn((image // patch) ** 2, width))
         block = nn.TransformerEncoderLayer(
             width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
@@ -103,7 +103,7 @@ def create(name: str, image_size: int, classes: int) -> nn.Module:
     """The network that `vasso_jax.models.create(name, classes)` makes, for square images.
 
     Raises:
-        ValueError: none of the benchmarked ones.
+        ValueError: the network is not one of the benchmarked ones.
     """
     if match := re.fullmatch(r"wrn(\d+)_(\d+)", name):
         return wide_resnet(int(match[1]), int(match[2]), classes)

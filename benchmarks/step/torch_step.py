@@ -3,8 +3,8 @@
 The published step: forward and backward, an in-place move of the parameters by the perturbation,
 forward and backward again, the move back, and the base optimizer's step (SGD with momentum and
 decay). `tuned` is the same arithmetic as an experienced user would run it: channels last, bfloat16
-autocast, `torch.compile` of the network and a fused base optimizer; without, eager mode. Both move
-all parameters in one call (`torch._foreach_*`) and let cuDNN try its algorithms.
+autocast, `torch.compile` of the network and a fused base optimizer. Otherwise it is eager mode.
+Both update all parameters in one call (`torch._foreach_*`) and let cuDNN choose its algorithms.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ def make_step(
     precision: str,
     tuned: bool,
 ) -> Callable[[], None]:
-    """A function that starts one training step; `wait` waits for those that were started.
+    """A function that starts one training step; `wait` waits for all started steps.
 
     Args:
         model: name of a network.
@@ -54,7 +54,7 @@ def make_step(
         weight_decay=of_base["weight_decay"],
         fused=tuned or None,
     )
-    torch.backends.cudnn.benchmark = True  # XLA tries several algorithms, too
+    torch.backends.cudnn.benchmark = True  # as XLA tries several algorithms
     forward = torch.compile(network) if tuned else network
     averages: list[torch.Tensor] = []
     bfloat16 = precision == "bfloat16"
@@ -79,7 +79,7 @@ def make_step(
         return moves
 
     def step() -> None:
-        # Set at every step: another one measured in turn may want it otherwise.
+        # Set in every step: another step measured in turn may need other values.
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
         backward()

@@ -1,12 +1,12 @@
-"""What main.py keeps of the bare step's speed.
+"""The speed of main.py over that of its bare step.
 
     python -m benchmarks.throughput --config=configs/cifar10_vasso.py [--config.FIELD=VALUE ...]
         [--rounds 3] [--steps 20] [--out FILE]
 
-In turn: `main.py` with these very flags, as a process of its own, with the images per second of its
-records; and its compiled step alone, called again and again on one batch. What main.py's figure has
-in it beside the step: the input pipeline, metrics, display and looking out for stop requests.
-Compilation, evaluation and checkpoints are in neither.
+Measures in turn: `main.py` with the same flags, in a separate process, by the images per second of
+its records; and its compiled step alone, called repeatedly on one batch. Besides the step, the
+figure of main.py includes the input pipeline, metrics, display and checks for stop requests.
+Compilation, evaluation and checkpoints are in neither figure.
 """
 
 import json
@@ -53,7 +53,7 @@ def main() -> None:
             "bare": lambda: plan.options.batch_size / seconds_per_step(),
         },
         options.rounds,
-        warm_up=False,  # main.py's own records leave compilation out
+        warm_up=False,  # main.py's records leave compilation out
     )
     result = {
         "flags": [flag for flag in of_main if "data.dir" not in flag],

@@ -38,5 +38,5 @@ def test_initialisation_is_torchvisions(variables):
 
 
 def test_too_small_images_are_refused():
-    with pytest.raises(ValueError, match="at least 32 pixels a side, got 31x40"):
+    with pytest.raises(ValueError, match="at least 32 pixels per side, got 31x40"):
         create("vgg11_bn", 10).init(jax.random.key(0), jnp.zeros((1, 31, 40, 3)), train=False)

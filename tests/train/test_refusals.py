@@ -214,7 +214,7 @@ def test_a_disk_that_cannot_hold_a_checkpoint_is_one_message(tmp_path):
     limited = ("bash", "-c", 'ulimit -f 100; exec "$@"', "bash")
     environment = {"JAX_ENABLE_COMPILATION_CACHE": "0"}
     process = runs.start(tmp_path, *runs.SHORT, env=environment, prefix=limited)
-    refused(process, "a checkpoint could not be written", "make room")
+    refused(process, "a checkpoint could not be written", "free some space")
 
 
 @pytest.mark.slow

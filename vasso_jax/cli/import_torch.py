@@ -2,9 +2,9 @@
 
 vasso-jax import-torch MODEL CHECKPOINT.pth FOLDER
 
-MODEL is a name such as resnet18. --config.model.name=MODEL --config.init_from=FOLDER trains on from
-there; with --config.epochs=0 it evaluates. Needs torch; of the file only tensors are read, no
-other pickled object.
+MODEL is a name such as resnet18. To train from these weights, give --config.model.name=MODEL
+--config.init_from=FOLDER; with --config.epochs=0 they are only evaluated. Needs torch. Only tensors
+are read from the file, no other pickled objects.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from vasso_jax.models import from_torch
 from vasso_jax.train.errors import UsageError
 from vasso_jax.train.weights import write_run
 
-# Where training scripts put the weights beside optimizer and epoch.
+# Where training scripts put the weights, next to optimizer state and epoch.
 _KEYS = ("model", "state_dict", "model_state_dict", "net")
 
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("model", help="name of the network, such as resnet18")
     parser.add_argument("checkpoint", type=pathlib.Path, help="the .pth file")
-    parser.add_argument("folder", help="of the new run")
+    parser.add_argument("folder", help="folder of the new run")
     args = parser.parse_args(arguments)
     logging.set_verbosity(logging.ERROR)  # orbax warns of a checkpoint without metrics
     try:
@@ -46,7 +46,7 @@ def _state_dict(path: pathlib.Path) -> dict[str, Any]:
 
     Raises:
         ValueError: torch is missing, or the file holds no weights.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     try:
         import torch  # pyright: ignore[reportMissingImports]

@@ -1,6 +1,6 @@
 """Downloads a data set and prepares it: vasso-jax prepare cifar10 [--dir=DIR]
 
-Exit status: 0 the copy is there; 2 wrong input or environment, with one message on standard
+Exit status: 0 the prepared copy exists; 2 wrong input or environment, with one message on standard
 error; 130 interrupted.
 """
 
@@ -12,7 +12,7 @@ from vasso_jax.data.prepare.preparation import PREPARABLE, prepare
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command with its arguments; None: those of this process."""
+    """Runs the command with these arguments; None: the arguments of this process."""
     parser = argparse.ArgumentParser(
         prog="vasso-jax prepare",
         description="Downloads a data set (about 170 MB) and prepares it for training.",
@@ -22,10 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--dir",
         default="",
         metavar="DIR",
-        help="where prepared sets lie; default: $TFDS_DATA_DIR, or ~/tensorflow_datasets",
+        help="folder of prepared sets; default: $TFDS_DATA_DIR, or ~/tensorflow_datasets",
     )
     parser.add_argument(
-        "--url", default="", help="of another server that has the same archive as the official one"
+        "--url", default="", help="URL of the same archive on another server than the official one"
     )
     args = parser.parse_args(arguments)
     try:

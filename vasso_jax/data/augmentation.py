@@ -1,6 +1,6 @@
 """The authors' CIFAR augmentation in pure jax.numpy, to run inside the jitted train step.
 
-Order: pad with black, random crop, random flip, normalise, cutout (its hole has the mean colour).
+Order: pad with black, random crop, random flip, normalise, cutout (the hole has the mean colour).
 Each image of a batch draws its own crop, flip and hole.
 """
 
@@ -68,7 +68,7 @@ def augment(
 
 
 def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
-    """Shifts each image by up to `padding` pixels each way; what comes in from outside is black."""
+    """Shifts each image by up to `padding` pixels each way; new pixels at the border are black."""
     batch, height, width, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     offsets = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
@@ -93,8 +93,9 @@ def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
 def cutout(key: jax.Array, pixels: jax.Array, size: int, probability: float) -> jax.Array:
     """Sets a square hole to zero in a share of the images (DeVries and Taylor, arXiv 1708.04552).
 
-    The centre is uniform over the image and the hole clipped at the border, so it may be smaller:
-    rows centre - size // 2 up to, not including, centre + size // 2; columns alike.
+    The centre is uniform over the image, and the hole is clipped at the border, so it may be
+    smaller. It covers rows centre - size // 2 up to, but not including, centre + size // 2, and
+    likewise for columns.
     """
     batch, height, width, _ = pixels.shape
     chosen_key, row_key, column_key = jax.random.split(key, 3)

@@ -1,4 +1,4 @@
-"""Minibatches, and how they are taken from a data set that lies on the device whole.
+"""Minibatches, and how they are taken from a data set that is held on the device.
 
 Every function here can be jitted.
 """
@@ -51,8 +51,8 @@ def evaluation_batch(
 ) -> EvalBatch:
     """Examples start, start + 1, ... as a batch of fixed size.
 
-    Where the split has ended, places repeat its last example and are not valid, so that every
-    example can be counted once.
+    Places after the end of the split repeat its last example and are not valid, so that every
+    example is counted once.
     """
     indices = start + jnp.arange(batch_size)
     valid = indices < images.shape[0]

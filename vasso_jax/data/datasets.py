@@ -1,4 +1,4 @@
-"""What a data set is: its two splits, in memory or to be read image by image, and its figures."""
+"""Data sets: two splits, in memory or read image by image, with class names and statistics."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from vasso_jax.names import check_choice
 
 ON_DAMAGED = ("stop", "skip")
-# Per-channel mean and standard deviation of ImageNet, for pixels in [0, 1], that networks trained
-# on it expect.
+# Per-channel mean and standard deviation of ImageNet, for pixels in [0, 1], as networks trained on
+# it expect.
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -22,7 +22,7 @@ class Split(NamedTuple):
 
 
 class EncodedExample(NamedTuple):
-    """An image as its file has it, its label, and what to call it in an error message."""
+    """The bytes of an image file, the label, and a name of the image for error messages."""
 
     encoded: bytes
     label: int
@@ -30,7 +30,7 @@ class EncodedExample(NamedTuple):
 
 
 class EncodedSplit(Protocol):
-    """A split on disk with random access. Picklable, as it goes to worker processes."""
+    """A split on disk with random access. Picklable, since it is sent to worker processes."""
 
     def __len__(self) -> int: ...
 
@@ -42,7 +42,7 @@ class Dataset:
     """Two splits for image classification.
 
     Attributes:
-        name: what it is called.
+        name: of the data set.
         class_names: by label.
         mean, std: per channel, for pixels in [0, 1].
     """
@@ -85,8 +85,9 @@ class Streaming:
         crop_min_area: training crops cover at least this share of the image, in (0, 1].
         eval_crop: side of the central crop for evaluation, relative to the image's shorter side, in
             (0, 1].
-        on_damaged: what to do about an image that cannot be decoded: `stop`, or `skip` it (another
-            training image takes its place; a test image is not counted) and count it.
+        on_damaged: what to do with an image that cannot be decoded: `stop` the run, or `skip` the
+            image and report how many were skipped. Another training image takes its place; a test
+            image is left out of the accuracy.
         workers: processes that read and decode; 0: threads of this process.
 
     Raises:
@@ -149,13 +150,13 @@ def from_arrays(
     test: tuple[Any, Any],
     class_names: Sequence[str] | None = None,
 ) -> ImageDataset:
-    """A data set of arrays, checked; mean and standard deviation are those of the training images.
+    """Checks arrays and makes a data set of them, with the statistics of the training images.
 
     Args:
-        name: of the data set, for people.
+        name: of the data set, as it is shown to users.
         train: `images` uint8 [N, H, W, C] and `labels`, integers 0, 1, ... [N].
         test: the same, with images of the same shape.
-        class_names: by label; None: the labels as words.
+        class_names: by label; None: the labels as strings.
 
     Raises:
         ValueError: an array has another dtype or shape, or a label is out of range.
@@ -166,7 +167,7 @@ def from_arrays(
 def checked(
     name: str, splits: Mapping[str, tuple[Any, Any]], class_names: Sequence[str] | None
 ) -> ImageDataset:
-    """`from_arrays` of two splits by the names that messages begin with, training images first."""
+    """`from_arrays`, of two splits by the names to use in messages, training split first."""
     arrays = {where: Split(*map(np.asarray, split)) for where, split in splits.items()}
     for where, split in arrays.items():
         _check_arrays(where, *split)
@@ -183,7 +184,7 @@ def checked(
     if train.images.shape[1:] != test.images.shape[1:]:
         first, second = arrays
         raise ValueError(
-            f"{first} has images of shape {train.images.shape[1:]}, {second} of "
+            f"{first} has images of shape {train.images.shape[1:]}, but {second} of "
             f"{test.images.shape[1:]}"
         )
     train, test = (Split(s.images, s.labels.astype(np.int32)) for s in (train, test))
@@ -191,14 +192,14 @@ def checked(
 
 
 def _check_arrays(where: str, images: np.ndarray, labels: np.ndarray) -> None:
-    """Raises ValueError, which begins with `where`, unless these are images and their labels."""
+    """Raises ValueError, with a message that begins with `where`, unless the arrays are valid."""
     if images.dtype != np.uint8:
         raise ValueError(f"{where}: images must be uint8, 0 to 255, got {images.dtype}")
     if images.ndim != 4 or not images.size:
         raise ValueError(f"{where}: images must be [N, H, W, C], got shape {images.shape}")
     if images.shape[-1] > 4 and images.shape[1] <= 4:
         raise ValueError(
-            f"{where}: images must be [N, H, W, C], and {images.shape} is [N, C, H, W]"
+            f"{where}: images must be [N, H, W, C], but {images.shape} is [N, C, H, W]"
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise ValueError(
@@ -208,9 +209,9 @@ def _check_arrays(where: str, images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, for pixels in [0, 1]; exact.
+    """Exact mean and standard deviation per channel, for pixels in [0, 1].
 
-    A channel that never changes gets 1 for the latter, to be divided by.
+    A constant channel gets standard deviation 1, so that it can be divided by.
 
     Args:
         images: uint8 [N, H, W, C].

@@ -1,8 +1,8 @@
 """Photographs from their encoded bytes: decoded, cropped and resized on the host, in numpy.
 
-Ordinary JPEGs take a fast path through libjpeg-turbo that decodes no more rows, and no finer, than
-the crop needs. Everything else (CMYK, EXIF-rotated, PNG under whatever name) goes through Pillow.
-No function keeps state: use them in threads and in worker processes.
+Ordinary JPEGs take a fast path through libjpeg-turbo, which decodes only the rows and the
+resolution that the crop needs. Everything else (CMYK, EXIF-rotated, PNG under any name) goes
+through Pillow. No function keeps state: all can be used in threads and in worker processes.
 """
 
 import contextlib
@@ -16,24 +16,24 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-try:  # the same filter as Pillow's with SIMD, four times as fast; not built for every machine
+try:  # Pillow's filter with SIMD, four times as fast; not available on every platform
     import cykooz_resizer
 except ImportError:
     cykooz_resizer = None
 
-# Larger images are taken for decompression bombs; also where Pillow begins to warn.
+# Larger images are treated as decompression bombs; Pillow warns from this size on, too.
 _MAX_PIXELS = 89_478_485
 _RATIO = (3 / 4, 4 / 3)
 _ORIENTATION = 0x0112  # EXIF tag: 1 is upright, 2 to 8 are mirrored or rotated
-# libjpeg-turbo's first complaint when the header promises fewer rows than there are, or stray bytes
-# follow the last one, and nothing else is wrong: it went on to the end-of-image marker.
+# libjpeg-turbo's warning when the header promises fewer rows than there are, or stray bytes follow
+# the last one, and nothing else is wrong: the decoder did reach the end-of-image marker.
 _ONLY_ROWS_LEFT = re.compile(r"\d+ extraneous bytes before marker 0xd9")
 # Decoded rows below the crop, from which its last row's chroma is interpolated (two at 4:2:0).
 _CONTEXT_ROWS = 4
 
-# Left alone, glibc gives the heap's end back to the kernel after each image, and page faults then
-# take a third of the time of the next. Once a block this large has been freed, it keeps up to twice
-# as much (mallopt(3), M_MMAP_THRESHOLD). Never touched, the block itself costs nothing.
+# By default glibc returns the end of the heap to the kernel after each image, and page faults then
+# take a third of the time of the next image. Once a block this large has been freed, glibc keeps up
+# to twice as much (mallopt(3), M_MMAP_THRESHOLD). The block is never touched, so it costs nothing.
 np.empty(16 << 20, np.uint8)
 
 
@@ -47,7 +47,7 @@ class Box(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """A JPEG's frame header: size in pixels, where in the file, and whether it has one scan."""
+    """A JPEG's frame header: size in pixels, offset in the file, and whether it has one scan."""
 
     height: int
     width: int
@@ -58,8 +58,8 @@ class _Frame(NamedTuple):
 def decode(encoded: bytes) -> np.ndarray:
     """Decodes a whole image.
 
-    Grey and CMYK become RGB as Pillow's `convert("RGB")` does it: alpha is dropped, not composed.
-    Of 16 bits a channel the upper 8 are kept. An EXIF orientation is applied.
+    Grey and CMYK become RGB as with Pillow's `convert("RGB")`: alpha is dropped, not composited.
+    Channels of 16 bits keep their upper 8 bits. An EXIF orientation is applied.
 
     Returns:
         uint8 [H, W, 3], RGB, upright.
@@ -76,7 +76,7 @@ def decode(encoded: bytes) -> np.ndarray:
 def random_resized_crop(
     encoded: bytes, size: int, rng: np.random.Generator, min_area: float = 0.08
 ) -> np.ndarray:
-    """A random part of the image, resized to a square: `random_crop_box`, antialiased bilinear.
+    """A random part of the image (`random_crop_box`), resized to a square, antialiased bilinear.
 
     Args:
         encoded: the image file's content.
@@ -100,7 +100,7 @@ def random_resized_crop(
 
 
 def resize_and_center_crop(encoded: bytes, size: int, resize: int) -> np.ndarray:
-    """The central square of the image whose shorter side has become `resize` pixels.
+    """Resizes the image so that its shorter side has `resize` pixels, and crops the centre.
 
     Args:
         encoded: the image file's content.
@@ -119,7 +119,7 @@ def resize_and_center_crop(encoded: bytes, size: int, resize: int) -> np.ndarray
     def choose_box(height: int, width: int) -> Box:
         shorter = min(height, width)
         rows, columns = resize * height // shorter, resize * width // shorter
-        down, right = height / rows, width / columns  # pixels a pixel of the resized image
+        down, right = height / rows, width / columns  # pixels per resized pixel
         left, top = round((columns - size) / 2) * right, round((rows - size) / 2) * down
         return Box(left, top, size * right, size * down)
 
@@ -131,8 +131,9 @@ def random_crop_box(
 ) -> Box:
     """Draws a box as Inception and torchvision do (Szegedy et al., arXiv 1409.4842).
 
-    Its share of the area is uniform in [min_area, 1], its width over height log-uniform in
-    [3/4, 4/3]. After ten boxes that do not fit: the largest central one with a ratio in that range.
+    Its share of the area is uniform in [min_area, 1], and its width over height log-uniform in
+    [3/4, 4/3]. If ten boxes in a row do not fit, the result is the largest central box with a ratio
+    in that range.
     """
     low, high = _RATIO
     for _ in range(10):
@@ -149,10 +150,10 @@ def random_crop_box(
 def _crop_and_resize(
     encoded: bytes, size: int, choose_box: Callable[[int, int], Box], blend_outside: bool
 ) -> np.ndarray:
-    """Resizes the box that `choose_box(height, width)` gives to [size, size, 3].
+    """Resizes the box that `choose_box(height, width)` returns to [size, size, 3].
 
-    blend_outside: whether pixels just outside the box count at its border, as if the whole image
-        had been resized and then cropped; if not, as if it had been cropped first.
+    blend_outside: True: pixels just outside the box count at its border, as if the whole image had
+        been resized and then cropped. False: as if the image had been cropped first.
     """
     if size < 1:
         raise ValueError(f"size must be >= 1, got {size}")
@@ -178,9 +179,9 @@ def _crop_and_resize(
 
 
 def _resize(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """Antialiased bilinear; both ways differ by one grey level at most."""
+    """Antialiased bilinear; the two implementations differ by at most one grey level."""
     height, width, _ = pixels.shape
-    # A box computed in floating point may pass the border by a rounding error.
+    # A box computed in floating point may exceed the border by a rounding error.
     right, bottom = min(box.left + box.width, width), min(box.top + box.height, height)
     if cykooz_resizer is None:
         image = Image.fromarray(pixels)
@@ -212,7 +213,7 @@ def _plain_jpeg_frame(encoded: bytes) -> _Frame | None:
             return _Frame(height, width, offset, marker != 0xC2) if plain else None
         if marker == 0xE1 and _is_rotated(encoded[offset + 4 : offset + 2 + length]):
             return None
-        # Fill bytes, or a marker that no header has: leave it to Pillow.
+        # Fill bytes, or a marker that does not belong in a header: leave the file to Pillow.
         if marker in (0xFF, 0x00, 0x01) or 0xD0 <= marker <= 0xDA:
             return None
         offset += 2 + length
@@ -220,9 +221,9 @@ def _plain_jpeg_frame(encoded: bytes) -> _Frame | None:
 
 
 def _is_rotated(segment: bytes) -> bool:
-    """Whether an APP1 segment of a JPEG says by EXIF that the image is not upright.
+    """Whether the EXIF data in an APP1 segment of a JPEG says that the image is not upright.
 
-    By hand, since Pillow warns of every damaged tag and takes longer.
+    Parsed by hand, since Pillow warns about every damaged tag and takes longer.
     """
     if segment[:6] != b"Exif\0\0":
         return False
@@ -241,8 +242,8 @@ def _is_rotated(segment: bytes) -> bool:
 def _decode_jpeg_rows(encoded: bytes, frame: _Frame, rows: int, divisor: int) -> np.ndarray:
     """The first `rows` rows (or more) of a plain JPEG, with 1 / divisor of the pixels each way.
 
-    Decoding stops there because the header is changed to promise no more. Pixels further down may
-    then be damaged, but the file must go on to its end.
+    Decoding stops there because the header is changed to promise no more rows. Damaged pixels
+    further down then go unnoticed, but the file must not be truncated.
     """
     height = min(rows + _CONTEXT_ROWS * divisor, frame.height)
     shortened: bytes | bytearray = encoded
@@ -251,7 +252,7 @@ def _decode_jpeg_rows(encoded: bytes, frame: _Frame, rows: int, divisor: int) ->
         shortened[frame.offset + 5 : frame.offset + 7] = height.to_bytes(2)
     else:
         height = frame.height
-    # simplejpeg takes the smallest scale that gives at least these.
+    # simplejpeg takes the smallest scale that gives at least this height and width.
     shape = (-(-height // divisor), -(-frame.width // divisor))
     pixels = np.empty((*shape, 3), np.uint8)
     try:
@@ -263,7 +264,7 @@ def _decode_jpeg_rows(encoded: bytes, frame: _Frame, rows: int, divisor: int) ->
             return pixels
         if shortened is encoded:
             raise _undecodable(error) from error
-    # A complaint that is none for the whole file, such as about restart markers between the rows.
+    # An error due to the changed header, such as about restart markers: decode the whole file.
     return _decode_jpeg_rows(encoded, frame, frame.height, divisor)
 
 
@@ -283,7 +284,7 @@ def _decode_other(encoded: bytes) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except MemoryError:
         raise  # not the fault of the file
-    except Exception as error:  # whatever a damaged file makes of Pillow
+    except Exception as error:  # Pillow raises many kinds of error for a damaged file
         raise _undecodable(error) from error
 
 

@@ -1,4 +1,4 @@
-"""Wrong training labels at a chosen rate, to study robustness; test labels are never touched."""
+"""Wrong training labels at a chosen rate, to study robustness; test labels never change."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ _CIFAR100_SUPERCLASSES = (
     *(16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16),
     *(12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
 )
-# Classes that people take for one another (Patrini et al., arXiv 1609.03683, section 5).
-# In CIFAR-10: truck as automobile, bird as airplane, deer as horse, cat and dog as one another.
+# Classes that are easily confused (Patrini et al., arXiv 1609.03683, section 5).
+# In CIFAR-10: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
 _CIFAR10 = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 _CONFUSIONS: Mapping[str, Mapping[int, int]] = {
     "mnist": {2: 7, 3: 8, 5: 6, 6: 5, 7: 1},
@@ -38,13 +38,14 @@ class LabelNoise:
     """Which labels to replace, and by what.
 
     Attributes:
-        kind: `symmetric`: another class, each equally likely. `asymmetric`: the class that is
-            easily taken for it, in MNIST, CIFAR-10 (of whose classes five have none and keep their
-            label) and CIFAR-100 (the next one in its superclass) as in Patrini et al., arXiv
-            1609.03683; in any other set the next class, and the first for the last.
-        rate: the share of training labels that are drawn to be replaced, in [0, 1]; exactly
-            round(rate * N) of them.
-        seed: draws them.
+        kind: `symmetric`: any other class, each equally likely; `asymmetric`: one similar class.
+            In MNIST, CIFAR-10 and CIFAR-100 the similar class is that of Patrini et al., arXiv
+            1609.03683. In CIFAR-10 five classes have none and keep their label; in CIFAR-100 it is
+            the next class of the same superclass. In any other set it is the next class, and the
+            first class for the last one.
+        rate: share of training labels that are drawn to be replaced, in [0, 1]; exactly
+            round(rate * N) labels.
+        seed: of the draw.
 
     Raises:
         ValueError: unknown kind, or a rate or seed out of range.
@@ -65,9 +66,9 @@ class LabelNoise:
 def add_label_noise(
     dataset: ImageDataset | StreamedDataset, noise: LabelNoise
 ) -> tuple[ImageDataset | StreamedDataset, int]:
-    """The data set with some training labels replaced, and how many of them are other ones now.
+    """The data set with some training labels replaced, and how many labels have changed.
 
-    The choice depends on the noise, the number of images and the classes only.
+    The choice depends only on the noise, the number of images and the classes.
 
     Raises:
         ValueError: the set has one class.
@@ -77,7 +78,7 @@ def add_label_noise(
         raise ValueError(f"label noise needs two classes, {dataset.name} has {num_classes}")
     replacement = _Replacement.draw(noise, dataset.num_train, _confusions(dataset))
     if isinstance(dataset, StreamedDataset):
-        # Every class of such a set has another that it is taken for.
+        # In a streamed set no class is confused with itself, so every drawn label changes.
         changed = int(replacement.drawn.sum())
         return dataclasses.replace(dataset, train=_Relabelled(dataset.train, replacement)), changed
     labels = replacement(slice(None), dataset.train.labels)
@@ -86,7 +87,7 @@ def add_label_noise(
 
 
 def _confusions(dataset: Dataset) -> np.ndarray:
-    """int32 [classes], the class that each is taken for."""
+    """int32 [classes], the class that each is confused with."""
     classes = np.arange(len(dataset.class_names), dtype=np.int32)
     if dataset.name == "cifar100":
         superclasses = np.asarray(_CIFAR100_SUPERCLASSES)
@@ -102,7 +103,7 @@ def _confusions(dataset: Dataset) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Replacement:
-    """drawn: bool [N]; shifts: int32 [N], how far on; confusions: int32 [classes], or None."""
+    """drawn: bool [N]; shifts: int32 [N], added to labels; confusions: int32 [classes] or None."""
 
     drawn: np.ndarray
     shifts: np.ndarray
@@ -114,14 +115,14 @@ class _Replacement:
         rng = np.random.default_rng(noise.seed)
         drawn = np.zeros(n, bool)
         drawn[rng.permutation(n)[: round(noise.rate * n)]] = True
-        # Other classes only: no shift is 0 or a whole turn.
+        # Shifts of 0 or a whole turn are left out: they would give the same class.
         shifts = rng.integers(1, len(confusions), n, dtype=np.int32)
         return cls(
             drawn, shifts, len(confusions), confusions if noise.kind == "asymmetric" else None
         )
 
     def __call__(self, index: int | slice, labels: np.ndarray) -> np.ndarray:
-        """The labels of the images at `index`, as they are to be."""
+        """The new labels of the images at `index`."""
         if self.confusions is None:
             others = (labels + self.shifts[index]) % self.num_classes
         else:

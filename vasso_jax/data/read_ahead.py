@@ -1,4 +1,4 @@
-"""Makes the elements of a grain data set ahead of their use, in threads or in processes."""
+"""Prefetches the elements of a grain data set in threads or in processes."""
 
 import contextlib
 import multiprocessing
@@ -15,14 +15,14 @@ _MAX_THREADS = 16
 
 
 def read_ahead(elements: grain.MapDataset, workers: int) -> Iterator[Any]:
-    """Iterates over `elements`, in order and the same ones whatever `workers` is.
+    """Iterates over `elements` in order; the result does not depend on `workers`.
 
     Args:
-        elements: whose making takes long; picklable, if there are workers.
-        workers: processes that make them; 0: threads of this process, one a core.
+        elements: expensive to make; picklable, if there are workers.
+        workers: processes that make them; 0: threads of this process, one per core.
 
     Raises (on iteration):
-        whatever making an element does.
+        whatever making an element raises.
     """
     if not workers:
         threads = min(_MAX_THREADS, _cores())
@@ -43,7 +43,7 @@ def read_ahead(elements: grain.MapDataset, workers: int) -> Iterator[Any]:
 
 
 def _cores() -> int:
-    """Those that this process may use, where the system tells."""
+    """The number of cores that this process may use, or that the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -51,12 +51,12 @@ def _cores() -> int:
 
 @contextlib.contextmanager
 def _stop_signals_held_back() -> Iterator[None]:
-    """Keeps SIGINT and SIGTERM from processes started herein for good, from this one meanwhile.
+    """Blocks SIGINT and SIGTERM: here until the end of the block, and for good in new children.
 
-    Ctrl-C and a cluster's SIGTERM reach every process, but this one alone decides what then: it
-    still needs batches to reach a step at which it can stop. Children inherit what is blocked.
+    Ctrl-C and a cluster's SIGTERM reach every process, but only this one decides how to stop: it
+    still needs batches to reach a step at which it can. Children inherit the blocked signals.
     """
-    # Its start would unblock both.
+    # Starting it later would unblock both signals.
     resource_tracker.ensure_running()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -66,7 +66,7 @@ def _stop_signals_held_back() -> Iterator[None]:
 
 
 def _end_with_parent(index: int, count: int) -> None:
-    """In a worker: sees to it that it does not outlive a parent that was killed."""
+    """Runs in each worker, so that none outlives a parent that was killed."""
     del index, count
     parent = multiprocessing.parent_process()
 
@@ -79,7 +79,7 @@ def _end_with_parent(index: int, count: int) -> None:
 
 
 def _pass_for_parsed_flags() -> None:
-    """grain's worker processes read absl's flags, which a program without absl never parses."""
+    """grain's workers read absl's flags, which a program without absl never parses."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

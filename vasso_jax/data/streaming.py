@@ -1,8 +1,8 @@
 """Batches of a data set that is read from disk.
 
-The order is a fresh global shuffle in every epoch, and follows from the seed and the step alone, as
-do the crops: a run goes on with the very next batch, at once, from any step. Every host reads its
-own part of each batch.
+The order is a fresh global shuffle in every epoch. Order and crops depend only on the seed and the
+step, so a run resumes at any step with exactly the next batch, and without delay. Every host reads
+its own part of each batch.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ from vasso_jax.data.datasets import EncodedSplit, StreamedDataset, Streaming
 from vasso_jax.data.images import random_resized_crop, resize_and_center_crop
 from vasso_jax.data.read_ahead import read_ahead
 
-# Where many images in a row are damaged it is no longer a matter of single files.
+# If so many images in a row are damaged, the problem is not a few single files.
 _MAX_SKIPPED_IN_A_ROW = 100
 _FOREVER = 2**62
 
 
 class Host(NamedTuple):
-    """The number of a host, and how many hosts share each batch."""
+    """The index of a host, and how many hosts share each batch."""
 
     number: int = 0
     hosts: int = 1
@@ -35,8 +35,9 @@ _ONLY = Host()
 class HostBatch(NamedTuple):
     """A host's part of a batch.
 
-    images: uint8 [B, S, S, 3]; labels: int32 [B]; valid: bool [B], False where an image is missing
-    (after the end of a test split, or damaged there); skipped: int32 [B], damaged images left out.
+    images: uint8 [B, S, S, 3]; labels: int32 [B]; valid: bool [B], False where there is no image
+    (after the end of a test split, or a damaged test image); skipped: int32 [B], damaged images
+    skipped.
     """
 
     images: np.ndarray
@@ -48,17 +49,17 @@ class HostBatch(NamedTuple):
 def training_batches(
     dataset: StreamedDataset, *, batch_size: int, seed: int, first_step: int, host: Host = _ONLY
 ) -> Iterator[HostBatch]:
-    """Batches without end, from that of `first_step` on, without the partial one of an epoch.
+    """An endless iterator of batches from `first_step` on; partial batches are dropped.
 
     Args:
         dataset: whose training images are read.
-        batch_size: over all hosts, of whose number it is a multiple; at most the split's size.
+        batch_size: over all hosts; a multiple of their number, and at most the split's size.
         seed: of order and crops.
-        first_step: batches to pass over, which takes no time.
+        first_step: number of batches to skip; skipping takes no time.
         host: which part of each batch to read.
 
     Raises (on iteration):
-        ValueError: an image is damaged and is to `stop` the run; names it.
+        ValueError: an image is damaged and `on_damaged` is `stop`; the message names the image.
     """
     steps = grain.MapDataset.range(first_step, _FOREVER)
     make = _TrainingBatch(dataset.streaming, dataset.train, batch_size, seed, host)
@@ -68,9 +69,9 @@ def training_batches(
 def evaluation_batches(
     dataset: StreamedDataset, *, batch_size: int, host: Host = _ONLY
 ) -> Iterator[HostBatch]:
-    """Every test image once, in as few batches as that takes; the last is filled up.
+    """Every test image once, in as few batches as possible; the last one is filled up.
 
-    Arguments and errors as for `training_batches`.
+    Arguments and errors are those of `training_batches`.
     """
     steps = grain.MapDataset.range(-(-len(dataset.test) // batch_size))
     make = _TestBatch(dataset.streaming, dataset.test, batch_size, host)
@@ -79,7 +80,7 @@ def evaluation_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _TrainingBatch:
-    """Step -> the host's part of its batch. One element for grain, whose own cost is by element."""
+    """Step -> the host's part of its batch. One grain element, as grain has a cost per element."""
 
     options: Streaming
     split: EncodedSplit
@@ -93,7 +94,7 @@ class _TrainingBatch:
         batch = _empty_batch(self.batch_size // self.host.hosts, self.options.image_size)
         for i in range(len(batch.labels)):
             column = self.host.number * len(batch.labels) + i
-            # The place in the run draws the crop, so that neither hosts nor workers change it.
+            # The position in the run seeds the crop, so that hosts and workers do not change it.
             rng = np.random.default_rng((self.seed, step * self.batch_size + column))
             self._fill(batch, i, int(order[row * self.batch_size + column]), rng)
         return batch
@@ -108,14 +109,14 @@ class _TrainingBatch:
             if _read(batch, i, self.split, index, crop, self.options.skips):
                 batch.skipped[i] = skipped
                 return
-            # Any other image: those beside it are often of its class, and damaged as well.
+            # A random other image: neighbours are often of the same class, and damaged as well.
             index = int(rng.integers(len(self.split)))
         _read(batch, i, self.split, index, crop, skips=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class _TestBatch:
-    """Number of a batch -> the host's part of it."""
+    """Batch index -> the host's part of it."""
 
     options: Streaming
     split: EncodedSplit
@@ -160,7 +161,7 @@ def _read(
     crop: Callable[[bytes], np.ndarray],
     skips: bool,
 ) -> bool:
-    """Puts image `index` of the split into place `i` of the batch; False: it is left out."""
+    """Writes image `index` of the split to place `i` of the batch; False: the image is skipped."""
     name = f"image {index}"
     try:
         encoded, batch.labels[i], name = split[index]

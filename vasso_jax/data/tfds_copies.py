@@ -1,4 +1,4 @@
-"""Where the copies of data sets lie that tensorflow-datasets prepares."""
+"""Where the copies prepared by tensorflow-datasets are."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ def tfds_root(data_dir: str = "") -> pathlib.Path:
 
 
 def newest_copy(name: str, data_dir: str) -> pathlib.Path | None:
-    """The folder of the newest prepared version of `name` in `tfds_root`, None if there is none."""
+    """The folder of the newest prepared version of `name` in `tfds_root`; None if there is none."""
     versions = [path.parent for path in (tfds_root(data_dir) / name).glob("*/dataset_info.json")]
     versions = [path for path in versions if path.name.replace(".", "").isdigit()]
     return max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)

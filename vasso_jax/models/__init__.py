@@ -1,8 +1,8 @@
 """Networks in Flax Linen: `create(name, num_classes)`, then `model.init` and `model.apply`.
 
 Every network takes NHWC images of any channel count, and `train`; it returns float32 logits.
-Parameters are float32, and so are BatchNorm's statistics in the `batch_stats` collection, which a
-ViT lacks. `from_torch(name, state_dict)` gives the variables of trained PyTorch networks.
+Parameters are float32, and so are BatchNorm's statistics in the `batch_stats` collection (a ViT has
+none). `from_torch(name, state_dict)` returns the variables of trained PyTorch networks.
 """
 
 from vasso_jax.models.names import NETWORKS, constructor, create

@@ -1,15 +1,15 @@
-"""A 2-D convolution whose gradients are fast on the CPU inside control flow too.
+"""A 2-D convolution whose gradients are also fast on the CPU inside control flow.
 
-XLA:CPU brings convolutions into the axis order of its fast kernel only in a program's outermost
+XLA:CPU converts convolutions to the axis order of its fast kernel only in a program's outermost
 computation, and the two gradient convolutions that JAX derives start from another order. Inside
 `lax.cond` or `lax.scan` they run as a naive loop: a gradient of WRN-10-1 at batch 128 took 9 s
 there and 0.25 s outside (two cores, jax 0.10.2 and 0.12.0.1). With both written in the fast order,
 NHWC images and HWIO kernels, it takes 0.25 s in either place.
 
 Output y, input gradient dx and kernel gradient dk are the three parts of one trilinear form,
-<dy, conv(x, k)>: a derivative of one is made of the other two, so derivatives of every order are
-fast. There is no forward mode (`jax.jvp`): a Hessian-vector product is the gradient of the
-gradient's inner product with the vector.
+<dy, conv(x, k)>. The derivatives of each part consist of the other two, so derivatives of every
+order are fast. There is no forward mode (`jax.jvp`): compute a Hessian-vector product as the
+gradient of the gradient's inner product with the vector.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,14 +38,15 @@ def conv_general_dilated(
 ) -> jax.Array:
     """`jax.lax.conv_general_dilated` for images, as `flax.linen.Conv(conv_general_dilated=...)`.
 
-    Arguments as there, with `lhs` [B, H, W, C], `rhs` [h, w, C, F] of the same floating dtype, and
-    `dimension_numbers` that say so; without dilation, groups or `out_sharding`.
+    The arguments are the same, with `lhs` [B, H, W, C] and `rhs` [h, w, C, F] of the same floating
+    dtype, and the matching `dimension_numbers`. Dilation, groups and `out_sharding` are not
+    supported.
 
     Returns:
         [B, H', W', F] of the dtype of `lhs`, or of `preferred_element_type`.
 
     Raises:
-        NotImplementedError: for what else `jax.lax.conv_general_dilated` can do.
+        NotImplementedError: for anything else that `jax.lax.conv_general_dilated` supports.
         ValueError: the kernel is larger than the padded image.
     """
     order = partial(jax.lax.conv_dimension_numbers, lhs.shape, rhs.shape)
@@ -82,17 +83,17 @@ def _with_gradients(
     strides: Sequence[int],
     padding: _Pairs,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(x, k) -> y by `conv`, differentiable in reverse any number of times.
+    """(x, k) -> y by `conv`, differentiable any number of times in reverse mode.
 
     x and dx are [B, H, W, C], k and dk [h, w, C, F], y and dy [B, H', W', F]; (H, W) is `image` and
-    (h, w) is `window`. The dtype of y may be another than that of the rest.
+    (h, w) is `window`. The dtype of y may differ from that of x and k.
     """
 
     def plain(x, k):
         return conv(x, k, strides, padding)
 
     # For H and W: sizes of image and window, the low padding, and where in the padded image the
-    # last window begins. What the stride leaves over behind that window takes part in no product.
+    # last window begins. Pixels after that window, left over by the stride, are not used.
     axes = [
         (n, k, low, (low + n + high - k) // stride * stride)
         for n, k, stride, (low, high) in zip(image, window, strides, padding, strict=True)
@@ -100,8 +101,8 @@ def _with_gradients(
     dx_padding = [(k - 1 - low, n - 1 + low - last) for n, k, low, last in axes]
     dk_padding = [(low, last + k - n - low) for n, k, low, last in axes]
 
-    # Which of the two a program gets is settled when it is lowered for a platform, so that one
-    # compiled here for a GPU or TPU has JAX's own gradients.
+    # The choice between the two is made when a program is lowered for a platform, so that a program
+    # compiled on a CPU host for a GPU or TPU has JAX's own gradients.
     @jax.custom_vjp
     def input_gradient(dy, k):
         def spelled_out(dy, k):
@@ -117,7 +118,7 @@ def _with_gradients(
     @jax.custom_vjp
     def kernel_gradient(x, dy):
         def spelled_out(x, dy):
-            # Channels stand for the batch, and the batch for the channels that are summed over.
+            # The channels act as the batch, and the batch as the channels that are summed over.
             images = x.transpose(3, 1, 2, 0).astype(dy.dtype)  # [C, H, W, B]
             windows = dy.transpose(1, 2, 0, 3)  # [H', W', B, F]
             dk = conv(images, windows, (1, 1), dk_padding, rhs_dilation=strides)

@@ -1,6 +1,6 @@
 """Layers with PyTorch's semantics, shared by the convolutional networks.
 
-Images are NHWC. Parameters and statistics are float32; `dtype` is that of the arithmetic.
+Images are NHWC. Parameters and statistics are float32; `dtype` is the dtype of the arithmetic.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ fan_out_normal_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, as `torch.nn.BatchNorm2d`.
 
-    With `train`, normalises by the statistics of the whole batch (under `jit` with a sharded batch:
-    of the global batch) and moves the running ones: by the biased variance for the output, the
-    unbiased one for the running average. flax.linen.BatchNorm keeps the biased one there.
+    With `train`, it normalises by the statistics of the batch (under `jit` with a sharded batch: of
+    the global batch) and updates the running statistics. The output uses the biased variance, the
+    running average the unbiased one; flax.linen.BatchNorm uses the biased one for both.
 
     Attributes:
-        momentum: weight of the new statistics in the running ones.
+        momentum: weight of the new statistics in the running statistics.
         epsilon: added to the variance.
-        dtype: dtype of the output; statistics are taken in at least float32.
+        dtype: dtype of the output; statistics are computed in at least float32.
     """
 
     momentum: float = 0.1
@@ -50,7 +50,7 @@ class BatchNorm(nn.Module):
             axes = tuple(range(x.ndim - 1))
             count = x.size // x.shape[-1]
             mean = wide.mean(axes)
-            # Not the mean square minus the squared mean, which cancels where the mean is large.
+            # The mean square minus the squared mean would lose precision where the mean is large.
             var = jnp.square(wide - mean).mean(axes)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))
@@ -72,7 +72,7 @@ def conv(
     name: str,
     use_bias: bool = False,
 ) -> nn.Conv:
-    """A convolution with a square kernel of odd size and symmetric padding, as PyTorch pads."""
+    """A convolution with a square kernel of odd size and symmetric padding, as in PyTorch."""
     pad = (size - 1) // 2
     return nn.Conv(
         features,
@@ -93,7 +93,7 @@ def global_average_pool(x: jax.Array) -> jax.Array:
 
 
 def torch_linear(features: int, fan_in: int, dtype: Any, name: str) -> nn.Dense:
-    """A dense layer that starts as PyTorch's: all of it U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    """A dense layer with PyTorch's initialisation: all of it U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
     bound = fan_in**-0.5
 
     def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

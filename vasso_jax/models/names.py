@@ -46,8 +46,8 @@ def create(name: str, num_classes: int, **fields: Any) -> nn.Module:
     Args:
         name: see `constructor`.
         num_classes: size of the last layer.
-        fields: further attributes of the network, such as `dtype` (of the arithmetic; parameters
-            and statistics stay float32).
+        fields: other attributes of the network, such as `dtype` (of the arithmetic; parameters and
+            statistics stay float32).
 
     Raises:
         ValueError: there is no network of that name; the message has the nearest known one.
@@ -56,12 +56,12 @@ def create(name: str, num_classes: int, **fields: Any) -> nn.Module:
 
 
 def constructor(name: str) -> Callable[..., nn.Module]:
-    """What makes the network called `name` from `num_classes` and its further attributes.
+    """The function that makes the network `name` from `num_classes` and its other attributes.
 
     Args:
-        name: one of NETWORKS: ResNets for small images and, `_imagenet`, in torchvision's form,
+        name: one of NETWORKS: ResNets for small images or (with `_imagenet`) in torchvision's form,
             VGG-BN, PyramidNet-110 with alpha 270, ViT. Or `wrnDEPTH_WIDTH` of any depth and width,
-            such as `wrn22_8`, and `pyramidnetDEPTH_ALPHA`, such as `pyramidnet110_84`. Or
+            such as `wrn22_8`, or `pyramidnetDEPTH_ALPHA`, such as `pyramidnet110_84`. Or
             `pkg.module:Name` for a Flax Linen module of your own.
 
     Raises:

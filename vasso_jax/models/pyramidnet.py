@@ -38,7 +38,7 @@ class PyramidBlock(nn.Module):
         y = block_conv(self.features, 3, 1, name="conv2")(y)
         y = norm(name="bn3")(y, train)
         if self.stride > 1:
-            # An odd last row or column is averaged by itself, so that sizes match the convolution.
+            # An odd last row or column is averaged alone, so that sizes match the convolution.
             padding: Any = [(0, -size % self.stride) for size in x.shape[1:3]]
             window = (self.stride, self.stride)
             x = nn.avg_pool(x, window, window, padding, count_include_pad=False)
@@ -70,7 +70,7 @@ class PyramidNet(nn.Module):
         width = 16.0
         for stage in range(3):
             for block in range(blocks):
-                # The paper rounds down; its authors' code, whose weights shall fit, to the nearest.
+                # Rounded to nearest as in its authors' code, so that weights fit; the paper floors.
                 width += self.alpha / (3 * blocks)
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"layer{stage + 1}_{block}"

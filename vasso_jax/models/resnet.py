@@ -1,6 +1,6 @@
-"""ResNet (He et al., arXiv 1512.03385) for small images and, `imagenet`, in torchvision's form.
+"""ResNet (He et al., arXiv 1512.03385), for small images or (`imagenet`) in torchvision's form.
 
-For small images structure, initialisation (PyTorch's defaults) and names follow the authors'
+For small images, structure, initialisation (PyTorch's defaults) and names follow the authors'
 network: 3x3 stem, no max pooling. torchvision's form (its "v1.5") has a 7x7 stem of stride 2 and
 max pooling. Weights of both carry over one to one; see torch_weights.py.
 """
@@ -63,10 +63,10 @@ class ResNet(nn.Module):
     """ResNet of basic or bottleneck blocks.
 
     Attributes:
-        stage_sizes: blocks in each stage; from stage to stage the width doubles, from 64 on.
+        stage_sizes: blocks in each stage; the width starts at 64 and doubles with every stage.
         num_classes: size of the last layer.
         bottleneck: bottleneck blocks, as in ResNet-50 and deeper.
-        imagenet: torchvision's stem and initialisation rather than those for small images.
+        imagenet: use torchvision's stem and initialisation instead of those for small images.
         dtype: dtype of the arithmetic.
     """
 
@@ -84,7 +84,7 @@ class ResNet(nn.Module):
         x = conv(64, size, stride, self.dtype, init, "conv1")(x)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train))
         if self.imagenet:
-            padding: Any = ((1, 1), (1, 1))  # flax's own annotation has only str
+            padding: Any = ((1, 1), (1, 1))  # flax annotates padding as str only
             x = nn.max_pool(x, (3, 3), (2, 2), padding)
         for stage, blocks in enumerate(self.stage_sizes):
             for block in range(blocks):

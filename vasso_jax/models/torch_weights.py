@@ -1,4 +1,4 @@
-"""Weights of PyTorch networks, the authors' and torchvision's ResNets, as Flax variables."""
+"""Converts weights of PyTorch networks (the authors', torchvision's ResNets) to Flax variables."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from vasso_jax.models.names import create
 from vasso_jax.models.resnet import ResNet
 from vasso_jax.models.vit import ViT
 
-# PyTorch module names -> ours, where they differ: block indices are part of the name here.
+# PyTorch module names -> Flax names, where they differ: block indices are part of the name here.
 _RENAMES = (
     (r"^(layer\d|features|classifier)\.(\d+)", r"\1_\2"),
     (r"^(block\d)\.layer\.(\d+)", r"\1_\2"),
@@ -28,17 +28,18 @@ _HEADS = ("linear.weight", "fc.weight", "classifier.6.weight")
 def from_torch(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Converts a PyTorch state dict of the network `name` to Flax variables.
 
-    Known are the module names of the authors' networks (ResNet, wide ResNet, VGG-BN), of
-    torchvision's ResNets and of PyramidNet, with and without the `module.` in front that
+    Supported are the module names of the authors' networks (ResNet, wide ResNet, VGG-BN), of
+    torchvision's ResNets and of PyramidNet, with or without the prefix `module.` that
     `DataParallel` adds.
 
     Args:
-        name: as for `create`; the number of classes and of input channels is read off the weights.
-        state_dict: PyTorch names to NumPy arrays or tensors, of any floating dtype. Needs no torch.
+        name: as for `create`; the numbers of classes and input channels are taken from the weights.
+        state_dict: PyTorch names to NumPy arrays or tensors, of any floating dtype. torch is needed
+            only for tensors.
 
     Returns:
-        {"params": ..., "batch_stats": ...} of float32 arrays (float64 ones stay so where JAX has
-        them enabled), ready for `model.apply`.
+        {"params": ..., "batch_stats": ...} of float32 arrays (float64 arrays are kept if JAX has
+        float64 enabled), ready for `model.apply`.
 
     Raises:
         ValueError: unknown network, or an entry is missing, superfluous or of another shape; the
@@ -72,7 +73,7 @@ def from_torch(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{key} of the state dict has no counterpart in {name}")
         if value.shape != expected[path].shape:
             raise ValueError(
-                f"{key} has shape {value.shape} (in Flax order), {name} needs "
+                f"{key} has shape {value.shape} (in Flax order), but {name} needs "
                 f"{expected[path].shape}"
             )
         converted[path] = jnp.asarray(value)
@@ -85,7 +86,7 @@ def _to_numpy(value: Any) -> np.ndarray:
     """An array or a tensor as an array of at least float32."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        # NumPy has no bfloat16 of its own, so a tensor of it must be widened first.
+        # NumPy has no bfloat16, so such a tensor must be widened first.
         value = (value.float() if value.element_size() < 4 else value).numpy()
     value = np.asarray(value)
     return value.astype(jnp.promote_types(value.dtype, jnp.float32), copy=False)

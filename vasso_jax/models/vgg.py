@@ -1,9 +1,9 @@
 """VGG with BatchNorm (Simonyan and Zisserman, arXiv 1409.1556).
 
-Structure and names follow the authors' network, whose classifier starts from 512 features: an image
-of 32x32 ends as one position, a larger one is averaged over its positions. Layers are numbered as
-in PyTorch's `Sequential`, so weights carry over one to one; see torch_weights.py. Initialisation is
-torchvision's.
+Structure and names follow the authors' network, whose classifier takes 512 features: an image of
+32x32 is reduced to one position, and a larger image is averaged over its positions. Layers are
+numbered as in PyTorch's `Sequential`, so weights carry over one to one; see torch_weights.py.
+Initialisation is torchvision's.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ class VGG(nn.Module):
     Attributes:
         stage_sizes: convolutions in each stage; widths are 64, 128, 256, 512, 512.
         num_classes: size of the last layer.
-        dropout_rate: of the two hidden dense layers. Units are dropped only with `train` and a
-            `dropout` rng.
+        dropout_rate: dropout rate of the two hidden dense layers. Units are dropped only with
+            `train` and a `dropout` rng.
         hidden: width of the two hidden dense layers.
         dtype: dtype of the arithmetic.
     """
@@ -44,7 +44,7 @@ class VGG(nn.Module):
         if min(x.shape[1:3]) < 2 ** len(self.stage_sizes):
             raise ValueError(
                 f"VGG halves the image {len(self.stage_sizes)} times and needs one of at least "
-                f"{2 ** len(self.stage_sizes)} pixels a side, got {x.shape[1]}x{x.shape[2]}"
+                f"{2 ** len(self.stage_sizes)} pixels per side, got {x.shape[1]}x{x.shape[2]}"
             )
         index = 0
         for stage, convolutions in enumerate(self.stage_sizes):

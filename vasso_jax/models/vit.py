@@ -1,7 +1,7 @@
 """Vision transformer in the form of Beyer et al., "Better plain ViT baselines" (arXiv 2205.01580).
 
-As in big_vision: fixed sine-cosine positions, global average pooling, no dropout, and one linear
-layer, which starts at zero, as the head.
+As in big_vision: fixed sine-cosine positions, global average pooling, no dropout, and a linear head
+initialised to zero.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ _kernel_init = nn.initializers.xavier_uniform()
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention, then two dense layers of which the inner is four times as wide."""
+    """Self-attention, then two dense layers with a hidden width four times as large."""
 
     heads: int
     dtype: Any
@@ -43,13 +43,13 @@ class EncoderBlock(nn.Module):
 
 
 class ViT(nn.Module):
-    """Plain vision transformer; it has no batch statistics, and `train` changes nothing.
+    """Plain vision transformer, without batch statistics; `train` has no effect.
 
     Attributes:
-        patch: side of the square patches, pixels.
+        patch: side of the square patches, in pixels.
         width: features of a token, divisible by 4 and by `heads`.
         depth: number of encoder blocks.
-        heads: attention heads a block.
+        heads: attention heads per block.
         num_classes: size of the last layer.
         dtype: dtype of the arithmetic.
     """
@@ -98,7 +98,7 @@ class ViT(nn.Module):
 def _positions(rows: int, columns: int, width: int) -> np.ndarray:
     """[rows, columns, width]: sines and cosines of the column, then of the row.
 
-    A quarter of the features each, with angular frequencies that fall from 1 to 1/10000 as in
+    Each takes a quarter of the features, with angular frequencies that fall from 1 to 1/10000 as in
     MoCo v3 (arXiv 2104.02057).
     """
     frequencies = np.logspace(0, -4, width // 4)

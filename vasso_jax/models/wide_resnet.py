@@ -33,7 +33,7 @@ class PreActivationBlock(nn.Module):
         block_conv = partial(conv, dtype=self.dtype, init=fan_out_normal_init)
 
         y = nn.relu(norm(name="bn1")(x, train))
-        # Where the width changes, the shortcut branches off behind the activation.
+        # Where the width changes, the shortcut branches off after the activation.
         if x.shape[-1] != self.features:
             x = block_conv(self.features, 1, self.stride, name="shortcut")(y)
         y = block_conv(self.features, 3, self.stride, name="conv1")(y)
@@ -47,7 +47,7 @@ class WideResNet(nn.Module):
 
     Attributes:
         depth: number of convolutions, 6 n + 4 with n blocks in each of the three stages.
-        width: factor to the stage widths 16, 32, 64.
+        width: factor by which the stage widths 16, 32, 64 are multiplied.
         num_classes: size of the last layer.
         dtype: dtype of the arithmetic.
     """
@@ -65,7 +65,7 @@ class WideResNet(nn.Module):
             for block in range((self.depth - 4) // 6):
                 features = 16 * 2**stage * self.width
                 stride = 2 if stage > 0 and block == 0 else 1
-                # With width 1 the first stage keeps 16 channels; later first blocks always widen.
+                # With width 1 the first stage keeps 16 channels; later stages always widen.
                 name = f"block{stage + 1}_{block}"
                 x = PreActivationBlock(features, stride, self.dtype, name=name)(x, train)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train))

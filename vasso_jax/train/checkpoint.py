@@ -1,4 +1,4 @@
-"""The checkpoints of a run, by orbax: the latest and the best, written in the background."""
+"""The checkpoints of a run (orbax): the latest and the best, written in the background."""
 
 import pathlib
 from typing import Any
@@ -16,7 +16,7 @@ class Checkpoints:
     """Saves and restores the train state under `DIRECTORY/STEP`."""
 
     def __init__(self, directory: pathlib.Path):
-        """Lists what is there.
+        """Lists the existing checkpoints.
 
         Args:
             directory: `RunFolder.checkpoints_path`.
@@ -34,16 +34,16 @@ class Checkpoints:
             ) from error
 
     def latest_step(self) -> int | None:
-        """The newest complete checkpoint, None where there is none."""
+        """The step of the newest complete checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, test_top1: float | None = None) -> None:
-        """Starts to write the state after `step` steps; blocks only to copy it off the devices.
+        """Starts to write the state after `step` steps; blocks only while copying it to the host.
 
         Args:
             step: the number of optimizer steps taken.
             state: the train state; its buffers may be reused once this returns.
-            test_top1: ranks this checkpoint; None (within an epoch): it never counts as the best.
+            test_top1: ranks this checkpoint; None (within an epoch): it is never the best.
 
         Raises:
             UsageError: this or the previous checkpoint could not be written.
@@ -71,7 +71,7 @@ class Checkpoints:
             return self._manager.restore(step, args=args)["state"]
         except (MemoryError, jax.errors.JaxRuntimeError):
             raise  # not the fault of the files
-        except Exception as error:  # a damaged file surfaces as whatever the reader stumbled over
+        except Exception as error:  # damaged files raise many kinds of error
             others = [other for other in self._manager.all_steps() if other != step]
             way_out = f"delete that folder to go on from step {max(others)}, or " if others else ""
             raise UsageError(
@@ -103,7 +103,7 @@ class Checkpoints:
 
     def _write_error(self, error: Exception) -> UsageError:
         return UsageError(
-            f"a checkpoint could not be written to {self._directory}: make room there, then run "
+            f"a checkpoint could not be written to {self._directory}: free some space, then run "
             f"the same command again to go on from the last complete one.\n({_brief(error)})"
         )
 
@@ -116,10 +116,10 @@ def _options() -> ocp.CheckpointManagerOptions:
     return ocp.CheckpointManagerOptions(
         save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
         preservation_policy=checkpoint_managers.AnyPreservationPolicy([latest, best]),
-        # The policy above ranks; but orbax writes metrics to disk, where a restarted process finds
-        # them, only if it is given this too.
+        # The policy above does the ranking. But orbax writes the metrics to disk, where a restarted
+        # process finds them, only if it is given this too.
         best_fn=_accuracy,
-        # What a killed process left half written.
+        # Incomplete checkpoints of a killed process.
         cleanup_tmp_directories=True,
     )
 

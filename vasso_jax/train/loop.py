@@ -1,4 +1,4 @@
-"""The training loop: steps, looks at the device, records and checkpoints, to the last epoch."""
+"""The training loop: steps, progress, evaluation, records and checkpoints."""
 
 import contextlib
 import math
@@ -47,7 +47,7 @@ class Trainer:
         self._reset_metrics = jax.jit(zero_metrics, out_shardings=replicated(experiment.plan.mesh))
         self._timer = Timer(self._options.batch_size, self._pipeline.steps_ahead)
         self._compiled = False
-        # Trees come back from the device sorted by name; records keep the order of importance.
+        # Trees come back from the device sorted by name; records list the most important first.
         names = zero_metrics(state.opt_state)
         self._metric_names = [name for name in names if name != "clean_passes"]
         earlier = records.records[-1]["seconds"] if records.records else 0.0
@@ -63,9 +63,9 @@ class Trainer:
         self._checkpoints.wait()
 
     def evaluate_only(self) -> None:
-        """Evaluates and records the given state, without a step.
+        """Evaluates and records the given state without training.
 
-        That is all there is to do without epochs, and where the last evaluation of a run failed.
+        Used for runs of 0 epochs, and if the last evaluation of a run failed.
         """
         epoch = self._options.epochs
         record = {"step": self._step, "epoch": epoch, "split": "test", **self._evaluate()}
@@ -83,7 +83,7 @@ class Trainer:
             self._state = self._program.train_step(self._state, self._next_item())
             self._step += 1
             if not self._compiled:
-                # The speed reported is that of the steps, not of the compiler.
+                # The reported speed leaves out compilation.
                 jax.block_until_ready(self._state.step)
                 self._compiled = True
                 self._timer.restart()
@@ -99,7 +99,7 @@ class Trainer:
                 self._timer.restart()
 
     def _finish_epoch(self, epoch: int) -> None:
-        """Records the epoch, evaluates, saves."""
+        """Evaluates, records the epoch and saves."""
         metrics = {**self._mean_metrics(), **self._skipped()}
         self._timer.looked()
         self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.opt_state))
@@ -109,8 +109,8 @@ class Trainer:
                 test_metrics = self._evaluate()
             except DataError as error:
                 if processes.several():
-                    raise  # the other hosts wait in this evaluation, and could not save with us
-                failure = error  # only once the epoch is safe
+                    raise  # the other hosts wait in this evaluation, and cannot save with this one
+                failure = error  # raised below, once the epoch is saved
         common = {"step": self._step, "epoch": epoch + 1}
         rate = {}
         if schedule := self._program.schedule:
@@ -144,10 +144,10 @@ class Trainer:
             raise Stopped(self._step, self._total_steps, self._stop.signal)
 
     def _mean_metrics(self) -> dict[str, float]:
-        """Means over the clean passes since the epoch began, if any; waits for the device."""
+        """Means over the clean passes of this epoch, if there are any; waits for the device."""
         sums = jax.device_get(self._state.metric_sums)
         passes = sums["clean_passes"]
-        # Steps that reuse their direction have none; an epoch may begin with such.
+        # Steps that reuse their direction have no clean pass; an epoch may begin with such steps.
         if not passes:
             return {}
         means = {name: float(sums[name] / passes) for name in self._metric_names}
@@ -158,7 +158,7 @@ class Trainer:
         try:
             return next(self._batches)
         except DataError:
-            # Of several hosts the others do not know, and saving takes all.
+            # With several hosts, the others do not know of the error, and saving needs all of them.
             if not processes.several():
                 self._save(test_top1=None)
                 self._checkpoints.wait()
@@ -167,7 +167,7 @@ class Trainer:
     def _save(self, test_top1: float | None) -> None:
         if self._step == self._checkpoints.latest_step():
             return
-        # The loss is that before the last step; that step may have gone wrong.
+        # The loss was computed before the last update, which may have diverged.
         self._check_finite("a parameter", float(self._params_sum(self._state.params)))
         self._checkpoints.save(self._step, self._state, test_top1)
 
@@ -180,7 +180,7 @@ class Trainer:
             )
 
     def _evaluate(self) -> dict[str, Any]:
-        """Loss, top-1 and top-5 over the test split, every image counted once."""
+        """Loss, top-1 and top-5 over the test split, with every image counted once."""
         batches, ahead = [], self._pipeline.steps_ahead
         with contextlib.closing(self._pipeline.test()) as items:
             for item in items:
@@ -190,12 +190,12 @@ class Trainer:
         sums = jax.tree.map(lambda *x: math.fsum(map(float, x)), *jax.device_get(batches))
         count = sums.pop("examples")
         if not count:
-            raise DataError("every test image is damaged: nothing to measure on")
+            raise DataError("every test image is damaged: there is nothing to evaluate")
         means = {name: value / count for name, value in sums.items()}
         self._check_finite("the test loss", means["loss"])
         return {**means, **self._skipped()}
 
     def _skipped(self) -> dict[str, int]:
-        """How many damaged images were left out since the last record, where that is wanted."""
+        """How many damaged images were skipped since the last record, if skipping is enabled."""
         count = self._pipeline.take_skipped()
         return {} if count is None else {"skipped": count}

@@ -1,8 +1,9 @@
-"""The device mesh, and where arrays lie on it.
+"""The device mesh, and how arrays are placed on it.
 
-Two axes over all devices of all hosts. A batch is split over both. Parameters and optimizer state
-have a copy along `data`, and are spread along `fsdp` (fully sharded data parallelism, arXiv
-2004.13336 and 1910.02054): every device keeps a part, and a pass gathers the whole.
+The mesh has two axes over all devices of all hosts. A batch is split over both. Parameters and
+optimizer state are replicated along `data` and sharded along `fsdp` (fully sharded data
+parallelism, arXiv 2004.13336 and 1910.02054): every device keeps a part, and each pass gathers the
+whole.
 """
 
 from collections.abc import Sequence
@@ -13,28 +14,28 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-# Smaller arrays have a copy everywhere: a message of a few kB takes as long as an empty one, and
-# there is no memory to be won. Biases and BatchNorm's parameters are mostly such.
+# Smaller arrays are replicated: a message of a few kB takes as long as an empty one, and hardly any
+# memory would be saved. Most biases and BatchNorm parameters are that small.
 _SMALL = 1024
 _AXES, _TYPES = ("data", "fsdp"), (AxisType.Auto,) * 2
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of the axes `data` and `fsdp`.
+    """A mesh with the axes `data` and `fsdp`.
 
-    Of several TPU slices, whose link is slow, each holds all parameters: `data` goes across.
+    TPU slices are connected by slow links, so each slice holds all parameters: `data` spans slices.
 
     Args:
         fsdp: size of that axis; 1: every device has a copy of all parameters.
-        devices: None: all of all hosts.
+        devices: to use; None: all devices of all hosts.
 
     Raises:
-        ValueError: fsdp is below 1, or the devices (of a slice) cannot be divided by it.
+        ValueError: fsdp is below 1, or does not divide the number of devices (of a slice).
     """
     devices = jax.devices() if devices is None else devices
     if fsdp < 1:
         raise ValueError(f"fsdp must be at least 1, got {fsdp}")
-    # Only TPUs tell, and those of a topology that nobody has only if there are several slices.
+    # Only TPU devices have a slice index; those of a topology description only with several slices.
     tpus = [device for device in devices if device.platform == "tpu"]
     slices = len({getattr(device, "slice_index", 0) for device in tpus}) or 1
     connected = len(devices) // slices
@@ -75,11 +76,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def spread(tree: Any, mesh: Mesh) -> Any:
-    """The shardings of parameters, or of what has their shapes: a pytree of NamedSharding.
+    """The shardings of parameters, or of arrays of their shapes: a pytree of NamedSharding.
 
-    Each array is split along the largest of its axes that `fsdp` divides, along the last one only
-    if it divides no other. Without such an axis, and below 1,024 elements, it has a copy
-    everywhere.
+    Each array is split along the largest axis that `fsdp` divides, but along the last axis only if
+    `fsdp` divides no other. Arrays without such an axis, or of fewer than 1,024 elements, are
+    replicated.
     """
     parts = mesh.shape["fsdp"]
 
@@ -87,8 +88,8 @@ def spread(tree: Any, mesh: Mesh) -> Any:
         axes = [axis for axis, size in enumerate(array.shape) if size % parts == 0]
         if parts == 1 or array.size < _SMALL or not axes:
             return replicated(mesh)
-        # Along the last axis XLA for TPUs leaves the gradient an all-reduce, twice the traffic of
-        # the reduce-scatter that it makes of one along most others.
+        # For the last axis, XLA for TPUs keeps the gradient's all-reduce. Its traffic is twice that
+        # of the reduce-scatter that it uses for most other axes.
         best = max(axes, key=lambda axis: (axis < len(array.shape) - 1, array.shape[axis]))
         return NamedSharding(mesh, PartitionSpec(*(None,) * best, "fsdp"))
 
@@ -96,20 +97,20 @@ def spread(tree: Any, mesh: Mesh) -> Any:
 
 
 def gather(params: Any, mesh: Mesh) -> Any:
-    """Traced: `params` as `spread` places them, whole on every device.
+    """Traced: gathers `params`, placed by `spread`, to every device.
 
-    Their gradient comes back spread. Without this the compiler may as well split activations over
-    channels.
+    Their gradient is sharded as by `spread`. Without this, the compiler may split activations over
+    channels instead.
     """
     if mesh.shape["fsdp"] == 1:
         return params
-    # The transpose of a constraint is the same one on the gradient, in reverse order.
+    # In the backward pass the same constraints apply to the gradient, in reverse order.
     params = jax.lax.with_sharding_constraint(params, spread(params, mesh))
     return jax.lax.with_sharding_constraint(params, replicated(mesh))
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """A pytree of ShapeDtypeStruct, with its sharding added to each."""
+    """A pytree of ShapeDtypeStruct with the given shardings added."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         shapes,
@@ -118,7 +119,7 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Copies host arrays, equal on all processes, to every device."""
+    """Copies host arrays, which are equal on all processes, to every device."""
     sharding = replicated(mesh)
 
     def put(array: Any) -> jax.Array:

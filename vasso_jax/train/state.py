@@ -1,4 +1,4 @@
-"""Everything that a run carries from step to step, and that a checkpoint holds."""
+"""The train state: what a run carries from step to step, and what a checkpoint holds."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ class TrainState(flax.struct.PyTreeNode):
     """The state of a run after `step` optimizer steps.
 
     Attributes:
-        step: int32 scalar. Data order, augmentation and learning rate follow from it and the seed.
+        step: int32 scalar. Data order, augmentation and learning rate depend on it and the seed.
         params: the unperturbed parameters w, float32.
-        batch_stats: BatchNorm's running statistics, float32; empty for networks without.
-        opt_state: state of the optax chain (VaSSO's average is in there).
-        metric_sums: {name: float32 scalar}, each the sum, over the steps since the last report that
-            had a clean pass, of a mean over the batch, and `clean_passes`, how many. Part of the
-            state, so that a run resumed within an epoch reports what an unbroken one does.
+        batch_stats: BatchNorm's running statistics, float32; empty for networks without it.
+        opt_state: state of the optax chain, including VaSSO's average.
+        metric_sums: {name: float32 scalar}: batch means, summed over those steps since the last
+            report that had a clean pass, and `clean_passes`, the number of those steps. They are in
+            the state so that a run resumed within an epoch reports the same as an unbroken one.
     """
 
     step: jax.Array
@@ -34,7 +34,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def zero_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
-    """Metric sums at the start of an epoch, with those of the perturbation where there is one."""
+    """Metric sums at the start of an epoch, including the perturbation's if there is one."""
     names = ["clean_passes", "loss", "top1", "top5", *perturbation_metrics(opt_state)]
     return {name: jnp.zeros((), jnp.float32) for name in names}
 
@@ -46,7 +46,7 @@ def perturbation_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
-    """Where each array of a state (or its shape) lies: a TrainState of NamedSharding."""
+    """How each array of a state (or its shape) is placed: a TrainState of NamedSharding."""
     everywhere = jax.tree.map(lambda _: replicated(mesh), state)
     return everywhere.replace(
         params=spread(state.params, mesh), opt_state=spread(state.opt_state, mesh)
@@ -60,7 +60,7 @@ def create_state(
     num_classes: int,
     seed: int,
 ) -> TrainState:
-    """The state at step 0; to be jitted, with the shardings it shall have.
+    """The state at step 0; to be jitted with the wanted output shardings.
 
     Args:
         model: a Flax Linen module called as `(images, train) -> logits [B, num_classes]`.

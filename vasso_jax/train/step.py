@@ -28,10 +28,9 @@ def make_train_step(
 ) -> Callable[..., TrainState]:
     """Builds `step(state, item) -> state`, jitted; the given state's buffers are reused.
 
-    The optimizer asks for its gradients, so that a pass that it can do without is not made. Both
-    passes of a sharpness-aware method see the same augmented batch and the same dropout key.
-    Reported loss and accuracy come from the clean pass. Batch statistics are those of the global
-    batch.
+    The optimizer requests its gradients, so a pass that it does not need is skipped. Both passes of
+    a sharpness-aware method see the same augmented batch and the same dropout key. Reported loss
+    and accuracy come from the clean pass. Batch statistics are those of the global batch.
 
     Args:
         model: a Flax Linen module called as `(images, train) -> logits [B, num_classes]`, with
@@ -40,18 +39,19 @@ def make_train_step(
         take_batch: `(item, step) -> Batch`; traced.
         augment: `(key, images) -> float32 [B, H, W, C]`; traced.
         label_smoothing: in [0, 1).
-        batch_stats: the pass whose batch statistics move BatchNorm's running ones: `clean`,
-            `perturbed`, or `both`, one after the other as in VaSSO's original code. A step without
-            the wanted pass takes the other one for the last two, and leaves them for `clean`.
-        seed: of the run; augmentation and dropout keys follow from it and the step.
-        mesh: of `make_mesh`; the batch is split over all of it, and the state that comes back lies
-            as `state_shardings` says.
+        batch_stats: the pass whose batch statistics update BatchNorm's running statistics: `clean`,
+            `perturbed`, or `both`, one after the other as in VaSSO's original code. If a step lacks
+            the wanted pass, `clean` leaves the statistics unchanged, and the other two use the
+            pass that was made.
+        seed: of the run; augmentation and dropout keys depend on it and the step.
+        mesh: of `make_mesh`; the batch is split over all its devices, and the returned state is
+            placed as `state_shardings` says.
     """
 
     def apply(
         params: Any, images: jax.Array, running: Any, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        """Logits, and the running statistics moved by this batch."""
+        """Logits, and the running statistics updated by this batch."""
         logits, moved = model.apply(
             {"params": gather(params, mesh), "batch_stats": running},
             images,
@@ -64,7 +64,7 @@ def make_train_step(
     def loss_fn(
         params: Any, i: int, images: jax.Array, labels: jax.Array, running: Any, key: jax.Array
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-        del i  # the batch is not taken in parts
+        del i  # there are no microbatches
         logits, moved = apply(params, images, running, key)
         accuracy = {f"top{k}": _top_k(logits, labels, k).mean() for k in (1, 5)}
         loss = _cross_entropy(logits, labels, label_smoothing).mean()
@@ -104,18 +104,18 @@ def make_train_step(
                 metrics,
             ),
         )
-        # Only a buffer that is to hold the same part again can be reused.
+        # A buffer can be reused only if the new array has the same sharding.
         return jax.lax.with_sharding_constraint(new_state, state_shardings(new_state, mesh))
 
     return jax.jit(step, donate_argnums=0)
 
 
 def _decay(move: Callable[[Any], Any], running: Any) -> Any:
-    """What is left of the old running statistics after one batch: 1 - momentum, for each of them.
+    """The share of the old running statistics that one batch leaves: 1 - momentum, for each.
 
-    `move` is linear in the running statistics, elementwise, whatever BatchNorm it is and whatever
-    its momentum: new = decay * old + (1 - decay) * batch. So the derivative is the decay, and as it
-    depends on nothing else, the compiler removes the pass that it is taken of.
+    `move` is elementwise linear in the running statistics, for any BatchNorm and any momentum:
+    new = decay * old + (1 - decay) * batch. So its derivative is the decay. The derivative depends
+    on nothing else, so the compiler removes the forward pass.
     """
     moved, pullback = jax.vjp(move, running)
     return pullback(jax.tree.map(jnp.ones_like, moved))[0]
@@ -129,7 +129,7 @@ def _moved(running: Any, passes: optim.Passes, which: str, decay: Any) -> Any:
     if which == "clean":
         return clean
     if which == "both":
-        # The second pass, had it started from what the first one left.
+        # What the second pass would give if it had started from the result of the first.
         perturbed = jax.tree.map(
             lambda second, d, first, old: second + d * (first - old),
             *(perturbed, decay, clean, running),
@@ -146,14 +146,14 @@ def make_eval_step(
 ) -> Callable[..., dict[str, jax.Array]]:
     """Builds `step(state, item) -> {"examples", "loss", "top1", "top5"}`, jitted.
 
-    The four are sums over the valid examples of the batch (float32 scalars); the loss is the plain
-    cross-entropy, without label smoothing.
+    All four are sums over the valid examples of the batch (float32 scalars). The loss is the
+    cross-entropy without label smoothing.
 
     Args:
         model: see `make_train_step`.
         take_batch: `(item) -> EvalBatch`; traced.
         normalize: `(images uint8) -> float32 [B, H, W, C]`; traced.
-        mesh: of `make_mesh`; the batch is split over all of it.
+        mesh: of `make_mesh`; the batch is split over all its devices.
     """
 
     def step(state: TrainState, item: Any) -> dict[str, jax.Array]:
@@ -185,7 +185,7 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> ja
 def _top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """1.0 where the label's logit is among the k largest, float32 [B].
 
-    Of equal logits the lower class counts as larger, as for argmax; NaN counts as wrong.
+    Among equal logits the lower class ranks first, as in argmax; NaN counts as wrong.
     """
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)
     lower_class = jnp.arange(logits.shape[-1]) < labels[:, None]

@@ -1,16 +1,16 @@
-"""How often the host looks at the device, and how fast the images go by."""
+"""Decides when the host synchronises with the device, and measures images per second."""
 
 import time
 
-# Long enough that waiting for the device costs next to nothing, short enough for a person.
+# Long enough that waiting for the device costs almost nothing, short enough for a progress bar.
 _LOOK_SECONDS = 1.0
 
 
 class Timer:
-    """Counts steps between looks, and adapts their number until a look comes about once a second.
+    """Counts the steps between looks at the device, and adapts to about one look per second.
 
-    Steps are dispatched far ahead of the device, so the clock alone would not do: it is the look
-    that waits for the device.
+    Steps are dispatched far ahead of the device, so the clock alone would not be enough: a look
+    waits for the device.
     """
 
     def __init__(self, batch_size: int, longest: int | None = None):
@@ -18,7 +18,7 @@ class Timer:
 
         Args:
             batch_size: images per step.
-            longest: steps between two looks at most; None: as many as fit.
+            longest: maximum number of steps between two looks; None: no maximum.
         """
         self._batch_size = batch_size
         self._longest = longest
@@ -34,7 +34,7 @@ class Timer:
         return self._steps >= min(self._interval, self._longest or self._interval)
 
     def looked(self) -> None:
-        """To be called when the device has caught up with all steps counted."""
+        """Call this when the device has finished all counted steps."""
         elapsed = time.perf_counter() - self._since
         self._timed_steps += self._steps
         self._seconds += elapsed
@@ -46,12 +46,12 @@ class Timer:
         self.restart()
 
     def restart(self) -> None:
-        """Leaves out what has passed since the last look: compilation, evaluation, saving."""
+        """Leaves out the time since the last look, such as compilation, evaluation or saving."""
         self._steps = 0
         self._since = time.perf_counter()
 
     def images_per_second(self) -> float | None:
-        """Mean training speed since the last reset; None before a step was timed."""
+        """Mean training speed since the last reset; None before any step was timed."""
         if not self._timed_steps:
             return None
         return round(self._timed_steps * self._batch_size / self._seconds, 1)

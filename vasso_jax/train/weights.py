@@ -1,4 +1,4 @@
-"""Weights of one run as the beginning of another."""
+"""Starts a run from the weights of another run."""
 
 import pathlib
 from typing import Any
@@ -33,12 +33,13 @@ def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) 
 
     Args:
         checkpoint: of `latest_checkpoint`, by any optimizer.
-        state: at step 0; says where the arrays go.
-        keep_head: whether a last layer for another number of classes is an error; if not, that of
-            `state` stays.
+        state: at step 0; its shardings say where the arrays go.
+        keep_head: whether a last layer for another number of classes is an error; if not, the last
+            layer of `state` is kept.
 
     Raises:
-        UsageError: the checkpoint is damaged, or of another network; names the first difference.
+        UsageError: the checkpoint is damaged, or of another network; the message names the first
+            difference.
     """
     ours = {"params": state.params, "batch_stats": state.batch_stats}
     flat = _flatten(ours)
@@ -84,25 +85,25 @@ def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) 
     except Exception as error:  # as above
         raise _unreadable(checkpoint, error) from error
     merged = flax.traverse_util.unflatten_dict(
-        flat | _flatten(restored)  # what is not there is the new head
+        flat | _flatten(restored)  # only a new head is missing there
     )
     return state.replace(params=merged["params"], batch_stats=merged.get("batch_stats", {}))
 
 
 def write_run(run: str, variables: dict[str, Any]) -> None:
-    """Makes a run folder of weights from elsewhere, for `init_from`.
+    """Writes weights from elsewhere as a run folder, for `init_from`.
 
     Args:
         run: a folder without checkpoints.
         variables: {"params", "batch_stats"}.
 
     Raises:
-        UsageError: there are checkpoints already, or it cannot be written.
+        UsageError: the folder has checkpoints already, or cannot be written.
     """
     checkpoints = Checkpoints(RunFolder(pathlib.Path(run).expanduser()).checkpoints_path)
     try:
         if checkpoints.latest_step() is not None:
-            raise UsageError(f"{run} holds a run: give another folder")
+            raise UsageError(f"{run} already holds a run: give another folder")
         checkpoints.save(0, variables)
     finally:
         checkpoints.close()
@@ -116,7 +117,7 @@ def _flatten(tree: Any) -> dict[_Path, Any]:
 def _is_last_layer(
     differing: list[_Path], ours: dict[_Path, Any], theirs: dict[_Path, tuple[int, ...]]
 ) -> bool:
-    """Whether all of these belong to one layer and differ in the number of outputs only."""
+    """Whether all of these belong to one layer and differ only in the number of outputs."""
     return len({path[:-1] for path in differing}) == 1 and all(
         ours[path].shape[:-1] == theirs[path][:-1] for path in differing
     )

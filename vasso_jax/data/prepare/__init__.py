@@ -1,4 +1,4 @@
-"""Data sets that can be downloaded and prepared here, without TensorFlow: the two CIFARs."""
+"""Downloads and prepares CIFAR-10 and CIFAR-100 without TensorFlow."""
 
 from vasso_jax.data.prepare.preparation import PREPARABLE, prepare
 

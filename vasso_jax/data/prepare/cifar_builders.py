@@ -1,6 +1,6 @@
 """The CIFAR builders of tensorflow-datasets, reading the official archive without TensorFlow.
 
-Version, features, ids and order of examples stay theirs, so what they write is the same data set.
+Version, features, ids and order of examples are unchanged, so the result is the same data set.
 """
 
 import math
@@ -18,7 +18,7 @@ _IMAGE_BYTES = math.prod(_IMAGE_SHAPE)
 
 
 class Cifar10(cifar.Cifar10, skip_registration=True):
-    """Replaces what the genuine builder does by TensorFlow: reading files, encoding images."""
+    """Replaces what the original builder does with TensorFlow: reading files, encoding images."""
 
     def __init__(self, archive: pathlib.Path, on_example: Callable[[], None], **kwargs: Any):
         """`on_example` is called for each example written; `kwargs` go to tensorflow-datasets."""
@@ -41,7 +41,7 @@ class Cifar10(cifar.Cifar10, skip_registration=True):
         }
 
     def _examples(self, split: str, files: Sequence[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-        # A record is its labels, a byte each, then the red, the green and the blue of all pixels.
+        # A record has its labels, one byte each, then the red, green and blue values of all pixels.
         keys = self._cifar_info.label_keys
         records = np.frombuffer(b"".join(files), np.uint8).reshape(-1, len(keys) + _IMAGE_BYTES)
         images = records[:, len(keys) :].reshape(-1, *_IMAGE_SHAPE).transpose(0, 2, 3, 1)
@@ -54,17 +54,17 @@ class Cifar10(cifar.Cifar10, skip_registration=True):
             yield i, example
             self._on_example()
 
-    # These would print what is not so here: how much there is to download.
+    # These would print a download size that does not apply here.
     def _log_download_bytes(self) -> None: ...
     def _log_download_done(self) -> None: ...
 
 
 class Cifar100(Cifar10, cifar.Cifar100, skip_registration=True):
-    """As above; layout and features are those of the genuine Cifar100."""
+    """As `Cifar10`, with the layout and features of the original Cifar100."""
 
 
 def _files(archive: pathlib.Path) -> dict[str, bytes]:
-    """Content of all files in a tar archive, by name without folder."""
+    """The content of each file in a tar archive, by file name without folders."""
     with tarfile.open(archive) as tar:
         files = ((member.name, tar.extractfile(member)) for member in tar if member.isfile())
         return {pathlib.PurePosixPath(name).name: file.read() for name, file in files if file}

@@ -1,4 +1,4 @@
-"""Downloads one file: goes on where an earlier attempt ended, and believes only the checksum."""
+"""Downloads one file: resumes where an earlier attempt ended, and verifies the checksum."""
 
 import hashlib
 import http.client
@@ -15,21 +15,21 @@ _BLOCK_BYTES = 1 << 18
 
 
 class _NetworkError(OSError):
-    """The file could not be had; sets it apart from the disk's errors."""
+    """The download failed; distinguishes network errors from disk errors."""
 
 
 def download(url: str, path: pathlib.Path, *, size: int, sha256: str, console: Console) -> None:
-    """Downloads `url` to `path`; until it has come whole, it is `path`.part.
+    """Downloads `url` to `path`; until it is complete, the file is called `path`.part.
 
     Args:
-        url: of HTTP or HTTPS.
+        url: HTTP or HTTPS.
         path: in a folder that exists.
         size: in bytes.
         sha256: hexadecimal.
-        console: where a progress bar is shown, if it is a terminal.
+        console: shows a progress bar, if it is a terminal.
 
     Raises:
-        OSError: the file cannot be had, with what to do by hand; or it cannot be written.
+        OSError: the download failed, with what to do by hand; or the file cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
     part.touch()
@@ -38,12 +38,12 @@ def download(url: str, path: pathlib.Path, *, size: int, sha256: str, console: C
         _complete(part, url, size, console)
     except _NetworkError as error:
         raise OSError(
-            f"cannot download {url}: {error}.\nWhat has come so far is kept. {by_hand}"
+            f"cannot download {url}: {error}.\nWhat was downloaded so far is kept. {by_hand}"
         ) from error
     if (found := sha256_of(part)) != sha256:
         part.unlink()
         raise OSError(
-            f"what came from {url} is another file, and has been removed: its SHA-256 is {found}, "
+            f"{url} gave another file, which has been removed: its SHA-256 is {found}, "
             f"expected {sha256}.\n{by_hand}"
         )
     part.replace(path)
@@ -56,7 +56,7 @@ def sha256_of(path: pathlib.Path) -> str:
 
 
 def _complete(part: pathlib.Path, url: str, size: int, console: Console) -> None:
-    """Receives what `part` lacks of `size` bytes."""
+    """Downloads the missing bytes of `part`, up to `size`."""
     have = part.stat().st_size
     if have >= size:
         return
@@ -77,10 +77,10 @@ def _complete(part: pathlib.Path, url: str, size: int, console: Console) -> None
 
 
 def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """The bytes from `start` on, or from 0 where the server only sends whole files.
+    """The bytes from `start` on, or from 0 if the server only sends whole files.
 
     Yields:
-        Position in the file, and what comes there.
+        A position in the file, and the bytes that belong there.
     """
     headers = {"Range": f"bytes={start}-"} if start else {}
     try:
@@ -89,7 +89,7 @@ def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
             position = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
             length = response.headers["Content-Length"]
             if length is not None and position + int(length) != size:
-                raise OSError(f"that is a file of {position + int(length):,} bytes, not {size:,}")
+                raise OSError(f"it is a file of {position + int(length):,} bytes, not {size:,}")
             while block := response.read1(_BLOCK_BYTES):
                 yield position, block
                 position += len(block)

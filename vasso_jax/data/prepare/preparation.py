@@ -1,7 +1,7 @@
 """Downloads CIFAR-10 and CIFAR-100, and prepares them as tensorflow-datasets does.
 
-The builders of tensorflow-datasets write what `load` reads; cifar_builders.py says how they do so
-without TensorFlow. Here is what surrounds them: the archive, other processes, and accidents.
+The builders of tensorflow-datasets write what `load` reads; cifar_builders.py makes them work
+without TensorFlow. This module handles the rest: the archive, concurrent processes and errors.
 """
 
 import contextlib
@@ -52,27 +52,27 @@ PREPARABLE = tuple(_ARCHIVES)
 def prepare(
     name: str, directory: str = "", *, url: str = "", console: Console | None = None
 ) -> pathlib.Path:
-    """Makes the prepared copy of `name` that `load(name, dir=directory)` reads, unless it is there.
+    """Makes the prepared copy of `name` that `load(name, dir=directory)` reads, unless it exists.
 
-    An archive that lies in DIR or DIR/downloads is used; otherwise the official one is
-    downloaded to DIR/downloads, where it stays. Killed at any moment, this leaves nothing
-    that looks like a prepared copy; the next call goes on with the download and clears up. Of
-    several processes that prepare the same set, one works and the others wait.
+    An archive in DIR or DIR/downloads is used if there is one; otherwise the official archive is
+    downloaded to DIR/downloads and kept. If the process is killed, it leaves nothing that looks
+    like a prepared copy; the next call resumes the download and cleans up. If several processes
+    prepare the same set, one works and the others wait.
 
     Args:
         name: one of PREPARABLE.
-        directory: empty for $TFDS_DATA_DIR, or ~/tensorflow_datasets.
-        url: of another server that has the same archive.
-        console: where lines and progress bars go; by default standard output. There are no bars
-            where it is no terminal.
+        directory: DIR; empty: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        url: of the same archive on another server.
+        console: where lines and progress bars go; by default standard output. Progress bars are
+            shown only in a terminal.
 
     Returns:
         The folder DIR/NAME/VERSION.
 
     Raises:
         ValueError: unknown name, or an archive without the files it should have.
-        OSError: the archive cannot be had or is another file, or the disk is full or read-only;
-            the message says what to do.
+        OSError: the archive cannot be downloaded or is another file, or the disk is full or
+            read-only; the message says what to do.
     """
     check_choice("data set to prepare", name, PREPARABLE)
     archive = _ARCHIVES[name]
@@ -86,12 +86,12 @@ def _prepare(name: str, root: pathlib.Path, archive: Archive, console: Console) 
 
     version_dir = root / name / str(_builder(name).VERSION)
     if _is_prepared(version_dir):
-        note(f"{name} is prepared already: {version_dir}")
+        note(f"{name} is already prepared: {version_dir}")
         return version_dir
     with _readable_errors(root), _lock(root / name, note):
-        if not _is_prepared(version_dir):  # by the process that held the lock
+        if not _is_prepared(version_dir):  # else by the process that held the lock
             if version_dir.exists():
-                raise OSError(f"{version_dir} is no complete copy: delete it, and try again")
+                raise OSError(f"{version_dir} is no complete copy: delete it, then try again")
             path = _obtain(archive, root, console, note)
             note(f"preparing {name}")
             _write(name, path, version_dir, console)
@@ -100,13 +100,13 @@ def _prepare(name: str, root: pathlib.Path, archive: Archive, console: Console) 
 
 
 def _is_prepared(version_dir: pathlib.Path) -> bool:
-    # tensorflow-datasets also writes into another folder first, and renames it.
+    # tensorflow-datasets also writes into another folder first, then renames it.
     return (version_dir / "dataset_info.json").exists()
 
 
 @contextlib.contextmanager
 def _readable_errors(root: pathlib.Path) -> Iterator[None]:
-    """Tells the person what an error of the disk means."""
+    """Explains disk errors to the user."""
     try:
         yield
     except OSError as error:
@@ -114,8 +114,8 @@ def _readable_errors(root: pathlib.Path) -> Iterator[None]:
             raise _no_space(root) from error
         if error.errno is None:  # one of ours, with a message
             raise
-        raise OSError(f"cannot work in {root}: {error}.\nChoose another folder, as dir.") from error
-    except RuntimeError as error:  # what the writer of array_record makes of errors of the disk
+        raise OSError(f"cannot work in {root}: {error}.\nChoose another folder as dir.") from error
+    except RuntimeError as error:  # array_record's writer raises this for disk errors
         if "No space left" in str(error) or "quota exceeded" in str(error):
             raise _no_space(root) from error
         raise OSError(f"cannot work in {root}: {error}") from error
@@ -124,13 +124,13 @@ def _readable_errors(root: pathlib.Path) -> Iterator[None]:
 def _no_space(root: pathlib.Path) -> OSError:
     return OSError(
         f"the disk of {root} is full: an archive and a prepared copy need about 320 MB.\n"
-        "Make room, or choose another folder, as dir."
+        "Free some space, or choose another folder as dir."
     )
 
 
 @contextlib.contextmanager
 def _lock(folder: pathlib.Path, note: Callable[[str], None]) -> Iterator[None]:
-    """Keeps other processes out of `folder`; ends with the process, however that ends."""
+    """Keeps other processes out of `folder`; released when the process ends, or is killed."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
@@ -144,14 +144,14 @@ def _lock(folder: pathlib.Path, note: Callable[[str], None]) -> Iterator[None]:
 def _obtain(
     archive: Archive, root: pathlib.Path, console: Console, note: Callable[[str], None]
 ) -> pathlib.Path:
-    """The verified archive: one put there by hand, one downloaded before, or a new one."""
+    """The verified archive: put there by hand, downloaded before, or downloaded now."""
     downloads = root / "downloads"
     for path in (root / archive.file_name, downloads / archive.file_name):
         if path.exists():
             note(f"using {path}")
             if (found := sha256_of(path)) != archive.sha256:
                 raise OSError(
-                    f"{path} is damaged or another file: its SHA-256 is {found}, expected "
+                    f"{path} is damaged or is another file: its SHA-256 is {found}, expected "
                     f"{archive.sha256}.\nReplace it, or remove it to have it downloaded from "
                     f"{archive.url}"
                 )
@@ -164,12 +164,12 @@ def _obtain(
 
 
 def _write(name: str, archive: pathlib.Path, version_dir: pathlib.Path, console: Console) -> None:
-    """Writes the copy in a folder of ours beside `version_dir`, then moves it there."""
+    """Writes the copy into a staging folder next to `version_dir`, then renames it."""
     import tensorflow_datasets as tfds
 
     staging = version_dir.parent / "incomplete.vasso_jax"
     if staging.exists():
-        shutil.rmtree(staging)  # of a process that was killed: this one has the lock
+        shutil.rmtree(staging)  # left by a killed process: this one has the lock
     staging.mkdir()
     progress = Progress(
         BarColumn(),
@@ -183,14 +183,14 @@ def _write(name: str, archive: pathlib.Path, version_dir: pathlib.Path, console:
     builder = _builder(name)(
         archive, lambda: progress.advance(task), data_dir=staging, file_format="array_record"
     )
-    # Its bars would also show where there is no terminal.
+    # Its progress bars would also be shown without a terminal.
     tfds.display_progress_bar(False)
     try:
         with progress:
             builder.download_and_prepare()
         pathlib.Path(builder.data_dir).rename(version_dir)
     except OSError:
-        if not _is_prepared(version_dir):  # by tensorflow-datasets itself, which takes no lock
+        if not _is_prepared(version_dir):  # else by tensorflow-datasets, which takes no lock
             raise
     finally:
         tfds.display_progress_bar(True)
@@ -198,7 +198,7 @@ def _write(name: str, archive: pathlib.Path, version_dir: pathlib.Path, console:
 
 
 def _builder(name: str) -> Any:
-    # Local: tensorflow-datasets takes long to import.
+    # Local: tensorflow-datasets is slow to import.
     from vasso_jax.data.prepare import cifar_builders
 
     return {"cifar10": cifar_builders.Cifar10, "cifar100": cifar_builders.Cifar100}[name]

@@ -1,4 +1,4 @@
-"""Where data sets come from: copies by tensorflow-datasets, folders, .npz files, scikit-learn."""
+"""Sources of data sets: tensorflow-datasets, image folders, .npz files, scikit-learn."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ KINDS = (*_SOURCES.values(), Tfds)
 
 
 def constructor(name: str) -> Callable[..., Source]:
-    """What makes the source called `name` from its further fields.
+    """The function that makes the source called `name` from its other fields.
 
     Args:
         name: `digits`, `folder`, `npz`, the name of an image classification set in
@@ -28,7 +28,7 @@ def constructor(name: str) -> Callable[..., Source]:
             `ImageDataset` or `StreamedDataset`.
 
     Raises:
-        ValueError: this is no name of a data set, or your own cannot be imported.
+        ValueError: `name` is no name of a data set, or your own cannot be imported.
     """
     if is_own(name):
         return _own(name, import_object("data set", name))
@@ -53,7 +53,7 @@ def _own(name: str, function: Callable[..., Any]) -> Callable[..., Source]:
 
 
 def load(name: str, **fields: Any) -> ImageDataset | StreamedDataset:
-    """Loads or opens the data set `name` with its further fields; see `constructor`.
+    """Loads or opens the data set `name` with its other fields; see `constructor`.
 
     Raises:
         ValueError: a field is out of range, or the files found are not such a data set.

@@ -8,7 +8,7 @@ import numpy as np
 from vasso_jax.data.datasets import ImageDataset, Split, channel_statistics
 from vasso_jax.data.sources.source import Source
 
-# Share that is held out; scikit-learn has no official split.
+# Share held out for testing; scikit-learn has no official split.
 _TEST_FRACTION = 0.2
 
 
@@ -17,7 +17,8 @@ class Digits(Source):
     """scikit-learn's 1,797 handwritten digits, 8x8 grey, part of its package.
 
     Attributes:
-        split_seed: draws the fifth that is held out for the test; the same for all seeds of a run.
+        split_seed: draws the fifth of the images that is held out for testing; independent of the
+            seed of the run.
 
     Raises:
         ValueError: split_seed is below 0.
@@ -30,7 +31,7 @@ class Digits(Source):
             raise ValueError(f"split_seed must be >= 0, got {self.split_seed}")
 
     def load(self) -> ImageDataset:
-        """All of them, with the training images' statistics."""
+        """All images, with the statistics of the training images."""
         # Local: scikit-learn takes most of a second to import and only this set needs it.
         from sklearn.datasets import load_digits
 

@@ -18,7 +18,7 @@ class Folder(Streaming, Source):
     """Image files of your own: DIR/train/CLASS/* and DIR/val/CLASS/*.
 
     Attributes:
-        dir: DIR.
+        dir: folder that holds `train` and `val` (DIR above).
     """
 
     dir: str
@@ -27,7 +27,7 @@ class Folder(Streaming, Source):
         """Lists the files; none is opened.
 
         Raises:
-            ValueError: a class or file that does not belong there.
+            ValueError: there is a class or file that does not belong there.
             OSError: a folder is missing or cannot be read.
         """
         directory = pathlib.Path(self.dir).expanduser().absolute()
@@ -37,17 +37,17 @@ class Folder(Streaming, Source):
 
 
 class FolderSplit:
-    """The images under DIRECTORY/CLASS, in the order of class and file name."""
+    """The images under DIRECTORY/CLASS, sorted by class name, then by file name."""
 
     def __init__(self, directory: pathlib.Path, class_names: Sequence[str]):
         """Lists the files; none is opened.
 
         Args:
-            directory: holds a folder a class, and nothing else but hidden files.
-            class_names: the classes there can be, by label.
+            directory: holds one folder per class and, besides hidden files, nothing else.
+            class_names: the known classes, by label.
 
         Raises:
-            ValueError: another class, a class without images, or a file that is no image.
+            ValueError: an unknown class, a class without images, or a file that is no image.
             OSError: a folder cannot be read.
         """
         self._directory = directory
@@ -91,14 +91,14 @@ def class_folders(directory: pathlib.Path) -> tuple[str, ...]:
     names = [name for name in names if (directory / name).is_dir()]
     if not names:
         raise FileNotFoundError(
-            f"no class folders in {directory}: the data set folder is made of "
+            f"no class folders in {directory}: the data set folder needs "
             "DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE"
         )
     return tuple(names)
 
 
 def _listing(directory: pathlib.Path) -> list[str]:
-    """The entries of a directory but the hidden ones, sorted."""
+    """The entries of a directory, sorted, without hidden ones."""
     try:
         return sorted(name for name in os.listdir(directory) if not name.startswith("."))
     except OSError as error:

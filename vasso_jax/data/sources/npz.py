@@ -20,7 +20,7 @@ class Npz(Source):
     `class_names`, strings by label.
 
     Attributes:
-        dir: DIR.
+        dir: folder that holds train.npz and test.npz (DIR above).
     """
 
     dir: str
@@ -30,8 +30,8 @@ class Npz(Source):
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: one is damaged, lacks an array, or has one of another dtype or shape, or a
-                label out of range; the message names it.
+            ValueError: a file is damaged, lacks an array, or has an array of another dtype or
+                shape, or a label out of range; the message names it.
         """
         directory = pathlib.Path(self.dir).expanduser().absolute()
         paths = [directory / "train.npz", directory / "test.npz"]
@@ -51,11 +51,11 @@ class Npz(Source):
 def _read_arrays(path: pathlib.Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(
-            f"no {path}: the data set npz is made of DIR/train.npz and DIR/test.npz, each with "
+            f"no {path}: the data set npz needs DIR/train.npz and DIR/test.npz, each with "
             "images (uint8 [N, H, W, C]) and labels (integers [N])"
         )
     try:
-        # NumPy leaves a file open that it cannot read.
+        # Opened here, since NumPy does not close a file that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:

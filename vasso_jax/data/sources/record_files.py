@@ -38,14 +38,14 @@ def open_records(file_format: str, paths: Iterable[Any]) -> Records:
         return ArrayRecordDataSource(names)
     if file_format == "tfrecord":
         return _TFRecords(names)
-    raise ValueError(f"file format {file_format}; array_record and tfrecord are supported")
+    raise ValueError(f"file format {file_format}: only array_record and tfrecord are supported")
 
 
 class _TFRecords:
-    """TFRecord files have no index: one pass over the lengths in them makes it.
+    """TFRecord files have no index, so one pass over the lengths in them builds it.
 
     A record is its length (uint64), a checksum of that (4 bytes), the data, and their checksum.
-    Checksums are not verified; damage is noticed only where it breaks the example or its image.
+    Checksums are not verified; damage is noticed only if it breaks the example or its image.
     """
 
     _HEADER, _FOOTER = 12, 4

@@ -1,4 +1,4 @@
-"""What a source is: a data set that is known, but has not been read."""
+"""Sources: data sets that are described, but not read yet."""
 
 import abc
 import dataclasses
@@ -11,10 +11,10 @@ from vasso_jax.data.datasets import ImageDataset, StreamedDataset
 
 
 class Source(abc.ABC):
-    """A data set whose fields are checked, and whose files are not."""
+    """A data set whose fields have been checked, but not its files."""
 
     def prepare(self, console: Console) -> None:
-        """Downloads and prepares the data set where that is needed and can be done here.
+        """Downloads and prepares the data set, if that is needed and supported.
 
         Args:
             console: where lines and progress bars go.
@@ -36,7 +36,7 @@ class Source(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Given(Source):
-    """A data set that is there already."""
+    """A data set that is already loaded."""
 
     dataset: ImageDataset | StreamedDataset
 
@@ -51,7 +51,7 @@ class Own(Source):
 
     Attributes:
         name: `pkg.module:Name`.
-        function: what that stands for.
+        function: the function of that name.
         fields: its arguments.
     """
 

@@ -1,4 +1,4 @@
-"""Image classification sets that tensorflow-datasets has, or the project prepares as it does."""
+"""Image classification sets that tensorflow-datasets, or this project, has prepared."""
 
 import dataclasses
 
@@ -17,14 +17,15 @@ from vasso_jax.data.sources.tfds_reader import TfdsCopy
 from vasso_jax.data.tfds_copies import newest_copy, tfds_root
 from vasso_jax.names import check_choice, did_you_mean
 
-# Per-channel mean and standard deviation of 255 that the authors use for CIFAR-10 and -100 alike.
+# Per-channel mean and standard deviation, for pixels in [0, 255], that the authors use for both
+# CIFAR-10 and CIFAR-100.
 _CIFAR = ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
-# Sets that come to mind, to suggest one where a name is misspelt; tfds has many more.
+# Common sets, to suggest one for a misspelt name; tensorflow-datasets has many more.
 DATASETS = (
     *("digits", "folder", "npz", "cifar10", "cifar100", "cifar10_n", "mnist", "fashion_mnist"),
     *("svhn_cropped", "imagenet2012"),
 )
-# The labels that people gave to CIFAR-10's training images, by their names in tfds' copy.
+# Human labels of CIFAR-10's training images -> their names in the copy of tensorflow-datasets.
 HUMAN_LABELS = {
     "aggre": "aggre_label",
     "worse": "worse_label",
@@ -38,14 +39,14 @@ HUMAN_LABELS = {
 class Tfds(Streaming, Source):
     """A set of labelled images by its name in tensorflow-datasets, prepared once.
 
-    Sets of one image size are read into memory; others stay on disk, and only for those the fields
-    of `Streaming` have an effect.
+    Sets of one image size are read into memory. Others are read from disk; the fields of
+    `Streaming` apply only to those.
 
     Attributes:
         name: in tensorflow-datasets.
-        dir: holds the prepared copies; empty: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
-        human_labels: for `cifar10_n`, whose labels to train on: aggre, worse, random1, random2 or
-            random3; else empty.
+        dir: folder of the prepared copies; empty: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        human_labels: which human labels of `cifar10_n` to train on: aggre, worse, random1, random2
+            or random3; empty for any other set.
 
     Raises:
         ValueError: human_labels for another set, or unknown ones.
@@ -60,13 +61,13 @@ class Tfds(Streaming, Source):
         if (self.name == "cifar10_n") != bool(self.human_labels):
             raise ValueError(
                 f"human_labels chooses the labels of cifar10_n ({', '.join(HUMAN_LABELS)}), and "
-                f"of no other set; got {self.human_labels!r} for {self.name}"
+                f"must be empty for other sets; got {self.human_labels!r} for {self.name}"
             )
         if self.human_labels:
             check_choice("human_labels", self.human_labels, tuple(HUMAN_LABELS))
 
     def prepare(self, console: Console) -> None:
-        """Downloads and prepares the two CIFARs where there is no copy of them.
+        """Downloads and prepares CIFAR-10 or CIFAR-100, if there is no copy of it.
 
         Raises:
             OSError: no network, or the disk is full or read-only.
@@ -78,8 +79,9 @@ class Tfds(Streaming, Source):
         """Reads the newest prepared copy into memory, or opens it.
 
         Raises:
-            FileNotFoundError: there is none; the message says where it looked and what to do.
-            ValueError: it is damaged or no image classification set, or a field has no effect.
+            FileNotFoundError: there is no copy; the message says where it looked and what to do.
+            ValueError: the copy is damaged or not for image classification, or a field has no
+                effect.
         """
         directory = newest_copy(self.name, self.dir)
         if directory is None:
@@ -91,8 +93,8 @@ class Tfds(Streaming, Source):
         for field in dataclasses.fields(Streaming):
             if getattr(self, field.name) != field.default:
                 raise ValueError(
-                    f"data.{field.name} has no effect on {self.name}, whose images are all of one "
-                    "size and are held in memory: leave it out"
+                    f"data.{field.name} has no effect on {self.name}, whose images have one size "
+                    "and are held in memory: leave it out"
                 )
         label = HUMAN_LABELS[self.human_labels] if self.human_labels else "label"
         train, test = copy.arrays("train", label), copy.arrays("test")

@@ -12,7 +12,7 @@ import PIL.Image
 from vasso_jax.data.datasets import EncodedExample, Split
 from vasso_jax.data.sources.record_files import Records, open_records
 
-# Where the split to measure on is neither `test` nor, without that, `validation`.
+# Sets to evaluate on another split than `test`; sets without `test` use `validation`.
 _TEST_SPLITS = {"imagenet2012": "validation"}  # its test split has no labels
 
 
@@ -20,16 +20,16 @@ class TfdsCopy:
     """A prepared image classification set on disk."""
 
     def __init__(self, name: str, directory: pathlib.Path):
-        """Reads the description.
+        """Reads the description of the data set.
 
         Args:
             name: of the data set.
             directory: DATA_DIR/NAME/VERSION.
 
         Raises:
-            ValueError: it is damaged, not for image classification, or has no split to measure on.
+            ValueError: the copy is damaged, not for image classification, or has no test split.
         """
-        # Local: only these data sets need it.
+        # Local: only these data sets need tensorflow-datasets.
         import tensorflow_datasets as tfds
 
         self.name, self.directory = name, directory
@@ -42,7 +42,7 @@ class TfdsCopy:
         ):
             raise ValueError(
                 f"{name} is no image classification set: it lacks an image or a class label, and "
-                f"has {', '.join(self._features)}"
+                f"has only {', '.join(self._features)}"
             )
         wanted = _TEST_SPLITS.get(name, "test" if "test" in splits else "validation")
         if missing := {"train", wanted} - {*splits}:
@@ -56,18 +56,18 @@ class TfdsCopy:
 
     @property
     def image_shape(self) -> tuple[int | None, ...]:
-        """(H, W, C), None where images differ."""
+        """(H, W, C), with None where images differ."""
         return self._features["image"].shape
 
     def arrays(self, split: str, label: str = "label") -> Split:
         """All of a split in memory.
 
         Args:
-            split: `train` or `test`, whatever the latter is called there.
-            label: the feature that the labels come from.
+            split: `train` or `test`, whatever name the latter has in the copy.
+            label: the feature that holds the labels.
 
         Raises:
-            ValueError: no such feature, damage, or images that differ in size.
+            ValueError: there is no such feature, the copy is damaged, or image sizes differ.
         """
         self._check_label(label)
         with self._naming_damage():
@@ -89,7 +89,7 @@ class TfdsCopy:
         with self._naming_damage():
             info = self._builder.info.splits[self._splits[split]]
             records = self._open(info)
-            # One of them is enough: a split has labels or not.
+            # One example is enough: either all examples of a split have labels, or none.
             self._check_labels(split, np.asarray([_parse(records[0], "label")[1]]))
             return TfdsSplit(records, f"{info.name} in {self.directory}")
 
@@ -104,7 +104,7 @@ class TfdsCopy:
         if low < 0 or high >= classes:
             raise ValueError(
                 f"labels of its split {self._splits[split]} run from {low} to {high}, not within 0 "
-                f"to {classes - 1}: it has none, or others"
+                f"to {classes - 1}: it has no labels, or wrong ones"
             )
 
     def _check_label(self, label: str) -> None:
@@ -119,7 +119,7 @@ class TfdsCopy:
             yield
         except (ImportError, MemoryError, PermissionError):
             raise  # not the fault of the files
-        except Exception as error:  # whatever a damaged file makes of the libraries below
+        except Exception as error:  # the libraries raise many kinds of error for a damaged file
             raise ValueError(
                 f"the copy of {self.name} in {self.directory} cannot be read: if it is damaged, "
                 "delete that folder and prepare the data set again. "
@@ -148,7 +148,7 @@ class TfdsSplit:
 def _parse(record: bytes, label: str) -> tuple[bytes, int]:
     """The encoded image and a label of a serialized example.
 
-    Not by tensorflow-datasets' own parser, which takes longer than decoding 32x32 pixels.
+    tensorflow-datasets' own parser takes longer than decoding 32x32 pixels, so it is not used.
     """
     from tensorflow_datasets.proto import tf_example_pb2
 

@@ -1,1 +1,1 @@
-"""What a user sees of a run: the console, and dashboards."""
+"""What users see of a run: the console and dashboards."""

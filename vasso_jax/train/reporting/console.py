@@ -1,4 +1,4 @@
-"""The console: opening block, progress, a line per epoch, a closing table."""
+"""Console output: opening block, progress, one line per epoch, closing table."""
 
 import time
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
-# Without a terminal there is no bar; in long epochs a plain line shows this often that all is well.
+# Without a terminal there is no progress bar; long epochs print a plain line this often instead.
 _PLAIN_INTERVAL_SECONDS = 60.0
 
 
 class Display:
-    """Writes to standard output; silent where `enabled` is false (all hosts but the first)."""
+    """Writes to standard output; silent if `enabled` is false (on all hosts but the first)."""
 
     def __init__(self, enabled: bool):
         self.console = Console(quiet=not enabled, highlight=False, soft_wrap=True)
@@ -61,7 +61,7 @@ class Display:
         metrics: Mapping[str, float],
         images_per_second: float | None,
     ) -> None:
-        """Shows how far the run is and how the epoch so far looks, once there is a loss."""
+        """Shows the run's progress and the epoch's metrics so far, once there is a loss."""
         if not metrics:
             return
         text = f"loss {metrics['loss']:.3f}  top-1 {metrics['top1']:.3f}{_speed(images_per_second)}"

@@ -11,19 +11,19 @@ from vasso_jax.runs import Dashboard, RunFolder
 def open_dashboards(
     folder: RunFolder, settings: Mapping[str, Any], *, tensorboard: bool, wandb_project: str
 ) -> list[Dashboard]:
-    """The dashboards that are asked for and installed.
+    """The dashboards that are requested and installed.
 
     Args:
         folder: of the run; TensorBoard's event files go there.
         settings: plain values, shown by Weights & Biases.
-        tensorboard: write event files where TensorFlow and TensorBoard are installed; else nothing.
+        tensorboard: write event files, if TensorFlow and TensorBoard are installed.
         wandb_project: name of a Weights & Biases project; empty: none.
 
     Raises:
-        ValueError: a project is named but the package `wandb` is not installed.
+        ValueError: a project is given, but the package `wandb` is not installed.
     """
     dashboards: list[Dashboard] = []
-    # clu's writers need both, and take seconds to import them.
+    # clu's writers need both; importing them takes seconds.
     if tensorboard and all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))):
         dashboards.append(_TensorBoard(folder))
     if wandb_project:
