@@ -119,6 +119,15 @@ def test_a_method_in_a_config_is_that_of_its_short_form():
         assert load(short).get_config().to_dict() == load(name).get_config("vasso").to_dict()
 
 
+def test_fields_that_share_a_description_have_their_own_meanings():
+    config = load("digits").get_config("ssam")
+    config.rho_schedule.rho_min = 0.01
+    fields = {field.name: field for field in fields_of(config)}
+    assert fields["rho_schedule.rho_min"].meaning == "rho at lr_min, >= 0"
+    assert fields["method.seed"].meaning == "of `random`"
+    assert fields["method.seed"].value == config.seed
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_field_has_a_meaning(name):
     fields = list(fields_of(load(name).get_config()))

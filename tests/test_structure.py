@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "vasso_jax"
 LEAVES = {"optim", "models", "data", "sharpness", "runs"}
-WITH_NAMES = {"models", "data"}  # picked by name, so they look names up
+WITH_NAMES = {"models", "data", "runs"}  # these look names up
 CONFIG_READERS = {"train/parts.py"}
 CONFIG_MAKERS = {"train/config.py", "train/presets.py"}
 
@@ -30,11 +30,10 @@ def own_imports(source, package):
 
 
 def reads_config(source):
-    """Whether a field of something called `config` is read or set."""
+    """Whether a field of something called `config`, or of a flag's value, is read or set."""
     return any(
         isinstance(node, ast.Attribute | ast.Subscript)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "config"
+        and ast.unparse(node.value) in ("config", "_CONFIG.value")
         for node in ast.walk(ast.parse(source))
     )
 
@@ -76,6 +75,11 @@ def test_one_file_reads_the_config():
         if reads_config(path.read_text())
     }
     assert readers == CONFIG_READERS | CONFIG_MAKERS
+
+
+@pytest.mark.parametrize("source", ["config.rho", "config['rho']", "_CONFIG.value.rho"])
+def test_the_check_sees_every_way_to_read_a_field(source):
+    assert reads_config(f"x = {source}")
 
 
 def test_nothing_below_the_commands_imports_them():

@@ -77,6 +77,14 @@ def test_differences_are_of_what_both_know(old, new):
         assert (differences(old, new, {"seed"}) == []) == same
 
 
+def test_fields_come_and_go_with_versions_but_in_a_section_of_the_users_own_they_count():
+    ours = [{"method": {"name": "sam", "rho": 1}}, {"method": {"name": "sam", "new": 1}}]
+    assert differences(*ours) == []
+    own = [{"base": {"name": "my:sgd", "a": 1}}, {"base": {"name": "my:sgd", "b": 2}}]
+    assert differences(*own) == ["base.a=1 there, None here", "base.b=None there, 2 here"]
+    assert len(differences(own[0], {"base": {"name": "my:sgd"}})) == 1
+
+
 NOISY = SETTINGS | {"label_noise": {"kind": "symmetric", "rate": 0.4, "seed": 0}}
 FOLDER = changed(SETTINGS, data__name="folder")
 OWN = changed(SETTINGS, data__name="mine.sets:Birds")

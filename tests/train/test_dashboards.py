@@ -8,7 +8,7 @@ import types
 import pytest
 
 from vasso_jax.runs import RunFolder
-from vasso_jax.train.reporting.dashboards import open_dashboards
+from vasso_jax.train.reporting.dashboards import check_installed, open_dashboards
 
 
 def test_nothing_is_opened_unless_asked_for(tmp_path):
@@ -16,9 +16,9 @@ def test_nothing_is_opened_unless_asked_for(tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
-def test_wandb_without_its_package_is_refused(tmp_path):
+def test_wandb_without_its_package_is_refused():
     with pytest.raises(ValueError, match="wandb_project=p needs the package wandb: pip install"):
-        open_dashboards(RunFolder(tmp_path), {}, tensorboard=False, wandb_project="p")
+        check_installed("p")
 
 
 def test_wandb_gets_config_and_scalars_and_finds_its_run_again(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Networks, data sets and optimizers of the user's own, as names in the config and as objects."""
 
+import concurrent.futures
 import json
 
 import flax.linen as nn
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import FrozenConfigDict
 
 from vasso_jax import data
 from vasso_jax.train import UsageError, check, train
@@ -57,6 +59,21 @@ def pair(**fields):
     return "no data set", fields
 
 
+def any_sgd(lr=0.1, **fields):
+    """Takes any field, and uses none."""
+    del fields
+    return optax.sgd(lr)
+
+
+def returns_nothing(base):
+    """Lacks its return statement."""
+    del base
+
+
+def takes_nothing():
+    """Lacks its argument."""
+
+
 def sam_twice(base, rho: float = 0.1, *, factor: float):
     """A method with an argument that must be given."""
     from vasso_jax.optim import sam
@@ -103,8 +120,9 @@ def test_objects_take_the_place_of_sections(tmp_path, capsys):
     result = train(made, str(tmp_path / "run"), **parts)
     assert result["test_top1"] == 1.0
     settings = json.loads((tmp_path / "run/config.json").read_text())
-    assert settings["base"] == settings["method"] == {"name": "given"}
-    assert "momentum = 0.9" in settings["model"]["repr"]
+    assert settings["base"] == settings["schedule"] == {"name": "given"}
+    assert settings["method"]["object"].startswith("GradientTransformation")
+    assert settings["model"]["object"].endswith("Linear(num_classes=2)")
     assert settings["data"] == {"name": "halves"}
     records = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert all("lr" not in record for record in records)
@@ -112,9 +130,78 @@ def test_objects_take_the_place_of_sections(tmp_path, capsys):
     assert "Linear, 66 parameters" in out
     assert "a given optax transform" in out
     assert (tmp_path / "run/curves.png").exists()
-    # Another network is another run.
-    with pytest.raises(UsageError, match=r"model\.repr"):
+    # The same again has finished, another network or transform is another run.
+    assert train(made, str(tmp_path / "run"), **(parts | {"tx": optax.adam(0.1)})) == result
+    with pytest.raises(UsageError, match=r"model\.object"):
         train(made, str(tmp_path / "run"), **(parts | {"model": Linear(2, momentum=0.5)}))
+    with pytest.raises(UsageError, match=r"method\.object"):
+        train(made, str(tmp_path / "run"), **(parts | {"tx": optax.adam(0.01)}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "given", "message"),
+    [
+        (
+            {"model": {"name": "wrn10_1", "dtype": "bfloat16"}},
+            {"model": Linear(2)},
+            r"model\.dtype would have no effect, as model takes the place of the section model: "
+            r"empty it by config\.model = \{\}, or leave model out",
+        ),
+        ({"data": {"name": "digits", "split_seed": 1}}, {"dataset": halves()}, "data.split_seed"),
+        ({"method": {"name": "sam", "rho": 0.1}}, {"tx": optax.sgd(0.1)}, "method.rho would"),
+        ({"rho_schedule": {"rho_min": 0.1}}, {"tx": optax.sgd(0.1)}, "rho_schedule.rho_min would"),
+        ({"base": {"name": "adam", "lr": 0.1}}, {"tx": optax.sgd(0.1)}, "base.lr would"),
+        ({"schedule": {"name": "cosine", "final_lr": 0}}, {"tx": optax.sgd(0.1)}, "final_lr would"),
+    ],
+)
+def test_fields_of_a_section_that_an_object_replaces_are_refused(sections, given, message):
+    with pytest.raises(ValueError, match=message):
+        check(config(**({"base": {}} | sections)), **given)
+
+
+@pytest.mark.parametrize("wrong", [{}, config().to_dict(), None, "configs/digits.py"])
+def test_a_config_of_another_type_is_refused(tmp_path, wrong):
+    with pytest.raises(UsageError, match=r"must be a ConfigDict that began as .*default_config"):
+        train(wrong, str(tmp_path / "run"))
+
+
+def test_a_frozen_config_will_do():
+    frozen = FrozenConfigDict(config())
+    assert check(frozen).settings == check(config()).settings
+
+
+def test_what_is_required_in_a_section_is_not_where_an_object_replaces_it():
+    made = config(data={"name": "folder"}, model={"name": f"{HERE}:sam_twice"})
+    assert check(made, dataset=halves(), model=Linear(2)).settings["data"] == {"name": "halves"}
+
+
+def test_training_works_in_a_thread(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        made = config(data={"name": f"{HERE}:halves"}, model={"name": f"{HERE}:Linear"})
+        result = pool.submit(train, made, str(tmp_path / "run")).result()
+    assert result["test_top1"] == 1.0
+
+
+@pytest.mark.parametrize("other", [{"second": 2}, {}, {"first": 1, "second": 2}])
+def test_a_run_with_other_fields_of_an_own_function_is_another_run(tmp_path, other):
+    base = {"name": f"{HERE}:any_sgd"}
+
+    def made(fields):
+        return config(
+            data={"name": f"{HERE}:halves"}, model={"name": f"{HERE}:Linear"}, base=base | fields
+        )
+
+    train(made({"first": 1}), str(tmp_path / "run"))
+    with pytest.raises(UsageError, match=r"other settings .*base\."):
+        train(made(other), str(tmp_path / "run"))
+
+
+def test_schedules_with_other_numbers_make_other_runs():
+    settings = [
+        check(config(method={"name": "sam", "rho": optax.linear_schedule(0.1, end, 9)})).settings
+        for end in (0.0, 0.0, 0.05)
+    ]
+    assert settings[0] == settings[1] != settings[2]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +219,20 @@ def test_objects_take_the_place_of_sections(tmp_path, capsys):
         ({"base": {"name": "optax:nothing"}}, "optax has no 'nothing'"),
         ({"method": {"name": "optax.nowhere:sam"}}, "no module optax.nowhere"),
         ({"method": {"name": "optax:__version__"}}, "is no function or class"),
+        ({"method": {"name": f"{HERE}:returns_nothing"}}, "returns must be an optax transform"),
+        (
+            {"base": {"name": f"{HERE}:returns_nothing", "lr": 1.0}},
+            "returns must be an optax transform",
+        ),
+        (
+            {"method": {"name": f"{HERE}:takes_nothing"}},
+            "must take the base optimizer as its first",
+        ),
+        ({"base": {"name": f"{HERE}:takes_nothing"}}, "must take the learning rate as its first"),
+        ({"base": {"name": "optax:adamw", "lr": 0.1, "mask": "matrixes"}}, "Did you mean matrices"),
+        ({"method": {"name": "sam", "mask": 5}}, "method.mask must be a name"),
+        ({"model": {"name": "wrn10_1", "dtype": 5}}, "model.dtype must be one of float32"),
+        ({"model": {"name": "wrn10_1", "dtype": "float64"}}, "no effect without JAX_ENABLE_X64=1"),
     ],
     ids=str,
 )

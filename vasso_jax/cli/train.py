@@ -187,12 +187,18 @@ def _keep_compiled_programs() -> None:
     """A cache for JAX, unless it has one: a restart, above all, need not compile again.
 
     In one folder per machine, as what was compiled for one CPU may not run on another that shares
-    the home directory. Not for several hosts, of which only the first would write.
+    the home directory. Not for several processes, of which only the first would write.
     """
+    import jax
+
+    from vasso_jax.train import processes
+
+    if processes.several() or jax.config.jax_compilation_cache_dir:
+        return
     with contextlib.suppress(OSError, RuntimeError):  # not writable; no home: only time is lost
         cache = pathlib.Path("~/.cache/vasso_jax", platform.node()).expanduser()
         cache.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+        jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
 def _print_fields() -> None:
@@ -214,14 +220,15 @@ def _main(argv: list[str]) -> None:
         except ValueError as error:
             _fail(error)
         return
-    if not _CONFIG.value.distributed:
-        _keep_compiled_programs()
     try:
         # JAX and all that comes with it load only once the command line has been understood.
-        from vasso_jax.train import Stopped, UsageError, processes, train
+        from vasso_jax.train import Stopped, UsageError, check, processes, run_plan, usage_errors
 
         try:
-            result = train(_CONFIG.value, _WORKDIR.value or f"runs/{_run_name()}")
+            with usage_errors():
+                plan = check(_CONFIG.value)
+            _keep_compiled_programs()
+            result = run_plan(plan, _WORKDIR.value or f"runs/{_run_name()}")
         except UsageError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             if processes.several():

@@ -76,9 +76,10 @@ def rho_tied_to_lr(
 
     Args:
         learning_rate: the schedule of the base optimizer, or a number.
-        rho_max, rho_min: rho at lr_max and at lr_min, rho_max >= rho_min >= 0.
-        lr_max, lr_min: range of the learning rate, lr_max >= lr_min >= 0. If both are equal, rho is
-            rho_max.
+        rho_max: rho at lr_max, >= rho_min.
+        rho_min: rho at lr_min, >= 0.
+        lr_max: largest learning rate; if it is equal to lr_min, rho is rho_max.
+        lr_min: smallest learning rate, >= 0 and at most lr_max.
 
     Returns:
         A schedule, step (int32 scalar) -> rho, for the argument `rho` of any method.

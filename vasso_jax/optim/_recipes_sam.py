@@ -173,8 +173,9 @@ def ssam(
     Args:
         rho: radius before the mask, >= 0, or a schedule of the step.
         density: share of ones in m, in [0, 1]: 1 - sparsity of the paper.
-        choice, seed: how m is chosen; see `sparse_mask`.
+        choice: of m: `fisher` or `random`; see `sparse_mask`.
         mask_every: steps between two choices of m, >= 1.
+        seed: of `random`.
         base, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
 
     References:

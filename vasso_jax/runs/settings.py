@@ -9,6 +9,8 @@ import reprlib
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
+from vasso_jax.names import is_own
+
 # These say where things are or how they are shown. They may change when a run is resumed, and they
 # do not make it another experiment.
 MAY_CHANGE = frozenset(
@@ -18,7 +20,7 @@ MAY_CHANGE = frozenset(
     }
 )
 # Runs that differ in these fields only are repetitions of one experiment.
-SEEDS = ("seed", "label_noise.seed")
+SEEDS = ("seed", "label_noise.seed", "method.seed")
 # These data sets are whatever lies in their folder.
 _NAMED_BY_FOLDER = frozenset({"folder", "npz"})
 
@@ -52,7 +54,7 @@ def may_change(fields: Mapping[str, Any]) -> frozenset[str]:
         fields: all settings by dotted name, see `flatten`.
     """
     name = str(fields.get("data.name"))
-    by_folder = name in _NAMED_BY_FOLDER or ":" in name
+    by_folder = name in _NAMED_BY_FOLDER or is_own(name)
     return MAY_CHANGE - {"data.dir"} if by_folder else MAY_CHANGE
 
 
@@ -79,7 +81,8 @@ def differences(
     """What differs, as phrases such as `method.rho=0.1 there, 0.2 here`, sorted by name.
 
     A field or section that only one of the two has is no difference, as it may have come or gone
-    with a version of the code. But an empty section differs from one with content, and `name`
+    with a version of the code; except within a section whose name is the user's own
+    (`pkg.module:Name`), where it is one. An empty section differs from one with content, and `name`
     fields differ like any other, so `sam` with fewer fields is not taken for `vasso`.
 
     Args:
@@ -100,8 +103,9 @@ def differences(
 def _changed(
     old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    for key in sorted(old.keys() & new.keys()):
-        there, here = old[key], new[key]
+    own = is_own(str(old.get("name"))) and old.get("name") == new.get("name")
+    for key in sorted(old.keys() | new.keys() if own else old.keys() & new.keys()):
+        there, here = old.get(key), new.get(key)
         if isinstance(there, dict) and isinstance(here, dict) and there and here:
             yield from _changed(there, here, f"{prefix}{key}.")
         elif there != here and (is_set(there) or is_set(here)):

@@ -8,14 +8,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from vasso_jax.train.config import default_config
-from vasso_jax.train.errors import DataError, Stopped, UsageError
+from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
 
 if TYPE_CHECKING:
     from vasso_jax.train.plan import Plan, check
-    from vasso_jax.train.run import train
+    from vasso_jax.train.run import run_plan, train
 
-__all__ = ["DataError", "Plan", "Stopped", "UsageError", "check", "default_config", "train"]
-_MODULES = {"Plan": "plan", "check": "plan", "train": "run"}
+__all__ = [
+    *("DataError", "Plan", "Stopped", "UsageError"),
+    *("check", "default_config", "run_plan", "train", "usage_errors"),
+]
+_MODULES = {"Plan": "plan", "check": "plan", "run_plan": "run", "train": "run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,15 +2,18 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import optax
+from ml_collections import ConfigDict
 
 from vasso_jax import data, models, optim
 from vasso_jax.data import sources
 from vasso_jax.names import lookup
 from vasso_jax.train.config import SECTIONS, Config, RunOptions
+from vasso_jax.train.objects import ARGUMENTS, check_model, check_transform
 from vasso_jax.train.optimizer import BASES, METHODS
 from vasso_jax.train.schedules import SCHEDULES
 from vasso_jax.train.sections import Part, bind
@@ -26,74 +29,111 @@ SUPPLIED = {
 OPTIONAL = ("label_noise", "rho_schedule")
 
 
-def bind_config(config: Config) -> dict[str, Part]:
+def bind_config(config: Config, given: Mapping[str, Part] | None = None) -> dict[str, Part]:
     """Each section of the config bound to its constructor; "" has the fields outside of them.
 
+    Args:
+        config: see `default_config`.
+        given: what takes the place of sections; these must have no fields but their names.
+
     Raises:
-        ValueError: a field does not exist, or its value has another type.
+        ValueError: a field does not exist, has no effect, or its value has another type.
     """
-    fields = config.to_dict()
+    fields = _as_dict(config)
     sections = {name: _given_in(fields.pop(name, None)) for name in SECTIONS}
+    options = bind("", None, RunOptions, fields)
     names: dict[str, Any] = {
         section: default and sections[section].pop("name", default)
         for section, default in SECTIONS.items()
     }
-    method = lookup("method", names["method"], METHODS)
-    constructors: dict[str, Callable[..., Any]] = {
-        "method": method,
-        "rho_schedule": optim.rho_tied_to_lr,
-        "base": _taking_lr(lookup("base", names["base"], BASES)),
-        "schedule": lookup("schedule", names["schedule"], SCHEDULES),
-        "model": models.constructor(names["model"]),
-        "data": sources.constructor(names["data"]),
-        "label_noise": data.LabelNoise,
-        "augment": data.Augmentation,
-    }
-    supplied = {**SUPPLIED, "method": _supplied_to_method(method, sections["method"])}
-    parts = {"": bind("", None, RunOptions, fields)}
-    for section, constructor in constructors.items():
-        of_run = supplied.get(section, ())
-        if section in OPTIONAL and not sections[section]:
-            parts[section] = Part(section, None, constructor, {}, {}, of_run)
-            continue
-        others = METHODS if section == "method" else {}
-        parts[section] = bind(
-            *(section, names[section], constructor, sections[section]),
-            supplied=of_run,
-            others=others,
-        )
+    parts = {"": options}
+    for section in SECTIONS:
+        if given and section in given:
+            _check_unused(section, sections[section])
+            parts[section] = given[section]
+        else:
+            parts[section] = _bind(section, names[section], sections[section], options)
     if parts["rho_schedule"].settings and "rho" not in parts["method"].settings:
         raise ValueError(f"rho_schedule has no effect: method {names['method']} has no rho")
     return parts
 
 
-def _given_in(section: Mapping[str, Any] | None) -> dict[str, Any]:
+def _as_dict(config: Config) -> dict[str, Any]:
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            "config must be a ConfigDict that began as vasso_jax.train.default_config(), got "
+            f"{type(config).__name__}"
+        )
+    return config.to_dict()
+
+
+def _given_in(section: Any) -> dict[str, Any]:
     """The fields of a section that have a value."""
     return {field: value for field, value in (section or {}).items() if value is not None}
 
 
-def _supplied_to_method(method: Callable[..., Any], fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """The base comes first; a method that draws something gets the run's seed, unless it is set."""
-    if fields.get("microbatches") is not None:
-        raise ValueError("method.microbatches has no effect: the trainer takes each batch whole")
-    first, *others = inspect.signature(method).parameters
-    seed = ("seed",) if "seed" in others and fields.get("seed") is None else ()
-    return (first, *SUPPLIED["method"], *seed)
+def _check_unused(section: str, fields: Mapping[str, Any]) -> None:
+    if fields:
+        names = ", ".join(f"{section}.{field}" for field in fields)
+        raise ValueError(
+            f"{names} would have no effect, as {ARGUMENTS[section]} takes the place of the section "
+            f"{section}: empty it by config.{section} = {{}}, or leave {ARGUMENTS[section]} out"
+        )
 
 
-def _taking_lr(constructor: Callable[..., Any]) -> Callable[..., Any]:
+def _bind(section: str, name: Any, fields: dict[str, Any], options: Part) -> Part:
+    constructor = _FIND[section](name)
+    supplied = SUPPLIED.get(section, ())
+    if section in OPTIONAL and not fields:
+        return Part(section, None, constructor, {}, {}, supplied)
+    if section == "method":
+        if fields.get("microbatches") is not None:
+            raise ValueError(
+                "method.microbatches has no effect: the trainer takes each batch whole"
+            )
+        base, *others = _arguments(section, name, constructor)
+        supplied = (base, *supplied)
+        if "seed" in others:
+            fields.setdefault("seed", options.value("seed"))
+    others = METHODS if section == "method" else {}
+    return bind(section, name, constructor, fields, supplied=supplied, others=others)
+
+
+def _arguments(section: str, name: str, constructor: Callable[..., Any]) -> list[str]:
+    """The names of all arguments; there must be one, for what the run supplies."""
+    arguments = list(inspect.signature(constructor).parameters)
+    if not arguments:
+        what = {"method": "the base optimizer", "base": "the learning rate"}[section]
+        raise ValueError(f"{section} {name} must take {what} as its first argument")
+    return arguments
+
+
+def _base(name: str) -> Callable[..., Any]:
     """A base whose first argument, whatever its name, is called lr."""
-    signature = inspect.signature(constructor)
-    first, *others = signature.parameters.values()
+    constructor = lookup("base", name, BASES)
+    first = _arguments("base", name, constructor)[0]
+    parameters = inspect.signature(constructor).parameters
 
     def make(lr: optax.ScalarOrSchedule, **fields: Any) -> optax.GradientTransformation:
         return constructor(lr, **fields)
 
-    make.__signature__ = signature.replace(  # pyright: ignore[reportFunctionMemberAccess]
-        parameters=[first.replace(name="lr"), *others]
-    )
+    renamed = [p.replace(name="lr") if key == first else p for key, p in parameters.items()]
+    make.__signature__ = inspect.Signature(renamed)  # pyright: ignore[reportFunctionMemberAccess]
     make.__doc__ = constructor.__doc__
     return make
+
+
+# What finds the constructor that the name of a section stands for.
+_FIND: dict[str, Callable[[Any], Callable[..., Any]]] = {
+    "method": partial(lookup, "method", known=METHODS),
+    "rho_schedule": lambda name: optim.rho_tied_to_lr,
+    "base": _base,
+    "schedule": partial(lookup, "schedule", known=SCHEDULES),
+    "model": models.constructor,
+    "data": sources.constructor,
+    "label_noise": lambda name: data.LabelNoise,
+    "augment": lambda name: data.Augmentation,
+}
 
 
 def make_optimizer(
@@ -109,17 +149,18 @@ def make_optimizer(
         raise ValueError("base.lr must be a number: the section schedule says how it changes")
     schedule = parts["schedule"](lr, options.epochs, steps_per_epoch)
     base = parts["base"].constructor(**{**parts["base"].arguments, "lr": schedule})
-    method, named = parts["method"], {}
-    if "seed" in inspect.signature(method.constructor).parameters:
-        named["seed"] = method.value("seed", options.seed)
+    check_transform(f"what base {parts['base'].name} returns", base)
+    method, arguments = parts["method"], dict(parts["method"].arguments)
     if parts["rho_schedule"].settings:
-        named["rho"] = parts["rho_schedule"](
+        arguments["rho"] = parts["rho_schedule"](
             schedule,
             rho_max=method.value("rho"),
             lr_max=lr,
             lr_min=parts["schedule"].value("final_lr", 0.0),
         )
-    return schedule, method.constructor(base, **{**method.arguments, **named})
+    tx = method.constructor(base, **arguments)
+    check_transform(f"what method {method.name} returns", tx)
+    return schedule, tx
 
 
 def make_model(part: Part, num_classes: int) -> nn.Module:
@@ -130,6 +171,5 @@ def make_model(part: Part, num_classes: int) -> nn.Module:
     """
     wanted = "num_classes" in inspect.signature(part.constructor).parameters
     model = part(num_classes=num_classes) if wanted else part()
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{part.name} must be a Flax Linen module, or return one, got {model!r}")
+    check_model(f"what model {part.name} returns", model)
     return model

@@ -7,14 +7,13 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import flax.linen as nn
 import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data
-from vasso_jax.data import sources
 from vasso_jax.train import processes
 from vasso_jax.train.config import SECTIONS, Config, RunOptions
 from vasso_jax.train.dataset_facts import dataset_facts
@@ -25,14 +24,12 @@ from vasso_jax.train.input_pipeline import (
     open_pipeline,
     ready_batch,
 )
+from vasso_jax.train.objects import Dataset, given_parts
 from vasso_jax.train.optimizer import summary
 from vasso_jax.train.parts import bind_config, make_model, make_optimizer
 from vasso_jax.train.program import DataSpec, Program, make_program
-from vasso_jax.train.sections import Part
+from vasso_jax.train.reporting.dashboards import check_installed
 from vasso_jax.train.sharding import check_batch_size, make_mesh
-
-Dataset: TypeAlias = data.ImageDataset | data.StreamedDataset
-_OF_OPTIMIZER = ("method", "rho_schedule", "base", "schedule")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,23 +159,18 @@ def check(
         config: an ml_collections.ConfigDict; see `default_config`.
         model: takes the place of the section `model`; a Flax Linen module.
         dataset: takes the place of the section `data`.
-        tx: takes the place of the sections `method`, `rho_schedule`, `base` and `schedule`.
+        tx: takes the place of the sections `method`, `rho_schedule`, `base` and `schedule`. A
+            section that is replaced may have no fields but its name.
         devices: None: all of all hosts.
 
     Raises:
         ValueError: a field does not exist, or has a value that cannot be.
     """
-    _check_objects(model, dataset, tx)
-    parts = bind_config(config)
-    if model is not None:
-        parts["model"] = _given("model", model, repr=" ".join(repr(model).split()))
-    if dataset is not None:
-        parts["data"] = _given("data", sources.Given(dataset), name=dataset.name)
-    if tx is not None:
-        parts |= {section: _given(section, tx) for section in _OF_OPTIMIZER}
+    parts = bind_config(config, given_parts(model, dataset, tx))
     options: RunOptions = parts[""]()
     if options.distributed:
         processes.join_cluster()
+    check_installed(options.wandb_project)
     mesh = make_mesh(options.fsdp, devices)
     check_batch_size(options.batch_size, mesh)
     settings = {**parts[""].settings, **{name: parts[name].settings for name in SECTIONS}}
@@ -187,7 +179,9 @@ def check(
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
         optimizer(1000)
-        optimizer_summary = summary(*(settings[section] for section in _OF_OPTIMIZER))
+        optimizer_summary = summary(
+            *(settings[section] for section in ("method", "rho_schedule", "base", "schedule"))
+        )
     else:
         optimizer_summary = "a given optax transform"
         optimizer = lambda steps_per_epoch: (None, tx)  # noqa: E731
@@ -206,20 +200,3 @@ def check(
         make_model=partial(make_model, parts["model"]),
         make_optimizer=optimizer,
     )
-
-
-def _check_objects(model: Any, dataset: Any, tx: Any) -> None:
-    if model is not None and not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a Flax Linen module such as MyNet(10), got {model!r}")
-    if dataset is not None and not isinstance(dataset, Dataset):
-        raise ValueError(
-            "dataset must be a vasso_jax.data.ImageDataset (see data.from_arrays) or "
-            f"StreamedDataset, got {type(dataset).__name__}"
-        )
-    if tx is not None and not (hasattr(tx, "init") and hasattr(tx, "update")):
-        raise ValueError(f"tx must be an optax transform such as optax.sgd(0.1), got {tx!r}")
-
-
-def _given(section: str, value: Any, *, name: str = "given", **settings: str) -> Part:
-    """The part that a Python caller gives as an object."""
-    return Part(section, name, lambda: value, {}, {"name": name, **settings})

@@ -5,6 +5,7 @@ call the functions that agree on something, and in the same order.
 """
 
 import signal
+import threading
 import zlib
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -118,7 +119,8 @@ class StopRequests:
 
     These are Ctrl-C, and what a scheduler sends before it takes a machine away. A second signal has
     its usual effect again. With several processes SIGINT always has it, and SIGTERM is left to
-    JAX's coordination service, which makes all of them agree on the step.
+    JAX's coordination service, which makes all of them agree on the step. Outside of the main
+    thread, where Python can handle no signals, they keep their usual effect.
     """
 
     def __init__(self) -> None:
@@ -126,7 +128,7 @@ class StopRequests:
         self._previous = {}
 
     def __enter__(self) -> "StopRequests":
-        if not several():
+        if not several() and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
         return self

@@ -59,6 +59,11 @@ def train(
     """
     with usage_errors():
         plan = check(config, model=model, dataset=dataset, tx=tx)
+    return run_plan(plan, workdir)
+
+
+def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
+    """Runs a checked plan; arguments, result and errors otherwise as for `train`."""
     display = Display(enabled=processes.is_first())
     folder = runs.RunFolder(pathlib.Path(workdir).expanduser().absolute())
     processes.on_first(lambda: folder.open_for(plan.settings))

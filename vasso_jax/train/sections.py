@@ -7,12 +7,15 @@ import numbers
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vasso_jax import optim
 from vasso_jax.names import check_choice, did_you_mean, lookup
+from vasso_jax.train.descriptions import describe
 
-_DTYPES = {name: jnp.dtype(name) for name in ("float32", "bfloat16", "float64")}
+_DTYPES = ("float32", "bfloat16", "float64")
 _MASKS = {"matrices": optim.matrices}
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -88,17 +91,17 @@ def bind(
         if field in fields:
             where = f"{section}.{field}" if section else field
             value = fields[field]
-            if section in ("method", "model"):
-                value = _named(where, field, value)
-            arguments[field] = _converted(where, value, _type_of(parameter))
-            settings[field] = _as_json(fields[field], arguments[field])
+            named = _named(where, section, field, value)
+            arguments[field] = _converted(where, named, _type_of(parameter))
+            settings[field] = value if isinstance(value, str) else _as_json(arguments[field])
         elif parameter.default is inspect.Parameter.empty:
             what = f"{section} {name}" if name else section
             raise ValueError(f"{what} needs {field}: give --config.{section}.{field}=...")
         else:
-            settings[field] = _as_json(parameter.default, parameter.default)
+            settings[field] = _as_json(parameter.default)
     for field in fields.keys() - parameters.keys():  # of a constructor that takes any
-        arguments[field] = settings[field] = fields[field]
+        arguments[field] = fields[field]
+        settings[field] = _as_json(fields[field])
     return Part(section, name, constructor, arguments, settings, supplied)
 
 
@@ -146,14 +149,31 @@ def _of_others(
     )
 
 
-def _named(where: str, field: str, value: Any) -> Any:
+def _named(where: str, section: str, field: str, value: Any) -> Any:
     """What the name of a dtype or a mask stands for; any other value as it is."""
-    if field.endswith("dtype") and isinstance(value, str):
-        check_choice(where, value, tuple(_DTYPES))
-        return _DTYPES[value]
-    if field in ("mask", "adapt") and isinstance(value, str):
-        return lookup(where, value, _MASKS)
+    if section in ("method", "base", "model") and field.endswith("dtype") and value is not None:
+        return _dtype(where, value)
+    if section in ("method", "base") and field in ("mask", "adapt"):
+        if isinstance(value, str):
+            return lookup(where, value, _MASKS)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise ValueError(
+                f"{where} must be a name ({', '.join(_MASKS)}), a function of the parameters or a "
+                f"pytree of booleans, got {value!r}"
+            )
     return value
+
+
+def _dtype(where: str, value: Any) -> Any:
+    if isinstance(value, str):
+        check_choice(where, value, _DTYPES)
+    try:
+        dtype = jnp.dtype(value)
+    except TypeError as error:
+        raise ValueError(f"{where} must be one of {', '.join(_DTYPES)}, got {value!r}") from error
+    if dtype.itemsize == 8 and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError(f"{where}={dtype.name} has no effect without JAX_ENABLE_X64=1 set")
+    return dtype
 
 
 def _type_of(parameter: inspect.Parameter) -> Any:
@@ -189,13 +209,19 @@ def _checked(where: str, value: Any, fits: bool, wanted: str) -> Any:
     return value
 
 
-def _as_json(given: Any, value: Any) -> Any:
-    """The value of a field as config.json holds it; objects are known by their names."""
-    if isinstance(given, str):
-        return given
-    if value is None or isinstance(value, bool | int | float | str | list | tuple | dict):
+def _as_json(value: Any) -> Any:
+    """The value of a field as config.json holds it; objects are described by a text."""
+    if value is None or isinstance(value, bool | int | float | str):
         return value
-    try:
-        return jnp.dtype(value).name
-    except TypeError:
-        return getattr(value, "__name__", None) or repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(map(_as_json, value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.dtype | type):
+        try:
+            return jnp.dtype(value).name
+        except TypeError:
+            pass  # another class
+    return describe(value)

@@ -8,6 +8,15 @@ from typing import Any
 from vasso_jax.runs import Dashboard, RunFolder
 
 
+def check_installed(wandb_project: str) -> None:
+    """Raises ValueError if a project is given, but the package `wandb` is not installed."""
+    if wandb_project and not importlib.util.find_spec("wandb"):
+        raise ValueError(
+            f"wandb_project={wandb_project} needs the package wandb: "
+            "pip install wandb, or leave the field empty"
+        )
+
+
 def open_dashboards(
     folder: RunFolder, settings: Mapping[str, Any], *, tensorboard: bool, wandb_project: str
 ) -> list[Dashboard]:
@@ -18,20 +27,12 @@ def open_dashboards(
         settings: plain values, shown by Weights & Biases.
         tensorboard: write event files, if TensorFlow and TensorBoard are installed.
         wandb_project: name of a Weights & Biases project; empty: none.
-
-    Raises:
-        ValueError: a project is given, but the package `wandb` is not installed.
     """
     dashboards: list[Dashboard] = []
     # clu's writers need both; importing them takes seconds.
     if tensorboard and all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))):
         dashboards.append(_TensorBoard(folder))
     if wandb_project:
-        if not importlib.util.find_spec("wandb"):
-            raise ValueError(
-                f"wandb_project={wandb_project} needs the package wandb: "
-                "pip install wandb, or leave the field empty"
-            )
         dashboards.append(_WeightsAndBiases(folder, settings, wandb_project))
     return dashboards
 

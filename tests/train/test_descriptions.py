@@ -1,0 +1,67 @@
+"""Texts that tell objects apart: alike for what is made alike, different otherwise."""
+
+import functools
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vasso_jax import optim
+from vasso_jax.train.descriptions import describe
+
+MADE = {
+    "linear_schedule": lambda end: optax.linear_schedule(0.0, end, 10),
+    "adam": optax.adam,
+    "chain": lambda decay: optax.chain(optax.add_decayed_weights(decay), optax.sgd(0.1)),
+    "schedule_in_sgd": lambda rate: optax.sgd(optax.cosine_decay_schedule(rate, 100)),
+    "vasso": lambda theta: optim.vasso(optax.sgd(0.1), theta=theta),
+    "masked": lambda rate: optax.masked(optax.sgd(rate), {"a": True}),
+    "lambda": lambda number: eval(f"lambda step: {number}"),
+    "default": lambda number: eval(f"lambda step, number={number}: number"),
+    "partial": lambda number: functools.partial(optax.sgd, momentum=number),
+    "array": lambda number: optax.sgd(jnp.array([number, 1.0])),
+    "numpy": np.float32,
+    "jitted": lambda number: jax.jit(optax.constant_schedule(number)),
+    "module": lambda rate: nn.Dropout(rate),
+    "modules": lambda rate: nn.Sequential([nn.Dense(3), nn.relu, nn.Dropout(rate)]),
+    "module with a function": lambda rate: nn.Dense(3, kernel_init=nn.initializers.constant(rate)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_made_alike_reads_alike_and_what_is_not_does_not(name):
+    make = MADE[name]
+    assert describe(make(0.25)) == describe(make(0.25))
+    assert describe(make(0.25)) != describe(make(0.5))
+    assert len(describe(make(0.25))) <= 200
+
+
+def test_different_functions_differ():
+    functions = [nn.relu, nn.gelu, jnp.tanh, optim.matrices, optax.sgd(0.1), optax.lion(0.1), str]
+    assert len({describe(function) for function in functions}) == len(functions)
+
+
+def test_a_text_is_the_same_in_another_process():
+    code = (
+        "import optax, flax.linen as nn; from vasso_jax.train.descriptions import describe;"
+        "print(describe(optax.adamw(optax.cosine_decay_schedule(0.1, 9))), describe(nn.Dense(3)),"
+        "describe({'relu', 'gelu', 'tanh'}))"
+    )
+    texts = {subprocess.check_output([sys.executable, "-c", code]) for _ in range(2)}
+    assert len(texts) == 1
+    assert b" at 0x" not in texts.pop()
+
+
+def test_circles_end():
+    def forward():
+        return forward
+
+    held = []
+    held.append(lambda: held)
+    assert "forward" in describe(forward)
+    assert describe(held[0])
