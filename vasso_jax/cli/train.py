@@ -193,7 +193,7 @@ def _keep_compiled_programs() -> None:
 
     from vasso_jax.train import processes
 
-    if processes.several() or jax.config.jax_compilation_cache_dir:
+    if processes.several() or jax.config.values["jax_compilation_cache_dir"]:
         return
     with contextlib.suppress(OSError, RuntimeError):  # not writable; no home: only time is lost
         cache = pathlib.Path("~/.cache/vasso_jax", platform.node()).expanduser()

@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from vasso_jax.train.run import run_plan, train
 
 __all__ = [
-    *("DataError", "Plan", "Stopped", "UsageError"),
-    *("check", "default_config", "run_plan", "train", "usage_errors"),
+    "DataError",
+    "Plan",
+    "Stopped",
+    "UsageError",
+    "check",
+    "default_config",
+    "run_plan",
+    "train",
+    "usage_errors",
 ]
 _MODULES = {"Plan": "plan", "check": "plan", "run_plan": "run", "train": "run"}
 

@@ -171,7 +171,7 @@ def _dtype(where: str, value: Any) -> Any:
         dtype = jnp.dtype(value)
     except TypeError as error:
         raise ValueError(f"{where} must be one of {', '.join(_DTYPES)}, got {value!r}") from error
-    if dtype.itemsize == 8 and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError(f"{where}={dtype.name} has no effect without JAX_ENABLE_X64=1 set")
     return dtype
 
