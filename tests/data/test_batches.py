@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vasso_jax.data import epoch_order, evaluation_batch, take_batch
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 50), st.integers(1, 50))
 def test_an_epoch_shows_no_example_twice_and_drops_less_than_a_batch(num_examples, batch_size):
     batch_size = min(batch_size, num_examples)
@@ -35,7 +35,7 @@ def test_batches_follow_the_order_over_epochs():
         np.testing.assert_array_equal(y, [30, 10])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 30), st.integers(1, 12))
 def test_evaluation_counts_every_example_exactly_once(num_examples, batch_size):
     images = jnp.arange(num_examples, dtype=jnp.uint8).reshape(-1, 1, 1, 1)

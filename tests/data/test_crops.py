@@ -67,7 +67,7 @@ def test_a_center_crop_from_a_scaled_decode_is_near_that_too():
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.floats(0.01, 1), st.integers(0, 2**32))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_boxes_lie_inside_and_have_the_area_and_ratio_asked_for(height, width, min_area, seed):
     box = random_crop_box(height, width, np.random.default_rng(seed), min_area)
     assert all(isinstance(length, int) for length in box)
@@ -110,7 +110,7 @@ def test_an_image_too_long_for_any_box_gives_its_centre(height, width, box):
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_size_of_image_gives_the_shape_asked_for(height, width, size, seed):
     encoded = encode(np.full((height, width, 3), 90, np.uint8))
     for crop in (

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.image_files import make_folder
@@ -17,7 +17,6 @@ def dataset(labels, classes, name="any"):
     return ImageDataset(name, tuple(map(str, range(classes))), (0.5,), (0.5,), split, split)
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(2, 12), st.floats(0, 1), st.integers(0, 5))
 def test_symmetric_noise_changes_just_the_rate_to_other_valid_classes(data, classes, rate, seed):
     labels = data.draw(st.lists(st.integers(0, classes - 1), min_size=1, max_size=50))

@@ -95,7 +95,7 @@ def test_gradients_of_low_precision(dtype, output):
 
 @pytest.mark.slow
 @given(data=st.data())
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_gradients_and_curvatures_for_any_geometry(data):
     small = st.integers(1, 4)
     window, strides = data.draw(st.tuples(small, small)), data.draw(st.tuples(small, small))

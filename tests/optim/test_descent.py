@@ -13,7 +13,7 @@ from vasso_jax import optim
 vectors = hnp.arrays(np.float32, 4, elements=st.floats(-10, 10, width=32, allow_subnormal=False))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(vectors, vectors, st.floats(0, 2))
 def test_the_gap_is_taken_out_orthogonally(clean, perturbed, alpha):
     updates = np.asarray(optim.surrogate_gap(alpha)(jnp.asarray(clean), jnp.asarray(perturbed)))

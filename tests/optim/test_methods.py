@@ -154,7 +154,7 @@ def one_step(tx, curvature, w, state, slope):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(problems)
 def test_method(method, problem):
     curvature, slopes, w, rho, theta, alpha = problem
@@ -172,7 +172,7 @@ def test_method(method, problem):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(problems, st.integers(1, 4))
 def test_looksam(problem, k):
     curvature, slopes, w, rho, _, alpha = problem
@@ -186,7 +186,7 @@ def test_looksam(problem, k):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(problems, st.integers(0, 5), st.integers(1, 3))
 def test_ssam_with_fisher_masks(problem, ones, every):
     curvature, slopes, w, rho, _, _ = problem
@@ -217,7 +217,7 @@ def test_ssam_with_fisher_masks(problem, ones, every):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(problems, st.integers(1, 4), st.sampled_from(sorted(REFRESHED)))
 def test_a_direction_reused_for_k_steps(problem, k, method):
     curvature, slopes, w, rho, theta, _ = problem

@@ -27,7 +27,7 @@ def run(transform, grads):
     return updates, state
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(gradients, st.floats(0, 1))
 def test_average_starts_at_first_gradient_and_theta_weighs_the_new_one(grads, theta):
     directions, _ = run(suppress_variance(theta), [jnp.asarray(g) for g in grads])
@@ -77,7 +77,7 @@ def test_rho_may_be_a_schedule():
     np.testing.assert_allclose(np.concatenate(updates), [0, 0.5, 1], rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(hnp.arrays(np.float32, 6, elements=finite), st.floats(0, 10))
 def test_ball_takes_one_norm_over_all_leaves(d, rho):
     ball = l2_ball(rho)

@@ -28,7 +28,7 @@ def first_update(choice, density, seed, d):
     return sparse.update(d, sparse.init(d))[0]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**16), st.floats(0, 1), st.sampled_from(["fisher", "random"]))
 def test_the_share_is_exact_over_all_leaves_together(seed, density, choice):
     d = tree(seed)
