@@ -74,9 +74,12 @@ def _given_in(section: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _supplied_to_method(method: Callable[..., Any], fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The base comes first; a method that draws something gets the run's seed, unless it is set."""
-    if fields.get("microbatches") is not None:
+    parameters = inspect.signature(method).parameters
+    own = parameters.get("microbatches")
+    needed = own is not None and own.default is own.empty
+    if needed or fields.get("microbatches") is not None:
         raise ValueError("method.microbatches has no effect: the trainer takes each batch whole")
-    first, *others = inspect.signature(method).parameters
+    first, *others = parameters
     seed = ("seed",) if "seed" in others and fields.get("seed") is None else ()
     return (first, *SUPPLIED["method"], *seed)
 
@@ -102,13 +105,14 @@ def make_optimizer(
     """The learning rate, and the method around its base.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or what was made is no optax transform.
     """
     lr = parts["base"].value("lr")
     if callable(lr):
         raise ValueError("base.lr must be a number: the section schedule says how it changes")
     schedule = parts["schedule"](lr, options.epochs, steps_per_epoch)
-    base = parts["base"].constructor(**{**parts["base"].arguments, "lr": schedule})
+    arguments = {**parts["base"].arguments, "lr": schedule}
+    base = _transform(parts["base"], parts["base"].constructor(**arguments))
     method, named = parts["method"], {}
     if "seed" in inspect.signature(method.constructor).parameters:
         named["seed"] = method.value("seed", options.seed)
@@ -119,7 +123,14 @@ def make_optimizer(
             lr_max=lr,
             lr_min=parts["schedule"].value("final_lr", 0.0),
         )
-    return schedule, method.constructor(base, **{**method.arguments, **named})
+    return schedule, _transform(method, method.constructor(base, **{**method.arguments, **named}))
+
+
+def _transform(part: Part, made: Any) -> Any:
+    """What a base or a method has made, if it is an optax transform."""
+    if not (hasattr(made, "init") and hasattr(made, "update")):
+        raise ValueError(f"{part.section} {part.name} must return an optax transform, got {made!r}")
+    return made
 
 
 def make_model(part: Part, num_classes: int) -> nn.Module:

@@ -25,7 +25,7 @@ from vasso_jax.train.input_pipeline import (
     open_pipeline,
     ready_batch,
 )
-from vasso_jax.train.optimizer import summary
+from vasso_jax.train.optimizer import check_batches, summary
 from vasso_jax.train.parts import bind_config, make_model, make_optimizer
 from vasso_jax.train.program import DataSpec, Program, make_program
 from vasso_jax.train.sections import Part
@@ -186,9 +186,10 @@ def check(
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
-        optimizer(1000)
+        check_batches(optimizer(1000)[1], scheduled=True)
         optimizer_summary = summary(*(settings[section] for section in _OF_OPTIMIZER))
     else:
+        check_batches(tx, scheduled=False)
         optimizer_summary = "a given optax transform"
         optimizer = lambda steps_per_epoch: (None, tx)  # noqa: E731
     source = parts["data"]()

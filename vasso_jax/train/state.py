@@ -46,16 +46,20 @@ def perturbation_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
     Empty for a plain optimizer, and for one with several sharpness-aware parts, as in
     `optax.partition`: each has a perturbation of its own, and there is none of the whole step.
     """
-
-    def is_sharpness_aware(node: Any) -> bool:
-        return isinstance(node, optim.SharpnessAwareState)
-
     # By type: a layer may be called "cosine".
-    nodes = jax.tree.leaves(opt_state, is_leaf=is_sharpness_aware)
-    states = list(filter(is_sharpness_aware, nodes))
+    states = nodes_of(optim.SharpnessAwareState, opt_state)
     if len(states) != 1:
         return {}
     return {"perturbation_norm": states[0].perturbation_norm, "cosine": states[0].cosine}
+
+
+def nodes_of(kind: type, tree: Any) -> list[Any]:
+    """The outermost nodes of a type in a pytree."""
+
+    def is_kind(node: Any) -> bool:
+        return isinstance(node, kind)
+
+    return list(filter(is_kind, jax.tree.leaves(tree, is_leaf=is_kind)))
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
