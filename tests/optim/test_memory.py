@@ -112,10 +112,87 @@ def test_the_line_of_the_refusal_works():
     assert loss(moved, batch()) < loss(w, batch())
 
 
-@pytest.mark.parametrize("mask", [True, {"w": True, "b": False, "scale": False, "empty": False}])
-def test_a_direction_of_some_parameters_only_remembers_too(mask):
-    mask = mask if mask is True else mask | {"none": None}
-    reusing(optax.masked(optim.suppress_variance(0.4), mask)).init(params())
+def ignoring_fresh():
+    """A state like VaSSO's, but its update takes every gradient for a new one."""
+    honest = own_direction(OwnState)
+
+    def update(updates, state, params=None, **extra_args):
+        return honest.update(updates, state, params)
+
+    return optax.GradientTransformationExtraArgs(honest.init, update)
+
+
+def clipped_by_clean():
+    """A geometry with a memory of the clean gradients."""
+
+    def update(updates, state, params=None, *, clean, **extra_args):
+        largest = jnp.maximum(state, optax.tree.norm(clean))
+        return jax.tree.map(lambda d: d / largest, updates), largest
+
+    return optax.GradientTransformationExtraArgs(lambda w: jnp.zeros(()), update)
+
+
+SOME = {"w": True, "b": False, "scale": False, "empty": False, "none": None}
+STALE = {
+    "average before": optax.chain(optax.ema(0.9), optim.suppress_variance(THETA)),
+    "trace before": optax.chain(optax.trace(0.9), optim.remember(optax.ema(0.9))),
+    "named": optax.named_chain(("z", optax.ema(0.9)), ("a", optim.suppress_variance(THETA))),
+    "ignores fresh": ignoring_fresh(),
+    "leaves some out": optax.masked(optim.suppress_variance(THETA), SOME),
+    "geometry": optax.chain(optim.suppress_variance(THETA), clipped_by_clean()),
+}
+
+
+@pytest.mark.parametrize("where", [lambda f: f, jax.jit, lambda f: lambda w: jax.eval_shape(f, w)])
+@pytest.mark.parametrize("direction", STALE)
+def test_a_part_that_uses_stale_gradients_is_refused(direction, where):
+    with pytest.raises(ValueError, match="ignores the gradient where `fresh` is False") as error:
+        where(reusing(STALE[direction]).init)(params())
+    line = "remember(optax.chain(optax.ema(0.9), suppress_variance(0.4))), l2_ball(0.1))"
+    assert line in str(error.value)
+    # What the message says helps, and without reuse nothing is stale.
+    reusing(optim.remember(STALE[direction])).init(params())
+    optim.sharpness_aware(STALE[direction]).init(params())
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [
+        optax.chain(optax.clip(1.0), optim.suppress_variance(THETA)),
+        optax.chain(optim.friendly(), optim.suppress_variance(1.0)),
+        # What follows the memory sees the reused direction, which is not stale.
+        optax.chain(optim.suppress_variance(1.0), optax.ema(0.9)),
+        optax.chain(optim.suppress_variance(1.0), optim.sparse_mask(0.5, every=2)),
+        optim.remember(optax.add_noise(0.1, 0.5, key=0)),
+        optax.masked(optim.suppress_variance(THETA), True),
+        optax.chain(
+            optax.masked(optim.suppress_variance(THETA), SOME),
+            optax.masked(optax.set_to_zero(), {name: not kept for name, kept in SOME.items()}),
+        ),
+    ],
+)
+def test_parts_that_ignore_stale_gradients_pass(direction):
+    tx, asked = reusing(direction), params()
+
+    @jax.jit
+    def one(w, state, x):
+        updates, state = tx.update(None, state, w, grad_fn=lambda p, i: jax.grad(loss)(p, x))
+        return optax.apply_updates(w, updates), state
+
+    state = tx.init(asked)
+    for t in range(4):
+        asked, state = one(asked, state, batch(t))
+    # It makes no difference whether there is a gradient that is to be ignored.
+    assert_close(asked, run(tx, params(), steps=4), rtol=1e-5, atol=1e-6)
+
+
+def test_a_perturbation_with_arguments_of_its_own_is_not_judged():
+    def update(updates, state, params=None, *, factor, **extra_args):
+        return jax.tree.map(lambda d: factor * d, updates), state
+
+    scaled = optax.GradientTransformationExtraArgs(lambda w: optax.EmptyState(), update)
+    tx, w = reusing(optax.chain(optim.suppress_variance(THETA), scaled)), params()
+    tx.update(w, tx.init(w), w, grad_fn=lambda p, i: p, factor=2.0)
 
 
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])

@@ -154,6 +154,37 @@ def test_what_precedes_it_in_a_chain_sees_the_clean_gradient():
     assert_close(optax.apply_updates(w, updates), expected, rtol=1e-6)
 
 
+def test_multi_steps_around_the_base_takes_the_mean_of_the_perturbed_gradients():
+    tx = optim.vasso(optax.MultiSteps(optax.sgd(0.1), 2).gradient_transformation(), 0.1, 0.4)
+    w, state = params(), tx.init(params())
+    one = jax.jit(optim.value_and_update(plain_loss, tx))
+    sgd = optim.vasso(optax.sgd(0.1), 0.1, 0.4)
+    each, sgd_state = [], sgd.init(w)
+    for t in range(2):
+        passes, updates, state = one(w, state, batch(t))
+        assert passes.clean.taken
+        assert passes.perturbed.taken
+        _, own, sgd_state = optim.value_and_update(plain_loss, sgd)(w, sgd_state, batch(t))
+        each.append(own)
+        if t == 0:
+            assert_equal(updates, jax.tree.map(jnp.zeros_like, updates))
+    assert_close(updates, jax.tree.map(lambda a, b: (a + b) / 2, *each), rtol=1e-5, atol=1e-7)
+
+
+def test_multi_steps_around_the_whole_takes_the_last_perturbed_gradient():
+    tx = optax.MultiSteps(optim.sam(optax.sgd(0.1), 0.1), 2)
+    w, state = params(), tx.init(params())
+    one = jax.jit(optim.value_and_update(plain_loss, tx))
+    for t in range(2):
+        passes, updates, state = one(w, state, batch(t))
+        assert not passes.perturbed.taken
+    mean = jax.grad(lambda w: (loss(w, batch(0)) + loss(w, batch(1))) / 2)(w)
+    scale = 0.1 / optax.tree.norm(mean)
+    w_eps = jax.tree.map(lambda p, g: p + scale * g, w, mean)
+    expected = jax.tree.map(lambda g: -0.1 * g, jax.grad(loss)(w_eps, batch(1)))
+    assert_close(updates, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_microbatches_inside_another_wrapper_are_refused():
     tx, w = optax.masked(optim.sam(optax.sgd(0.1), microbatches=2), True), params()
     with pytest.raises(ValueError, match="cannot feed microbatches"):

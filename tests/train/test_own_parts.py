@@ -11,6 +11,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from vasso_jax import data
+from vasso_jax.optim import l2_ball, m_sharpness_aware, sam, vasso
 from vasso_jax.train import UsageError, check, train
 from vasso_jax.train.presets import digits
 
@@ -65,20 +66,34 @@ def any_sgd(lr=0.1, **fields):
     return optax.sgd(lr)
 
 
-def returns_nothing(base):
-    """Lacks its return statement."""
-    del base
-
-
 def takes_nothing():
     """Lacks its argument."""
 
 
 def sam_twice(base, rho: float = 0.1, *, factor: float):
     """A method with an argument that must be given."""
-    from vasso_jax.optim import sam
-
     return sam(base, rho * factor)
+
+
+def accumulating(lr: float):
+    """A base that steps at every second batch."""
+    return optax.MultiSteps(optax.sgd(lr), 2).gradient_transformation()
+
+
+def accumulating_sam(base):
+    return optax.MultiSteps(sam(base), 2)
+
+
+def in_halves(base, microbatches=2):
+    return sam(base, microbatches=microbatches)
+
+
+def in_parts(base, *, microbatches):
+    return sam(base, microbatches=microbatches)
+
+
+def nothing(first):
+    """Forgets to return what it has made."""
 
 
 def config(**sections):
@@ -219,11 +234,6 @@ def test_schedules_with_other_numbers_make_other_runs():
         ({"base": {"name": "optax:nothing"}}, "optax has no 'nothing'"),
         ({"method": {"name": "optax.nowhere:sam"}}, "no module optax.nowhere"),
         ({"method": {"name": "optax:__version__"}}, "is no function or class"),
-        ({"method": {"name": f"{HERE}:returns_nothing"}}, "returns must be an optax transform"),
-        (
-            {"base": {"name": f"{HERE}:returns_nothing", "lr": 1.0}},
-            "returns must be an optax transform",
-        ),
         (
             {"method": {"name": f"{HERE}:takes_nothing"}},
             "must take the base optimizer as its first",
@@ -243,6 +253,65 @@ def test_what_does_not_fit_is_one_message(tmp_path, sections, message):
 
 
 @pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"method": {"name": f"{HERE}:accumulating_sam"}}, "MultiSteps reads the learning rate"),
+        ({"base": {"name": f"{HERE}:accumulating", "lr": 0.1}}, "give the whole optimizer.*tx="),
+        ({"method": {"name": f"{HERE}:in_halves"}}, "takes each batch whole"),
+        ({"method": {"name": f"{HERE}:in_parts"}}, "takes each batch whole"),
+        ({"method": {"name": f"{HERE}:nothing"}}, "what method .*:nothing returns must be an opt"),
+        ({"base": {"name": f"{HERE}:nothing", "lr": 0.1}}, "what base .*:nothing returns must be"),
+    ],
+    ids=str,
+)
+def test_an_optimizer_that_cannot_be_right_is_refused_before_the_data_is_read(
+    tmp_path, sections, message
+):
+    # There is no such data set, which would be the message if it were read.
+    made = config(data={"name": f"{HERE}:pair"}, **sections)
+    with pytest.raises(UsageError, match=message):
+        train(made, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("tx", "message"),
+    [
+        (sam(optax.sgd(0.1), microbatches=2), "takes each batch whole"),
+        (optax.masked(sam(optax.sgd(0.1), microbatches=2), True), "takes each batch whole"),
+        (m_sharpness_aware(l2_ball(0.1), microbatches=2), "takes each batch whole"),
+        (optax.MultiSteps(sam(optax.sgd(0.1)), 2), "its last batch only: put it around the base"),
+        (
+            optax.chain(optax.MultiSteps(vasso(optax.sgd(0.1)), 2).gradient_transformation()),
+            "its last batch only: put it around the base",
+        ),
+    ],
+)
+def test_an_object_that_cannot_be_right_is_refused_before_the_data_is_read(tmp_path, tx, message):
+    with pytest.raises(UsageError, match=message):
+        train(config(data={"name": f"{HERE}:pair"}), str(tmp_path / "run"), tx=tx)
+
+
+def test_an_optimizer_made_for_the_parameters_is_refused_before_the_first_step():
+    def opened(**options):
+        labels = {"BatchNorm_0": "sharp", "Dense_0": "sharp"}
+        tx = optax.partition({"sharp": sam(optax.sgd(0.1), **options)}, labels)
+        return check(config(), model=Linear(2), dataset=halves(), tx=tx).open(halves())
+
+    assert opened().total_steps == 4
+    with pytest.raises(ValueError, match="takes each batch whole"):
+        opened(microbatches=2)
+
+
+def test_accumulation_that_is_right_trains(tmp_path):
+    base = optax.MultiSteps(optax.sgd(0.5), 2)
+    for name, tx in (("plain", base), ("sam", sam(base.gradient_transformation(), 0.1))):
+        made = config()
+        made.epochs = 4
+        parts = {"model": Linear(2), "dataset": halves(), "tx": tx}
+        assert train(made, str(tmp_path / name), **parts)["test_top1"] == 1.0
+
+
+@pytest.mark.parametrize(
     ("part", "message"),
     [
         ({"model": Linear}, "model must be a Flax Linen module"),
@@ -256,8 +325,6 @@ def test_an_object_of_another_kind_is_one_message(tmp_path, part, message):
 
 
 def test_an_epoch_without_a_clean_pass_is_recorded_without_a_loss(tmp_path):
-    from vasso_jax.optim import vasso
-
     parts = {"model": Linear(2), "dataset": halves(), "tx": vasso(optax.sgd(0.1), refresh_every=3)}
     made = config()
     made.epochs, made.batch_size = 4, 32

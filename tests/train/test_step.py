@@ -92,6 +92,34 @@ def test_a_sam_step_is_the_equations_with_statistics_of_the_clean_pass(batch):
     assert sums["clean_passes"] == after.step == 1
 
 
+class Named(nn.Module):
+    """Layers that are called as what is reported."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dense(4, name="perturbation_norm")(x.reshape(len(x), -1))
+        return nn.Dense(3, name="cosine")(x)
+
+
+def test_layers_of_any_name_do_not_hide_what_is_reported(batch):
+    for tx in (sam(optax.adam(LR), RHO), vasso(optax.sgd(LR, momentum=0.9), RHO)):
+        _, after = train_once(Named(), tx, batch)
+        np.testing.assert_allclose(after.metric_sums["perturbation_norm"], RHO, rtol=1e-4)
+        np.testing.assert_allclose(after.metric_sums["cosine"], 1, rtol=1e-4)
+    _, after = train_once(Named(), optax.sgd(LR, momentum=0.9), batch)
+    assert set(after.metric_sums) == {"clean_passes", "loss", "top1", "top5"}
+
+
+def test_several_perturbations_are_not_reported_as_one(batch):
+    parts = {"bn": sam(optax.sgd(LR), RHO), "head": vasso(optax.sgd(LR), 0.1)}
+    tx = optax.partition(parts, {"bn": "bn", "head": "head"})
+    before, after = train_once(Tiny(), tx, batch)
+    assert set(after.metric_sums) == {"clean_passes", "loss", "top1", "top5"}
+    for layer in parts:
+        moved = jax.tree.map(lambda a, b: np.any(a != b), after.params, before.params)[layer]
+        assert any(jax.tree.leaves(moved))
+
+
 class TinyOurs(nn.Module):
     """A BatchNorm of the package over the pixels, and a linear layer."""
 

@@ -1,9 +1,11 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Directions that are kept and reused: what `refresh_every` asks of a perturbation."""
 
+import itertools
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import check_dtype, check_transform
@@ -30,7 +32,9 @@ class RemembersDirection(Protocol):
         mine = optax.GradientTransformationExtraArgs(init, update)
 
     Transforms before it in a chain must honour `fresh` as well, if they have a memory (`friendly`
-    does; `optax.ema` does not, see `remember`).
+    does; `optax.ema` does not, see `remember`). The same is true of a geometry that reads `clean`.
+    `init` of `sharpness_aware` tries the perturbation on a few numbers, and refuses it if eps or
+    the new state depends on the gradient where `fresh` is False.
 
     Attributes:
         direction: the last direction, with structure and shapes of the parameters.
@@ -113,8 +117,12 @@ def remember(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def check_memory(state: optax.OptState, params: optax.Params) -> None:
-    """Raises ValueError unless a perturbation with this state keeps its direction."""
+def check_memory(
+    perturbation: optax.GradientTransformationExtraArgs,
+    state: optax.OptState,
+    params: optax.Params,
+) -> None:
+    """Raises ValueError unless a perturbation with this state can do without a new gradient."""
 
     def has_memory(node: Any) -> bool:
         return isinstance(node, RemembersDirection) and _is_like(node.direction, params)
@@ -126,6 +134,46 @@ def check_memory(state: optax.OptState, params: optax.Params) -> None:
             "around any other direction, as in "
             "optax.chain(remember(optax.ema(0.9)), l2_ball(0.1))"
         )
+    if _takes_stale_gradients(perturbation, params):
+        raise ValueError(
+            "refresh_every needs a perturbation that ignores the gradient where `fresh` is False, "
+            "and a part of this one does not: put remember(...) around the whole direction, as in "
+            "optax.chain(remember(optax.chain(optax.ema(0.9), suppress_variance(0.4))), "
+            "l2_ball(0.1)), or see RemembersDirection for a part of your own"
+        )
+
+
+def _takes_stale_gradients(
+    perturbation: optax.GradientTransformationExtraArgs, params: optax.Params
+) -> bool:
+    """Whether eps or the new state depends on the gradient where there is no new one.
+
+    The state does not tell, so a trial decides. It uses parameters of one number per leaf, since
+    those of the user may be large, or may be traced. Any exception means no: a trial that fails,
+    for example because the user passes further arguments to `update`, decides nothing.
+    """
+
+    def small(leaf: Any) -> jax.Array:
+        return jnp.ones([min(size, 1) for size in jnp.shape(leaf)], jnp.result_type(leaf))
+
+    def trial(fresh: bool, grads: optax.Updates, state: optax.OptState) -> tuple[Any, Any]:
+        return perturbation.update(grads, state, w, clean=grads, fresh=jnp.array(fresh))
+
+    try:
+        with jax.ensure_compile_time_eval():
+            w, numbers = tree_map(small, params), itertools.count(1)
+            _, state = trial(True, w, perturbation.init(w))
+            # Zeros stand in for a clean gradient that is not evaluated.
+            one = trial(False, tree_map(lambda leaf: 0 * leaf, w), state)
+            other = trial(False, tree_map(lambda leaf: -next(numbers) * leaf, w), state)
+            return not all(jax.tree.leaves(tree_map(_same, one, other)))
+    except Exception:
+        return False
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two arrays are equal, where NaN equals NaN."""
+    return bool(jnp.all((a == b) | ((a != a) & (b != b))))
 
 
 def _is_like(direction: Any, params: optax.Params) -> bool:

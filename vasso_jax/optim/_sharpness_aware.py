@@ -44,10 +44,11 @@ def sharpness_aware(
     then do not see that gradient. `value_and_update` also returns loss values and aux.
 
     **Reuse.** With `refresh_every=k` the direction is renewed by every k-th clean gradient only and
-    reused in between. `perturbation` must remember it: see `remember`, which makes any direction do
-    so. With None for `grads` the clean pass of the other steps is not made, which leaves 1 + 1/k
-    evaluations per step. Where that gradient is not finite, the next step tries again. (Under
-    `vmap` a conditional becomes a selection, and nothing is saved.)
+    reused in between. `perturbation` must remember it, and no part of it may use the gradient of
+    the steps between: see `remember`, which makes any direction do so. With None for `grads` the
+    clean pass of these steps is not made, which leaves 1 + 1/k evaluations per step. Where a clean
+    gradient that was due is not finite, the next step tries again. (Under `vmap` a conditional
+    becomes a selection, and nothing is saved.)
 
     **Microbatches.** With `microbatches=m` every pass is the mean of m evaluations, i = 0 .. m - 1,
     one after the other, so that a large batch need not fit into memory at once. There is one
@@ -70,7 +71,8 @@ def sharpness_aware(
     Raises:
         TypeError: `perturbation` is not an optax transform.
         ValueError: a count is not an int >= 1, or `refresh_every` is given with `descent`; (from
-            `init`) `refresh_every` without a memory; (from `update`) `params` or `grad_fn` missing.
+            `init`) `refresh_every` without a memory, or with a part that uses stale gradients;
+            (from `update`) `params` or `grad_fn` missing.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -96,7 +98,7 @@ def sharpness_aware(
     def init(params: optax.Params) -> SharpnessAwareState:
         state = perturbation.init(params)
         if refresh_every is not None:
-            check_memory(state, params)
+            check_memory(perturbation, state, params)
         return initial_state(state)
 
     def step(

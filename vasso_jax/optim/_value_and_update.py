@@ -33,6 +33,13 @@ def value_and_update(
     the perturbed one is not reported. In `masked` and `partition` it perturbs its own parameters,
     the others stay at w. (To find out, `update` is traced once more, without the loss.)
 
+    **Accumulation.** `optax.MultiSteps(vasso(base), k)` accumulates clean gradients: the direction
+    is that of k minibatches, but the perturbed gradient, which makes the update, is that of the
+    last minibatch alone. The perturbed passes of the others are made and thrown away. Put it around
+    the base instead, `vasso(optax.MultiSteps(base, k).gradient_transformation())`: each minibatch
+    then has its own perturbation, both passes are reported, and the update is that of the mean
+    perturbed gradient. For one perturbation of one large batch, use `microbatches=k`.
+
     **BatchNorm.** Let the loss function return the new running statistics as aux, and keep
     `passes.clean.aux_or(old)`, which is the old ones where the clean pass was saved. (With
     microbatches, all of which start from the old ones, take the mean over the leading axis first.)

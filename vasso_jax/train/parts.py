@@ -87,12 +87,12 @@ def _bind(section: str, name: Any, fields: dict[str, Any], options: Part) -> Par
     if section in OPTIONAL and not fields:
         return Part(section, None, constructor, {}, {}, supplied)
     if section == "method":
-        if fields.get("microbatches") is not None:
+        base, *others = _arguments(section, name, constructor)
+        supplied = (base, *supplied)
+        if fields.get("microbatches") is not None or _needs(constructor, "microbatches"):
             raise ValueError(
                 "method.microbatches has no effect: the trainer takes each batch whole"
             )
-        base, *others = _arguments(section, name, constructor)
-        supplied = (base, *supplied)
         if "seed" in others:
             fields.setdefault("seed", options.value("seed"))
     others = METHODS if section == "method" else {}
@@ -106,6 +106,11 @@ def _arguments(section: str, name: str, constructor: Callable[..., Any]) -> list
         what = {"method": "the base optimizer", "base": "the learning rate"}[section]
         raise ValueError(f"{section} {name} must take {what} as its first argument")
     return arguments
+
+
+def _needs(constructor: Callable[..., Any], argument: str) -> bool:
+    found = inspect.signature(constructor).parameters.get(argument)
+    return found is not None and found.default is found.empty
 
 
 def _base(name: str) -> Callable[..., Any]:
@@ -142,7 +147,7 @@ def make_optimizer(
     """The learning rate, and the method around its base.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or what was made is no optax transform.
     """
     lr = parts["base"].value("lr")
     if callable(lr):

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data
+from vasso_jax.train.accumulation import check_batches
 from vasso_jax.train.config import RunOptions
 from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
 from vasso_jax.train.sharding import with_shardings
@@ -71,13 +72,15 @@ def make_program(
     """Makes the program on the data that `spec` describes; arguments as in `Plan`.
 
     Raises:
-        ValueError: the network does not fit the data.
+        ValueError: the network does not fit the data, or the optimizer does not take whole batches.
     """
     steps_per_epoch = spec.num_train // options.batch_size
     model = make_model(spec.num_classes)
     schedule, tx = make_optimizer(steps_per_epoch)
     create = partial(create_state, model, tx, spec.image_shape, spec.num_classes, options.seed)
     shapes = jax.eval_shape(create)
+    # An optimizer made for these very parameters could not be checked before.
+    check_batches(tx, shapes.params, scheduled=schedule is not None)
     shardings = state_shardings(shapes, mesh)
     statistics = {"mean": spec.mean, "std": spec.std}
     return Program(

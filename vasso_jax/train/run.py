@@ -45,7 +45,8 @@ def train(
             train) -> logits [B, num_classes]`.
         dataset: takes the place of the section `data`.
         tx: takes the place of the sections `method`, `rho_schedule`, `base` and `schedule`: any
-            optax transform.
+            optax transform that takes each batch whole, so without `microbatches`. An
+            `optax.MultiSteps` belongs around the base of a sharpness-aware optimizer.
 
     Returns:
         {"test_top1", "best_test_top1", "test_loss", "epochs", "steps", "seconds", "workdir"};

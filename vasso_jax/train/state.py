@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from vasso_jax import optim
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import replicated, spread
 
@@ -34,15 +35,31 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def zero_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
-    """Metric sums at the start of an epoch, including the perturbation's if there is one."""
+    """Metric sums at the start of an epoch, including the perturbation's if it is reported."""
     names = ["clean_passes", "loss", "top1", "top5", *perturbation_metrics(opt_state)]
     return {name: jnp.zeros((), jnp.float32) for name in names}
 
 
 def perturbation_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
-    """The realised perturbation norm and cosine of the last step; empty for a plain optimizer."""
-    values = {name: optax.tree.get(opt_state, name) for name in ("perturbation_norm", "cosine")}
-    return {name: value for name, value in values.items() if value is not None}
+    """The realised perturbation norm and cosine of the last step.
+
+    Empty for a plain optimizer, and for one with several sharpness-aware parts, as in
+    `optax.partition`: each has a perturbation of its own, and there is none of the whole step.
+    """
+    # By type: a layer may be called "cosine".
+    states = nodes_of(optim.SharpnessAwareState, opt_state)
+    if len(states) != 1:
+        return {}
+    return {"perturbation_norm": states[0].perturbation_norm, "cosine": states[0].cosine}
+
+
+def nodes_of(kind: type, tree: Any) -> list[Any]:
+    """The outermost nodes of a type in a pytree."""
+
+    def is_kind(node: Any) -> bool:
+        return isinstance(node, kind)
+
+    return list(filter(is_kind, jax.tree.leaves(tree, is_leaf=is_kind)))
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
