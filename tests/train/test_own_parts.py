@@ -53,6 +53,16 @@ def halves(train_images: int = 32, bright: int = 200) -> data.ImageDataset:
     return data.from_arrays("halves", draw(train_images), draw(8))
 
 
+def scaled_by_hand(factor: float) -> data.ImageDataset:
+    """A data set that is not made by `from_arrays`; with any factor, its pixels are floats."""
+    made = halves()
+    images = made.train.images * factor if factor != 1 else made.train.images
+    train = data.Split(images, made.train.labels.astype(np.int64))
+    return data.ImageDataset(
+        "by hand", ("upper", "lower"), [0.4], np.array([0.4]), train, made.test
+    )
+
+
 def pair(**fields):
     return "no data set", fields
 
@@ -126,6 +136,7 @@ def test_objects_take_the_place_of_sections(tmp_path, capsys):
         ({"model": {"name": f"{HERE}:Linear", "depth": 3}}, "has no depth"),
         ({"data": {"name": f"{HERE}:pair"}}, "must return a vasso_jax.data.ImageDataset"),
         ({"data": {"name": f"{HERE}:halves", "size": 3}}, "has no size"),
+        ({"data": {"name": f"{HERE}:scaled_by_hand", "factor": 0.5}}, "images must be uint8"),
         ({"method": {"name": f"{HERE}:sam_twice"}}, "needs factor: give --config.method.factor"),
         ({"method": {"name": f"{HERE}:sam_thrice"}}, "has no 'sam_thrice'. Did you mean sam_twice"),
         ({"base": {"name": "optax:lion"}}, "base optax:lion needs lr"),
@@ -152,6 +163,13 @@ def test_what_does_not_fit_is_one_message(tmp_path, sections, message):
 def test_an_object_of_another_kind_is_one_message(tmp_path, part, message):
     with pytest.raises(UsageError, match=message):
         train(config(), str(tmp_path / "run"), **part)
+
+
+def test_a_data_set_made_by_hand_trains_like_any_other(tmp_path):
+    made = config(data={"name": f"{HERE}:scaled_by_hand", "factor": 1.0})
+    assert train(made, str(tmp_path / "run"), model=Linear(2))["test_top1"] == 1.0
+    facts = json.loads((tmp_path / "run/dataset.json").read_text())
+    assert (facts["class_names"], facts["mean"]) == (["upper", "lower"], [0.4])
 
 
 def test_an_epoch_without_a_clean_pass_is_recorded_without_a_loss(tmp_path):
