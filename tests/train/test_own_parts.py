@@ -74,6 +74,23 @@ def sam_twice(base, rho: float = 0.1, *, factor: float):
     return sam(base, rho * factor)
 
 
+def sam_hidden(base):
+    """SAM where it cannot ask for its gradients, as it does not come first."""
+    from vasso_jax.optim import sam
+
+    return optax.chain(optax.clip(1.0), sam(base))
+
+
+class Bare(nn.Module):
+    """A network without running statistics."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(self.num_classes)(x.reshape(len(x), -1))
+
+
 def config(**sections):
     made = digits("none")
     made.augment = {}
@@ -182,6 +199,34 @@ def test_an_epoch_without_a_clean_pass_is_recorded_without_a_loss(tmp_path):
     records = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     losses = ["loss" in record for record in records if record["split"] == "train"]
     assert losses == [True, False, False, True]
+
+
+@pytest.mark.parametrize("which", ["perturbed", "both"])
+@pytest.mark.parametrize(
+    ("sections", "parts", "message"),
+    [
+        ({}, {}, "method none has no perturbed pass"),
+        ({"method": {"name": f"{HERE}:sam_hidden"}}, {}, "reports no perturbed pass"),
+        ({}, {"tx": sam_hidden(optax.sgd(0.1))}, "reports no perturbed pass"),
+        ({}, {"tx": optax.adam(0.1)}, "reports no perturbed pass"),
+        ({"method": {"name": "sam"}}, {"model": Bare(2)}, "network has no running statistics"),
+    ],
+)
+def test_a_choice_of_statistics_without_effect_is_refused(
+    tmp_path, which, sections, parts, message
+):
+    made = config(batch_stats=which, **sections)
+    parts = {"model": Linear(2), "dataset": halves()} | parts
+    with pytest.raises(UsageError, match=f"batch_stats={which} has no effect: .*{message}"):
+        train(made, str(tmp_path / "run"), **parts)
+    assert not (tmp_path / "run/config.json").exists()
+
+
+def test_method_none_is_told_from_a_given_transform_before_any_data():
+    made = config(batch_stats="both", data={"name": f"{HERE}:pair"})
+    with pytest.raises(ValueError, match="method none has no perturbed pass"):
+        check(made)
+    check(made, tx=sam_twice(optax.sgd(0.1), factor=1.0))
 
 
 def test_fields_of_any_name_reach_a_function_that_takes_them():

@@ -183,6 +183,11 @@ def check(
     check_batch_size(options.batch_size, mesh)
     settings = {**parts[""].settings, **{name: parts[name].settings for name in SECTIONS}}
     if tx is None:
+        if options.batch_stats != "clean" and settings["method"]["name"] == "none":
+            raise ValueError(
+                f"batch_stats={options.batch_stats} has no effect: method none has no perturbed "
+                "pass; leave it out"
+            )
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
