@@ -113,9 +113,15 @@ def make_optimizer(
     if "seed" in inspect.signature(method.constructor).parameters:
         named["seed"] = method.value("seed", options.seed)
     if parts["rho_schedule"].settings:
+        rho = method.value("rho")
+        if not isinstance(rho, int | float):
+            raise ValueError(
+                "rho_schedule needs a number as method.rho, its largest value, and that is "
+                f"{rho!r}: leave out one of the two"
+            )
         named["rho"] = parts["rho_schedule"](
             schedule,
-            rho_max=method.value("rho"),
+            rho_max=rho,
             lr_max=lr,
             lr_min=parts["schedule"].value("final_lr", 0.0),
         )

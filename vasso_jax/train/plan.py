@@ -191,7 +191,7 @@ def check(
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
-        optimizer(1000)
+        optimizer(1_000_000)
         optimizer_summary = summary(*(settings[section] for section in _OF_OPTIMIZER))
     else:
         optimizer_summary = "a given optax transform"
