@@ -224,6 +224,7 @@ def test_where_the_optimizer_can_ask_it_saves_and_reports(place):
         assert jnp.isfinite(passes.perturbed.value)
         assert jax.tree.structure(state) == structure
     assert taken == [True, False, True, False]
+    assert optim.can_ask(tx, w)
     assert jitted._cache_size() == 1
 
 
@@ -247,6 +248,7 @@ def test_elsewhere_it_is_given_its_gradient_and_has_a_clean_pass_only(place):
         assert passes.clean.taken
         assert not passes.perturbed.taken
         assert jnp.isnan(passes.perturbed.value)
+    assert not optim.can_ask(tx, jax.eval_shape(params))
 
 
 def test_a_base_that_needs_the_value_gets_it():

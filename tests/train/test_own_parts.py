@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -56,6 +57,16 @@ def halves(train_images: int = 32, bright: int = 200) -> data.ImageDataset:
     return data.from_arrays("halves", draw(train_images), draw(8))
 
 
+def scaled_by_hand(factor: float) -> data.ImageDataset:
+    """A data set that is not made by `from_arrays`; with any factor, its pixels are floats."""
+    made = halves()
+    images = made.train.images * factor if factor != 1 else made.train.images
+    train = data.Split(images, made.train.labels.astype(np.int64))
+    return data.ImageDataset(
+        "by hand", ("upper", "lower"), [0.4], np.array([0.4]), train, made.test
+    )
+
+
 def pair(**fields):
     return "no data set", fields
 
@@ -94,6 +105,21 @@ def in_parts(base, *, microbatches):
 
 def nothing(first):
     """Forgets to return what it has made."""
+
+
+def sam_hidden(base):
+    """SAM where it cannot ask for its gradients, as it does not come first."""
+    return optax.chain(optax.clip(1.0), sam(base))
+
+
+class Bare(nn.Module):
+    """A network without running statistics."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(self.num_classes)(x.reshape(len(x), -1))
 
 
 def config(**sections):
@@ -228,6 +254,7 @@ def test_schedules_with_other_numbers_make_other_runs():
         ({"model": {"name": f"{HERE}:Linear", "depth": 3}}, "has no depth"),
         ({"data": {"name": f"{HERE}:pair"}}, "must return a vasso_jax.data.ImageDataset"),
         ({"data": {"name": f"{HERE}:halves", "size": 3}}, "has no size"),
+        ({"data": {"name": f"{HERE}:scaled_by_hand", "factor": 0.5}}, "images must be uint8"),
         ({"method": {"name": f"{HERE}:sam_twice"}}, "needs factor: give --config.method.factor"),
         ({"method": {"name": f"{HERE}:sam_thrice"}}, "has no 'sam_thrice'. Did you mean sam_twice"),
         ({"base": {"name": "optax:lion"}}, "base optax:lion needs lr"),
@@ -324,6 +351,13 @@ def test_an_object_of_another_kind_is_one_message(tmp_path, part, message):
         train(config(), str(tmp_path / "run"), **part)
 
 
+def test_a_data_set_made_by_hand_trains_like_any_other(tmp_path):
+    made = config(data={"name": f"{HERE}:scaled_by_hand", "factor": 1.0})
+    assert train(made, str(tmp_path / "run"), model=Linear(2))["test_top1"] == 1.0
+    facts = json.loads((tmp_path / "run/dataset.json").read_text())
+    assert (facts["class_names"], facts["mean"]) == (["upper", "lower"], [0.4])
+
+
 def test_an_epoch_without_a_clean_pass_is_recorded_without_a_loss(tmp_path):
     parts = {"model": Linear(2), "dataset": halves(), "tx": vasso(optax.sgd(0.1), refresh_every=3)}
     made = config()
@@ -334,21 +368,89 @@ def test_an_epoch_without_a_clean_pass_is_recorded_without_a_loss(tmp_path):
     assert losses == [True, False, False, True]
 
 
+@pytest.mark.parametrize("which", ["perturbed", "both"])
+@pytest.mark.parametrize(
+    ("sections", "parts", "message"),
+    [
+        ({}, {}, "method none has no perturbed pass"),
+        ({"method": {"name": f"{HERE}:sam_hidden"}}, {}, "reports no perturbed pass"),
+        ({}, {"tx": sam_hidden(optax.sgd(0.1))}, "reports no perturbed pass"),
+        ({}, {"tx": optax.adam(0.1)}, "reports no perturbed pass"),
+        ({"method": {"name": "sam"}}, {"model": Bare(2)}, "network has no running statistics"),
+    ],
+)
+def test_a_choice_of_statistics_without_effect_is_refused(
+    tmp_path, which, sections, parts, message
+):
+    made = config(batch_stats=which, **sections)
+    parts = {"model": Linear(2), "dataset": halves()} | parts
+    with pytest.raises(UsageError, match=f"batch_stats={which} has no effect: .*{message}"):
+        train(made, str(tmp_path / "run"), **parts)
+    assert not (tmp_path / "run/config.json").exists()
+
+
+def test_method_none_is_told_from_a_given_transform_before_any_data():
+    made = config(batch_stats="both", data={"name": f"{HERE}:pair"})
+    with pytest.raises(ValueError, match="method none has no perturbed pass"):
+        check(made)
+    check(made, tx=sam_twice(optax.sgd(0.1), factor=1.0))
+
+
 def test_fields_of_any_name_reach_a_function_that_takes_them():
     made = config(data={"name": f"{HERE}:pair", "anything": 3})
     assert check(made).source.fields == {"anything": 3}
 
 
-@pytest.mark.parametrize("batch_stats", ["clean", "perturbed", "both"])
-def test_statistics_of_flax_batchnorm_follow_the_data_in_every_mode(batch_stats):
-    made = config(method={"name": "sam", "rho": 0.05})
-    made.batch_stats = batch_stats
-    dataset = halves()
-    experiment = check(made, model=Linear(2, momentum=0.5), dataset=dataset).open(dataset)
-    state, program = experiment.program.create_state(), experiment.program
-    for _, item in zip(range(8), experiment.pipeline.training(0), strict=False):
+class Behind(nn.Module):
+    """A BatchNorm of flax behind a linear layer, so that its input depends on the parameters."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dense(4, name="first")(x.reshape(len(x), -1))
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.5, name="norm")(x)
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+@pytest.mark.parametrize("which", ["clean", "perturbed", "both"])
+def test_running_statistics_of_a_run_are_the_sequence_by_hand(which):
+    rho, steps, rng = 0.5, 4, np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (32, 4, 4, 1)).astype(np.uint8), rng.integers(0, 2, 32)
+    dataset = data.from_arrays("random", (images, labels), (images, labels))
+    made, model = config(method={"name": "sam", "rho": rho}, batch_stats=which), Behind(2)
+    experiment = check(made, model=model, dataset=dataset).open(dataset)
+    program, pipeline = experiment.program, experiment.pipeline
+    state = program.create_state()
+    # In training, outputs do not depend on the running statistics: any will do.
+    start = jax.tree.map(np.array, state.batch_stats)
+
+    def pixels(batch):
+        return data.normalize(batch.images, dataset.mean, dataset.std)
+
+    @jax.jit
+    def perturbed(params, batch):
+        def loss(params):
+            variables = {"params": params, "batch_stats": start}
+            logits, _ = model.apply(variables, pixels(batch), True, mutable=["batch_stats"])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+
+        g = jax.grad(loss)(params)
+        return jax.tree.map(lambda w, d: w + rho * d / optax.tree.norm(g), params, g)
+
+    def seen(params, batch):
+        """Mean and variance of what reaches the BatchNorm."""
+        flat = np.asarray(pixels(batch)).reshape(len(batch.labels), -1)
+        inputs = flat @ np.asarray(params["first"]["kernel"]) + np.asarray(params["first"]["bias"])
+        return np.stack([inputs.mean(0), inputs.var(0)])
+
+    running = np.stack([np.zeros(4), np.ones(4)])
+    for step, item in zip(range(steps), pipeline.training(0), strict=False):
+        batch = pipeline.take_batch(item, jnp.int32(step))
+        at_w, at_eps = seen(state.params, batch), seen(perturbed(state.params, batch), batch)
+        assert np.abs(at_w - at_eps).max() > 0.01
+        for statistics in {"clean": [at_w], "perturbed": [at_eps], "both": [at_w, at_eps]}[which]:
+            running = 0.5 * running + 0.5 * statistics
         state = program.train_step(state, item)
-    (statistics,) = state.batch_stats.values()
-    # Each batch is balanced, or nearly so: the running mean is that of the pixels, which is zero.
-    assert np.abs(statistics["mean"]).max() < 0.5
-    np.testing.assert_allclose(statistics["var"], 1, atol=0.2)
+        norm = state.batch_stats["norm"]
+        np.testing.assert_allclose(np.stack([norm["mean"], norm["var"]]), running, 1e-4, 1e-4)

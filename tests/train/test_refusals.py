@@ -5,10 +5,12 @@ import shutil
 import time
 
 import numpy as np
+import optax
 import pytest
 
 from tests import runs
-from vasso_jax.train import UsageError, train
+from vasso_jax import optim
+from vasso_jax.train import UsageError, check, train
 from vasso_jax.train.presets import digits
 
 
@@ -71,6 +73,11 @@ def test_wrong_input_is_one_message_and_status_2(tmp_path, config, overrides, me
     assert not (tmp_path / "run/config.json").exists()
 
 
+def sam_with_a_schedule(base, rho=optax.constant_schedule(0.1)):  # noqa: B008
+    """A method whose own rho is a schedule."""
+    return optim.sam(base, rho)
+
+
 def config(**fields):
     """The digits with VaSSO; `section__field` sets a field of a section."""
     config = digits("vasso")
@@ -98,9 +105,14 @@ def config(**fields):
         ({"rho_schedule__rho_min": 0.5}, "rho_max must be a number >= 0.5"),
         ({"base__name": "adamww"}, "Did you mean adamw"),
         ({"base__momentum": 1.0}, "momentum must be in"),
+        (
+            {"base": {"name": "sgd", "momentum": 0.0, "nesterov": True}},
+            "nesterov has no effect without momentum",
+        ),
         ({"base__nesterov": 1}, "base.nesterov must be True or False"),
         ({"schedule__name": "cosin"}, "Did you mean cosine"),
         ({"schedule__warmup_epochs": 30.0}, "warmup_epochs must be in"),
+        ({"schedule__warmup_epochs": 29.99}, "warmup_epochs=29.99 is 330 of the 330 steps"),
         # Found before the data set is asked for.
         (
             {"method__theta": 1.5, "data": {"name": "cifar10", "dir": "/dev/null"}},
@@ -140,6 +152,8 @@ def config(**fields):
         ({"data": {"name": "folder", "dir": "/", "image_size": 0}}, "image_size must be"),
         ({"data": {"name": "folder", "dir": "/", "on_damaged": "ignore"}}, "stop, skip"),
         ({"data": {"name": "folder", "dir": "/", "workers": -1}}, "workers must be"),
+        ({"augment__cutout_probability": 0.3}, "has no effect while cutout_size is 0"),
+        ({"augment__cutout_size": 1}, "cutout_size=1 makes no hole"),
         ({"augment__cutout_probability": 2.0}, "cutout_probability must be"),
         ({"augment__crop_padding": -1}, "crop_padding must be"),
         ({"label_noise": {"kind": "symetric", "rate": 0.1}}, "Did you mean symmetric"),
@@ -157,6 +171,21 @@ def test_wrong_fields_are_found_before_the_run_begins(tmp_path, fields, message)
     with pytest.raises(UsageError, match=message):
         train(config(**fields), str(tmp_path / "run"))
     assert not (tmp_path / "run/config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda: {"name": "vasso", "rho": optax.constant_schedule(0.1)},
+        lambda: {"name": "tests.train.test_refusals:sam_with_a_schedule"},
+    ],
+)
+def test_two_schedules_of_rho_are_one_message(method):
+    fields = {"rho_schedule__rho_min": 0.0, "method": method()}
+    with pytest.raises(
+        ValueError, match=r"needs a number as method\.rho.*leave out one of the two"
+    ):
+        check(config(**fields))
 
 
 def test_a_flag_without_its_section_is_named(tmp_path):

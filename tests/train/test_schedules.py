@@ -53,6 +53,13 @@ def test_warm_up_rises_linearly_and_milestones_count_from_the_start(name):
         ("multistep", {"milestones": (5, 60)}, "before the end"),
         ("multistep", {"milestones": (5, "a")}, "milestones must be"),
         ("multistep", {"decay_factor": 0.0}, "decay_factor"),
+        # Of 40 steps in all: too close for the steps that there are.
+        ("cosine", {"warmup_epochs": 9.9}, "warmup_epochs=9.9 is 40 of the 40 steps"),
+        ("constant", {"warmup_epochs": 0.1}, "warmup_epochs=0.1 is 0 of the 40 steps"),
+        ("multistep", {"milestones": (5, 5.1)}, r"\(20, 20\) of this run: each needs its own"),
+        ("multistep", {"milestones": (0.1, 5)}, "after step 0 and before step 40"),
+        ("multistep", {"milestones": (5, 9.9)}, "before step 40"),
+        ("multistep", {"milestones": (2.1,), "warmup_epochs": 2}, "after step 8"),
     ],
 )
 def test_bad_schedules_are_refused(name, changes, message):

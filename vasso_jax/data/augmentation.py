@@ -9,6 +9,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+_CUTOUT_PROBABILITY = 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -17,17 +19,17 @@ class Augmentation:
     Attributes:
         crop_padding: black pixels on each side before the random crop to H x W; 0: no crop.
         flip: mirror each image left to right with probability one half.
-        cutout_size: side of the square hole in pixels; 0: none.
+        cutout_size: side of the square hole in pixels, rounded down to an even number; 0: none.
         cutout_probability: share of images that get a hole.
 
     Raises:
-        ValueError: a size below 0, or a probability outside [0, 1].
+        ValueError: a size below 0, a probability outside [0, 1], or a field without effect.
     """
 
     crop_padding: int = 0
     flip: bool = False
     cutout_size: int = 0
-    cutout_probability: float = 0.5
+    cutout_probability: float = _CUTOUT_PROBABILITY
 
     def __post_init__(self) -> None:
         for field in ("crop_padding", "cutout_size"):
@@ -35,6 +37,13 @@ class Augmentation:
                 raise ValueError(f"{field} must be >= 0 (0: off), got {getattr(self, field)}")
         if not 0 <= self.cutout_probability <= 1:
             raise ValueError(f"cutout_probability must be in [0, 1], got {self.cutout_probability}")
+        if self.cutout_size == 1:
+            raise ValueError("cutout_size=1 makes no hole: it must be at least 2 (0: off)")
+        if not self.cutout_size and self.cutout_probability != _CUTOUT_PROBABILITY:
+            raise ValueError(
+                f"cutout_probability={self.cutout_probability} has no effect while cutout_size is "
+                "0: set cutout_size, or leave it out"
+            )
 
 
 def augment(

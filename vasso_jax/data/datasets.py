@@ -6,6 +6,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from vasso_jax.data.checks import (
+    check_arrays,
+    check_encoded,
+    check_fit,
+    valid_names,
+    valid_statistics,
+)
 from vasso_jax.names import check_choice
 
 ON_DAMAGED = ("stop", "skip")
@@ -15,7 +22,7 @@ IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Split(NamedTuple):
-    """A split in memory. images: uint8 [N, H, W, C]; labels: int32 [N]."""
+    """A split in memory. images: uint8 [N, H, W, C]; labels: integers 0, 1, ... [N]."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -44,7 +51,7 @@ class Dataset:
     Attributes:
         name: of the data set.
         class_names: by label.
-        mean, std: per channel, for pixels in [0, 1].
+        mean, std: per channel, for pixels in [0, 1]; the images are normalised with them.
     """
 
     name: str
@@ -52,13 +59,44 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def _check_description(self, channels: int) -> None:
+        """Raises ValueError unless names and statistics fit.
+
+        They become tuples of Python's types, which the run folder can hold.
+        """
+        mean, std = valid_statistics(self.name, self.mean, self.std, channels)
+        names = valid_names(self.name, self.class_names)
+        for field, value in (("class_names", names), ("mean", mean), ("std", std)):
+            object.__setattr__(self, field, value)  # the class is frozen
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset(Dataset):
-    """Images of one size, in memory."""
+    """Images of one size, in memory. `from_arrays` makes one, with its statistics.
+
+    Attributes:
+        train, test: of NumPy arrays, which may be memory-mapped, or of JAX arrays. The checks read
+            the labels, but no pixels.
+
+    Raises:
+        ValueError: an array has another dtype or shape, a label is out of range, or names or
+            statistics do not fit.
+    """
 
     train: Split
     test: Split
+
+    def __post_init__(self) -> None:
+        splits = {f"{self.name}, train": self.train, f"{self.name}, test": self.test}
+        for where, split in splits.items():
+            if not isinstance(split, Split):
+                raise ValueError(
+                    f"{where}: must be a vasso_jax.data.Split(images, labels), got a "
+                    f"{type(split).__name__}"
+                )
+            check_arrays(where, *split)
+        self._check_description(self.image_shape[-1])
+        check_fit(splits, len(self.class_names))
 
     @property
     def num_train(self) -> int:
@@ -122,11 +160,19 @@ class StreamedDataset(Dataset):
 
     Attributes:
         streaming: how they are read.
+
+    Raises:
+        ValueError: a split is empty or is no `EncodedSplit`, or names or statistics do not fit.
     """
 
     train: EncodedSplit
     test: EncodedSplit
     streaming: Streaming = Streaming()
+
+    def __post_init__(self) -> None:
+        check_encoded(f"{self.name}, train", self.train)
+        check_encoded(f"{self.name}, test", self.test)
+        self._check_description(self.image_shape[-1])
 
     @property
     def num_train(self) -> int:
@@ -170,42 +216,13 @@ def checked(
     """`from_arrays`, of two splits by the names to use in messages, training split first."""
     arrays = {where: Split(*map(np.asarray, split)) for where, split in splits.items()}
     for where, split in arrays.items():
-        _check_arrays(where, *split)
+        check_arrays(where, *split)
     train, test = arrays.values()
     if class_names is None:
         class_names = tuple(map(str, range(int(train.labels.max()) + 1)))
-    for where, split in arrays.items():
-        low, high = split.labels.min(), split.labels.max()
-        if low < 0 or high >= len(class_names):
-            raise ValueError(
-                f"{where}: labels run from {low} to {high}, the {len(class_names)} classes from 0 "
-                f"to {len(class_names) - 1}"
-            )
-    if train.images.shape[1:] != test.images.shape[1:]:
-        first, second = arrays
-        raise ValueError(
-            f"{first} has images of shape {train.images.shape[1:]}, but {second} of "
-            f"{test.images.shape[1:]}"
-        )
+    check_fit(arrays, len(class_names))
     train, test = (Split(s.images, s.labels.astype(np.int32)) for s in (train, test))
     return ImageDataset(name, tuple(class_names), *channel_statistics(train.images), train, test)
-
-
-def _check_arrays(where: str, images: np.ndarray, labels: np.ndarray) -> None:
-    """Raises ValueError, with a message that begins with `where`, unless the arrays are valid."""
-    if images.dtype != np.uint8:
-        raise ValueError(f"{where}: images must be uint8, 0 to 255, got {images.dtype}")
-    if images.ndim != 4 or not images.size:
-        raise ValueError(f"{where}: images must be [N, H, W, C], got shape {images.shape}")
-    if images.shape[-1] > 4 and images.shape[1] <= 4:
-        raise ValueError(
-            f"{where}: images must be [N, H, W, C], but {images.shape} is [N, C, H, W]"
-        )
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{where}: labels must be integers, one per image; got {labels.dtype} of shape "
-            f"{labels.shape} for {len(images)} images"
-        )
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

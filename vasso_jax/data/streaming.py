@@ -59,10 +59,12 @@ def training_batches(
         host: which part of each batch to read.
 
     Raises (on iteration):
-        ValueError: an image is damaged and `on_damaged` is `stop`; the message names the image.
+        ValueError: an image is damaged, or its label out of range, and `on_damaged` is `stop`; the
+            message names the image.
     """
     steps = grain.MapDataset.range(first_step, _FOREVER)
-    make = _TrainingBatch(dataset.streaming, dataset.train, batch_size, seed, host)
+    classes = len(dataset.class_names)
+    make = _TrainingBatch(dataset.streaming, dataset.train, classes, batch_size, seed, host)
     return read_ahead(steps.map(make), dataset.streaming.workers)
 
 
@@ -74,7 +76,8 @@ def evaluation_batches(
     Arguments and errors are those of `training_batches`.
     """
     steps = grain.MapDataset.range(-(-len(dataset.test) // batch_size))
-    make = _TestBatch(dataset.streaming, dataset.test, batch_size, host)
+    classes = len(dataset.class_names)
+    make = _TestBatch(dataset.streaming, dataset.test, classes, batch_size, host)
     return read_ahead(steps.map(make), dataset.streaming.workers)
 
 
@@ -84,6 +87,7 @@ class _TrainingBatch:
 
     options: Streaming
     split: EncodedSplit
+    classes: int
     batch_size: int
     seed: int
     host: Host
@@ -106,12 +110,12 @@ class _TrainingBatch:
             )
 
         for skipped in range(_MAX_SKIPPED_IN_A_ROW):
-            if _read(batch, i, self.split, index, crop, self.options.skips):
+            if _read(batch, i, self.split, index, self.classes, crop, self.options.skips):
                 batch.skipped[i] = skipped
                 return
             # A random other image: neighbours are often of the same class, and damaged as well.
             index = int(rng.integers(len(self.split)))
-        _read(batch, i, self.split, index, crop, skips=False)
+        _read(batch, i, self.split, index, self.classes, crop, skips=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +124,7 @@ class _TestBatch:
 
     options: Streaming
     split: EncodedSplit
+    classes: int
     batch_size: int
     host: Host
 
@@ -133,7 +138,7 @@ class _TestBatch:
         for i in range(len(batch.labels)):
             index = step * self.batch_size + self.host.number * len(batch.labels) + i
             if index < len(self.split):
-                taken = _read(batch, i, self.split, index, crop, self.options.skips)
+                taken = _read(batch, i, self.split, index, self.classes, crop, self.options.skips)
                 batch.skipped[i] = not taken
         return batch
 
@@ -158,13 +163,17 @@ def _read(
     i: int,
     split: EncodedSplit,
     index: int,
+    classes: int,
     crop: Callable[[bytes], np.ndarray],
     skips: bool,
 ) -> bool:
     """Writes image `index` of the split to place `i` of the batch; False: the image is skipped."""
     name = f"image {index}"
     try:
-        encoded, batch.labels[i], name = split[index]
+        encoded, label, name = split[index]
+        if not 0 <= label < classes:
+            raise ValueError(f"{name} has the label {label}, not within 0 to {classes - 1}")
+        batch.labels[i] = label
         batch.images[i] = crop(encoded)
     except (ValueError, OSError) as error:
         if skips:

@@ -4,10 +4,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._asking import ASK, can_ask, split
+from vasso_jax.optim import _asking
+from vasso_jax.optim._asking import ASK, split
 from vasso_jax.optim._evaluation import GradFn, LossGradFn, Passes, evaluation
 from vasso_jax.optim._typed import tree_map
 
@@ -31,7 +33,8 @@ def value_and_update(
     other place, such as `optax.masked`, `optax.partition`, `optax.MultiSteps` or after another
     transform, it is given its clean gradient. The updates are the same, but no pass is saved, and
     the perturbed one is not reported. In `masked` and `partition` it perturbs its own parameters,
-    the others stay at w. (To find out, `update` is traced once more, without the loss.)
+    the others stay at w. (To find out, `update` is traced once more, without the loss; `can_ask`
+    gives the answer.)
 
     **Accumulation.** `optax.MultiSteps(vasso(base), k)` accumulates clean gradients: the direction
     is that of k minibatches, but the perturbed gradient, which makes the update, is that of the
@@ -77,10 +80,7 @@ def value_and_update(
         >>> print(passes.clean.value, passes.perturbed.value, optax.apply_updates(w, updates))
         0.5 0.605 [0.45 0.  ]
     """
-    # optax.MultiSteps already takes extra arguments.
-    update: Any = tx.update
-    if isinstance(tx, optax.GradientTransformation):
-        update = optax.with_extra_args_support(tx).update
+    update = _update_of(tx)
 
     def step(
         params: optax.Params, state: optax.OptState, *args: Any, **kwargs: Any
@@ -95,7 +95,7 @@ def value_and_update(
             return result[0] if has_aux else result
 
         grad_fn = LossGradFn(loss_of_part, has_aux)
-        if can_ask(update, state, params):
+        if _asking.can_ask(update, state, params):
             updates, reported = update(ASK, state, params, grad_fn=grad_fn)
             passes, new_state = split(reported)
             return passes, updates, new_state
@@ -115,6 +115,39 @@ def value_and_update(
         return passes, updates, new_state
 
     return step
+
+
+def can_ask(tx: optax.GradientTransformation | optax.MultiSteps, params: optax.Params) -> bool:
+    """Whether `tx` asks for its gradients, so that `value_and_update` reports its perturbed pass.
+
+    False for an optimizer that is not sharpness-aware, and for one inside a transform that hides
+    it; see `value_and_update`. Nothing is computed.
+
+    Args:
+        tx: any optax transform.
+        params: arrays, or their shapes as of `jax.eval_shape`.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from vasso_jax.optim import can_ask, sam
+        >>> w, tx = jnp.zeros(2), sam(optax.sgd(0.1))
+        >>> print(can_ask(tx, w), can_ask(optax.MultiSteps(tx, 2), w), can_ask(optax.sgd(0.1), w))
+        True False False
+    """
+    update = _update_of(tx)
+
+    def answer(params: optax.Params) -> list[tuple[()]]:
+        # While tracing, only the structure of a result is known.
+        return [()] * _asking.can_ask(update, tx.init(params), params)
+
+    return bool(jax.eval_shape(answer, params))
+
+
+def _update_of(tx: optax.GradientTransformation | optax.MultiSteps) -> Any:
+    # optax.MultiSteps already takes extra arguments.
+    if isinstance(tx, optax.GradientTransformation):
+        return optax.with_extra_args_support(tx).update
+    return tx.update
 
 
 def _for_parts(grad_fn: GradFn, params: optax.Params) -> GradFn:

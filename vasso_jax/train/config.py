@@ -40,7 +40,7 @@ class RunOptions:
         seed: of initial weights, data order, augmentation and dropout.
         label_smoothing: share of the target that is spread over all classes, in [0, 1).
         batch_stats: the pass whose statistics move BatchNorm's running ones: `clean`, `perturbed`,
-            or `both`, one after the other.
+            or `both`, one after the other; the latter two need a method with a perturbed pass.
         init_from: run folder to take the weights from; a head for other classes starts anew.
         eval_every_epochs: epochs between two evaluations; the last epoch is always evaluated.
         checkpoint_every_steps: saves more often than at the end of each epoch; 0: does not.

@@ -31,16 +31,18 @@ def sgd(
     Args:
         lr: learning rate, or its schedule.
         momentum: in [0, 1); 0: none.
-        nesterov: Nesterov's momentum.
+        nesterov: Nesterov's momentum; needs momentum > 0.
         weight_decay: L2 term of the gradient of every parameter, >= 0.
         clip_norm: bound on the global norm of the gradient (for a sharpness-aware method, of the
             perturbed one) before the weight decay; 0: none.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or nesterov would have no effect.
     """
     _check_numbers(lr, weight_decay=weight_decay, clip_norm=clip_norm)
     _check_shares(momentum=momentum)
+    if nesterov and not momentum:
+        raise ValueError("nesterov has no effect without momentum: set momentum, or leave it out")
     return optax.chain(
         *_clip(clip_norm),
         optax.add_decayed_weights(weight_decay),

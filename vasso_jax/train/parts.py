@@ -157,9 +157,15 @@ def make_optimizer(
     check_transform(f"what base {parts['base'].name} returns", base)
     method, arguments = parts["method"], dict(parts["method"].arguments)
     if parts["rho_schedule"].settings:
+        rho = method.value("rho")
+        if not isinstance(rho, int | float):
+            raise ValueError(
+                "rho_schedule needs a number as method.rho, its largest value, and that is "
+                f"{rho!r}: leave out one of the two"
+            )
         arguments["rho"] = parts["rho_schedule"](
             schedule,
-            rho_max=method.value("rho"),
+            rho_max=rho,
             lr_max=lr,
             lr_min=parts["schedule"].value("final_lr", 0.0),
         )

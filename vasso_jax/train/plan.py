@@ -176,10 +176,15 @@ def check(
     check_batch_size(options.batch_size, mesh)
     settings = {**parts[""].settings, **{name: parts[name].settings for name in SECTIONS}}
     if tx is None:
+        if options.batch_stats != "clean" and settings["method"]["name"] == "none":
+            raise ValueError(
+                f"batch_stats={options.batch_stats} has no effect: method none has no perturbed "
+                "pass; leave it out"
+            )
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
-        check_batches(optimizer(1000)[1], scheduled=True)
+        check_batches(optimizer(1_000_000)[1], scheduled=True)
         optimizer_summary = summary(
             *(settings[section] for section in ("method", "rho_schedule", "base", "schedule"))
         )

@@ -9,7 +9,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from vasso_jax import data
+from vasso_jax import data, optim
 from vasso_jax.train.accumulation import check_batches
 from vasso_jax.train.config import RunOptions
 from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
@@ -72,7 +72,8 @@ def make_program(
     """Makes the program on the data that `spec` describes; arguments as in `Plan`.
 
     Raises:
-        ValueError: the network does not fit the data, or the optimizer does not take whole batches.
+        ValueError: the network does not fit the data, the optimizer does not take whole batches,
+            or `batch_stats` has no effect.
     """
     steps_per_epoch = spec.num_train // options.batch_size
     model = make_model(spec.num_classes)
@@ -81,6 +82,8 @@ def make_program(
     shapes = jax.eval_shape(create)
     # An optimizer made for these very parameters could not be checked before.
     check_batches(tx, shapes.params, scheduled=schedule is not None)
+    if options.batch_stats != "clean":
+        _check_batch_stats(options.batch_stats, tx, shapes)
     shardings = state_shardings(shapes, mesh)
     statistics = {"mean": spec.mean, "std": spec.std}
     return Program(
@@ -106,3 +109,18 @@ def make_program(
             mesh=mesh,
         ),
     )
+
+
+def _check_batch_stats(which: str, tx: optax.GradientTransformation, shapes: TrainState) -> None:
+    """Raises ValueError if the run would be the same with `batch_stats=clean`."""
+    if not jax.tree.leaves(shapes.batch_stats):
+        raise ValueError(
+            f"batch_stats={which} has no effect: the network has no running statistics; leave it "
+            "out"
+        )
+    if not optim.can_ask(tx, shapes.params):
+        raise ValueError(
+            f"batch_stats={which} has no effect: the optimizer reports no perturbed pass; leave it "
+            "out, or put a sharpness-aware transform first, not inside another one (see "
+            "vasso_jax.optim.value_and_update)"
+        )

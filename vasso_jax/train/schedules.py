@@ -74,8 +74,15 @@ def multistep(
         _check_milestones(milestones, warmup_epochs, epochs)
 
     def after(warmup_steps: int) -> optax.Schedule:
+        steps = [round(epoch * steps_per_epoch) for epoch in milestones]
+        total = epochs * steps_per_epoch
+        if not _increasing([warmup_steps, *steps, total]):
+            raise ValueError(
+                f"milestones {tuple(milestones)} are at the steps {tuple(steps)} of this run: each "
+                f"needs its own, after step {warmup_steps} and before step {total}"
+            )
         # join_schedules restarts the count after the warm-up.
-        steps = [round(epoch * steps_per_epoch) - warmup_steps for epoch in milestones]
+        steps = [step - warmup_steps for step in steps]
         return optax.piecewise_constant_schedule(lr, dict.fromkeys(steps, decay_factor))
 
     return _after_warmup(lr, epochs, steps_per_epoch, warmup_epochs, after)
@@ -102,7 +109,12 @@ def _after_warmup(
         return optax.constant_schedule(0.0)
     if not 0 <= warmup_epochs < epochs:
         raise ValueError(f"warmup_epochs must be in [0, epochs), got {warmup_epochs} of {epochs}")
-    warmup_steps = round(warmup_epochs * steps_per_epoch)
+    warmup_steps, total = round(warmup_epochs * steps_per_epoch), epochs * steps_per_epoch
+    if warmup_epochs and not 0 < warmup_steps < total:
+        raise ValueError(
+            f"warmup_epochs={warmup_epochs:g} is {warmup_steps} of the {total} steps of this run: "
+            "at least one must be in the warm-up, and one after it"
+        )
     main = after(warmup_steps)
     if not warmup_steps:
         return main
@@ -111,9 +123,8 @@ def _after_warmup(
 
 
 def _check_milestones(milestones: Sequence[float], warmup_epochs: float, epochs: int) -> None:
-    bounds = [warmup_epochs, *milestones, epochs]
     try:
-        increasing = all(a < b for a, b in itertools.pairwise(bounds))
+        increasing = _increasing([warmup_epochs, *milestones, epochs])
     except TypeError:
         increasing = False
     if not increasing:
@@ -121,3 +132,7 @@ def _check_milestones(milestones: Sequence[float], warmup_epochs: float, epochs:
             "milestones must be increasing epochs after the warm-up and before the end "
             f"({warmup_epochs:g} to {epochs}), got {tuple(milestones)}"
         )
+
+
+def _increasing(values: Sequence[float]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(values))

@@ -20,7 +20,8 @@ class TrainState(flax.struct.PyTreeNode):
     Attributes:
         step: int32 scalar. Data order, augmentation and learning rate depend on it and the seed.
         params: the unperturbed parameters w, float32.
-        batch_stats: BatchNorm's running statistics, float32; empty for networks without it.
+        batch_stats: BatchNorm's running statistics, float32 (a network of one's own may add
+            counters); empty for networks without it.
         opt_state: state of the optax chain, including VaSSO's average.
         metric_sums: {name: float32 scalar}: batch means, summed over those steps since the last
             report that had a clean pass, and `clean_passes`, the number of those steps. They are in

@@ -42,7 +42,9 @@ def make_train_step(
         batch_stats: the pass whose batch statistics update BatchNorm's running statistics: `clean`,
             `perturbed`, or `both`, one after the other as in VaSSO's original code. If a step lacks
             the wanted pass, `clean` leaves the statistics unchanged, and the other two use the
-            pass that was made.
+            pass that was made. `both` is exact for averages of constant decay,
+            new = decay * old + (1 - decay) * batch, and for integer counters; what else there is,
+            such as a bool, is that of the perturbed pass.
         seed: of the run; augmentation and dropout keys depend on it and the step.
         mesh: of `make_mesh`; the batch is split over all its devices, and the returned state is
             placed as `state_shardings` says.
@@ -111,13 +113,22 @@ def make_train_step(
 
 
 def _decay(move: Callable[[Any], Any], running: Any) -> Any:
-    """The share of the old running statistics that one batch leaves: 1 - momentum, for each.
+    """The share of the old running averages that one batch leaves: 1 - momentum, for each.
 
-    `move` is elementwise linear in the running statistics, for any BatchNorm and any momentum:
+    `move` is elementwise linear in them, for any BatchNorm and any momentum:
     new = decay * old + (1 - decay) * batch. So its derivative is the decay. The derivative depends
-    on nothing else, so the compiler removes the forward pass.
+    on nothing else, so the compiler removes the forward pass. Leaves that are no floats, such as a
+    counter, have no derivative: None takes their place.
     """
-    moved, pullback = jax.vjp(move, running)
+
+    def floats(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jnp.floating) else None, tree)
+
+    def move_floats(averages: Any) -> Any:
+        whole = jax.tree.map(lambda x, new: x if new is None else new, running, averages)
+        return floats(move(whole))
+
+    moved, pullback = jax.vjp(move_floats, floats(running))
     return pullback(jax.tree.map(jnp.ones_like, moved))[0]
 
 
@@ -129,12 +140,17 @@ def _moved(running: Any, passes: optim.Passes, which: str, decay: Any) -> Any:
     if which == "clean":
         return clean
     if which == "both":
-        # What the second pass would give if it had started from the result of the first.
-        perturbed = jax.tree.map(
-            lambda second, d, first, old: second + d * (first - old),
-            *(perturbed, decay, clean, running),
-        )
+        perturbed = jax.tree.map(_in_turn, running, clean, perturbed, decay)
     return jax.tree.map(lambda new, old: jnp.where(has_perturbed, new, old), perturbed, clean)
+
+
+def _in_turn(old: jax.Array, first: jax.Array, second: jax.Array, decay: Any) -> jax.Array:
+    """What the second pass would give if it had started from the result of the first."""
+    if decay is not None:
+        return second + decay * (first - old)
+    if jnp.issubdtype(old.dtype, jnp.integer):
+        return second + (first - old)
+    return second
 
 
 def make_eval_step(
