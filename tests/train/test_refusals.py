@@ -162,6 +162,14 @@ def config(**fields):
         ({"label_noise": {"name": "symmetric"}}, "label_noise has no name"),
         ({"augment__name": "strong"}, "augment has no name"),
         ({"rho_schedule__name": "x"}, "rho_schedule has no name"),
+        (
+            {"rho_schedule__rho_min": 0.01, "schedule__name": "constant"},
+            "rho_schedule has no effect with a constant learning rate",
+        ),
+        (
+            {"method": {"name": "sam", "accumulator_dtype": "bfloat16"}},
+            "accumulator_dtype has no effect without refresh_every",
+        ),
         ({"data": {"name": "folder", "dir": 3}}, "data.dir must be a string"),
         ({"base": {"name": "sgd", "lr": abs}}, "base.lr must be a number"),
     ],

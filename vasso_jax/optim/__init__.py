@@ -30,7 +30,7 @@ Args:
     refresh_every: k >= 1, the direction is renewed every k-th step; see `sharpness_aware`.
     microbatches: m >= 1, the parts in which the batch is evaluated; see `sharpness_aware`.
     accumulator_dtype: dtype of the copies of the parameters that it keeps; see
-        `suppress_variance`.
+        `suppress_variance`. Refused by methods that keep none.
 """
 
 from vasso_jax.optim._arguments import matrices

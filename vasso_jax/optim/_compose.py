@@ -27,5 +27,10 @@ def compose(
 def memory(refresh_every: int | None, accumulator_dtype: Any) -> list[Transform]:
     """What keeps the direction of a method without memory while it is reused."""
     if refresh_every is None:
+        if accumulator_dtype is not None:
+            raise ValueError(
+                "accumulator_dtype has no effect without refresh_every, as nothing is kept: leave "
+                "it out"
+            )
         return []
     return [suppress_variance(1.0, accumulator_dtype=accumulator_dtype)]

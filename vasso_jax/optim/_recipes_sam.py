@@ -142,7 +142,7 @@ def friendly_sam(
         base,
         optax.chain(
             friendly(sigma, theta, accumulator_dtype=accumulator_dtype),
-            *memory(refresh_every, accumulator_dtype),
+            *memory(refresh_every, None if refresh_every is None else accumulator_dtype),
             l2_ball(rho, mask=mask),
         ),
         refresh_every=refresh_every,

@@ -157,21 +157,26 @@ def make_optimizer(
     check_transform(f"what base {parts['base'].name} returns", base)
     method, arguments = parts["method"], dict(parts["method"].arguments)
     if parts["rho_schedule"].settings:
-        rho = method.value("rho")
-        if not isinstance(rho, int | float):
-            raise ValueError(
-                "rho_schedule needs a number as method.rho, its largest value, and that is "
-                f"{rho!r}: leave out one of the two"
-            )
-        arguments["rho"] = parts["rho_schedule"](
-            schedule,
-            rho_max=rho,
-            lr_max=lr,
-            lr_min=parts["schedule"].value("final_lr", 0.0),
-        )
+        arguments["rho"] = _rho_tied_to(schedule, lr, parts)
     tx = method.constructor(base, **arguments)
     check_transform(f"what method {method.name} returns", tx)
     return schedule, tx
+
+
+def _rho_tied_to(schedule: optax.Schedule, lr: float, parts: Mapping[str, Part]) -> optax.Schedule:
+    rho = parts["method"].value("rho")
+    if not isinstance(rho, int | float):
+        raise ValueError(
+            "rho_schedule needs a number as method.rho, its largest value, and that is "
+            f"{rho!r}: leave out one of the two"
+        )
+    if parts["schedule"].name == "constant" and not parts["schedule"].value("warmup_epochs"):
+        raise ValueError(
+            "rho_schedule has no effect with a constant learning rate: leave it out, or choose "
+            "another schedule"
+        )
+    lr_min = parts["schedule"].value("final_lr", 0.0)
+    return parts["rho_schedule"](schedule, rho_max=rho, lr_max=lr, lr_min=lr_min)
 
 
 def make_model(part: Part, num_classes: int) -> nn.Module:
