@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.run_folder.written import SAM, SETTINGS, VASSO, changed
+from tests.run_folder.written import SAM, SETTINGS, VASSO, changed, write_run
 from vasso_jax.runs import FORMAT, RunFolder, load_run, write_text
 from vasso_jax.runs.settings import as_json
 
@@ -170,6 +170,13 @@ def test_a_run_of_the_flat_settings_of_old_is_refused(tmp_path):
     folder.metrics_path.write_text("{}")
     with pytest.raises(ValueError, match=OLDER):
         folder.open_for(SETTINGS)
+
+
+def test_a_run_without_its_config_is_not_taken_for_another(tmp_path):
+    path = write_run(tmp_path / "run", 0.5)
+    RunFolder(path).config_path.unlink()
+    with pytest.raises(ValueError, match=r"config\.json is missing: bring it back"):
+        RunFolder(path).open_for(SETTINGS)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "[]", "1", "", "\xff"])

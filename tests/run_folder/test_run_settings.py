@@ -83,6 +83,22 @@ def test_fields_come_and_go_with_versions_but_in_a_section_of_the_users_own_they
     own = [{"base": {"name": "my:sgd", "a": 1}}, {"base": {"name": "my:sgd", "b": 2}}]
     assert differences(*own) == ["base.a=1 there, None here", "base.b=None there, 2 here"]
     assert len(differences(own[0], {"base": {"name": "my:sgd"}})) == 1
+    inner = [{"base": {"name": "my:sgd", "d": {"a": 1} | more}} for more in ({}, {"b": 2})]
+    assert differences(*inner) == ["base.d.b=None there, 2 here"]
+
+
+def test_a_number_that_is_none_is_no_difference_to_itself():
+    assert differences({"clip": float("nan")}, {"clip": float("nan")}) == []
+    assert len(differences({"clip": float("nan")}, {"clip": 1.0})) == 1
+
+
+def test_seeds_of_the_method_alone_make_repetitions(tmp_path):
+    drawn = changed(SETTINGS, method__name="ssam")
+    for name, seed in (("a", 0), ("b", 1)):
+        settings = drawn | {"method": drawn["method"] | {"seed": seed}}
+        write_run(tmp_path / name, 0.5, 0.75, settings=settings)
+    (group,) = group_runs([load_run(tmp_path / "a"), load_run(tmp_path / "b")])
+    assert [run.seeds for run in group.runs] == [(0,), (0, 1)]
 
 
 NOISY = SETTINGS | {"label_noise": {"kind": "symmetric", "rate": 0.4, "seed": 0}}

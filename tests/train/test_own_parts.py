@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import shutil
 
 import flax.linen as nn
 import jax
@@ -75,6 +76,12 @@ def any_sgd(lr=0.1, **fields):
     """Takes any field, and uses none."""
     del fields
     return optax.sgd(lr)
+
+
+def own_refreshing(base, refresh_every: int):
+    """Its argument is not that of our recipes."""
+    del refresh_every
+    return base
 
 
 def takes_nothing():
@@ -235,6 +242,26 @@ def test_a_run_with_other_fields_of_an_own_function_is_another_run(tmp_path, oth
     train(made({"first": 1}), str(tmp_path / "run"))
     with pytest.raises(UsageError, match=r"other settings .*base\."):
         train(made(other), str(tmp_path / "run"))
+
+
+def test_results_without_a_checkpoint_are_not_overwritten(tmp_path):
+    made = config(data={"name": f"{HERE}:halves"}, model={"name": f"{HERE}:Linear"})
+    train(made, str(tmp_path / "run"))
+    records = tmp_path / "run/metrics.jsonl"
+    lines = records.read_text()
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    with pytest.raises(UsageError, match="holds 2 epochs, but there is no checkpoint: bring"):
+        train(made, str(tmp_path / "run"))
+    assert records.read_text() == lines
+    # A run that was killed between its first record and its first checkpoint starts anew.
+    records.write_text("".join(lines.splitlines(keepends=True)[:1]))
+    train(made, str(tmp_path / "run"))
+    assert len(records.read_text().splitlines()) == len(lines.splitlines())
+
+
+def test_an_argument_of_an_own_method_means_what_the_method_says():
+    made = config(method={"name": f"{HERE}:own_refreshing", "refresh_every": 1000})
+    check(made).open(halves())
 
 
 def test_schedules_with_other_numbers_make_other_runs():

@@ -78,6 +78,41 @@ def test_what_does_not_fit_is_refused(fields, message):
         bound(fields)
 
 
+def test_none_is_refused_where_the_default_is_something_else():
+    with pytest.raises(ValueError, match=r"model.rate cannot be None: leave it out .*0\.5"):
+        bound({"size": 1, "rate": None})
+    with pytest.raises(ValueError, match="model net needs size"):
+        bound({"size": None})
+    assert bound({"size": 1, "dtype": None}).arguments == {"size": 1}
+    # A field that was cleared for another constructor.
+    assert "theta" not in bound({"size": 1, "theta": None}).settings
+
+
+@pytest.mark.parametrize("field", ["flag", "word", "pair", "rate"])
+def test_functions_are_refused_where_they_cannot_be_schedules(field):
+    def annotated(size: int, rate: float = 0.5, flag: bool = False, word="a", pair=(1,)):
+        raise NotImplementedError
+
+    with pytest.raises(ValueError, match=f"model.{field} must be"):
+        bound({"size": 1, field: abs}, constructor=annotated, supplied=())
+
+
+def test_an_argument_called_name_is_not_taken_for_the_name_of_the_choice():
+    part = bound({}, constructor=lambda first, name="x": (first, name))
+    assert part.settings == {"name": "net"}
+    assert part(1) == (1, "x")
+    with pytest.raises(ValueError, match="needs an argument called name, which cannot be set"):
+        bound({}, constructor=lambda first, name: first)
+
+
+def test_own_arguments_called_dtype_or_mask_may_be_strings():
+    def own(first, dtype="bfloat16", mask="all"):
+        return dtype, mask
+
+    part = bound({"dtype": "int4", "mask": "none"}, section="method", constructor=own)
+    assert part(0) == ("int4", "none")
+
+
 def test_names_of_dtypes_stand_for_dtypes_where_arithmetic_is_done_only():
     assert bound({"size": 1, "dtype": "float32"}, section="data").arguments["dtype"] == "float32"
 

@@ -47,7 +47,7 @@ class RunFolder:
         Raises:
             OSError: the folder cannot be created or written.
             ValueError: it holds a run with other settings or of another format, config.json is
-                damaged, or the settings are not valid JSON.
+                damaged or missing, or the settings are not valid JSON.
         """
         try:
             self.checkpoints_path.mkdir(parents=True, exist_ok=True)
@@ -59,6 +59,11 @@ class RunFolder:
                 f"{_OTHER_WORKDIR}, or fix that"
             ) from error
         if not self.config_path.exists():
+            if self.has_begun():
+                raise ValueError(
+                    f"{self.path} holds a run whose config.json is missing: bring it back, or "
+                    f"{_OTHER_WORKDIR}"
+                )
             return
         changed = differences(
             self.settings(remedy=_OTHER_WORKDIR), settings, may_change(flatten(settings))

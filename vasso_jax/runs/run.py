@@ -30,10 +30,16 @@ class Run:
     def seeds(self) -> tuple[int, ...]:
         """The seeds that were used; runs of two groups with equal seeds form a pair.
 
-        The seed of the label noise counts only if there is label noise.
+        The seed of the label noise counts only if there is label noise, and that of the method only
+        if it is not the seed of the run.
         """
-        noisy = any(name.startswith("label_noise.") for name in self.config)
-        return tuple(self.config.get(name) or 0 for name in SEEDS[: 2 if noisy else 1])
+        seed, of_noise, of_method = (self.config.get(name) or 0 for name in SEEDS)
+        seeds = [seed]
+        if any(name.startswith("label_noise.") for name in self.config):
+            seeds.append(of_noise)
+        if SEEDS[2] in self.config and of_method != seed:
+            seeds.append(of_method)
+        return tuple(seeds)
 
     @property
     def epochs(self) -> int:

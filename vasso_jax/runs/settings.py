@@ -101,15 +101,20 @@ def differences(
 
 
 def _changed(
-    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "", own: bool = False
 ) -> Iterator[tuple[str, Any, Any]]:
-    own = is_own(str(old.get("name"))) and old.get("name") == new.get("name")
+    own = own or (is_own(str(old.get("name"))) and old.get("name") == new.get("name"))
     for key in sorted(old.keys() | new.keys() if own else old.keys() & new.keys()):
         there, here = old.get(key), new.get(key)
         if isinstance(there, dict) and isinstance(here, dict) and there and here:
-            yield from _changed(there, here, f"{prefix}{key}.")
-        elif there != here and (is_set(there) or is_set(here)):
+            yield from _changed(there, here, f"{prefix}{key}.", own)
+        elif not _same(there, here) and (is_set(there) or is_set(here)):
             yield prefix + key, there, here
+
+
+def _same(there: Any, here: Any) -> bool:
+    # NaN differs from itself, but not as text.
+    return there == here or json.dumps(there) == json.dumps(here)
 
 
 def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _LONGEST = 200
@@ -19,9 +20,9 @@ def describe(value: Any) -> str:
     """A text that is the same in every process for what is made alike, and differs otherwise.
 
     Functions are known by their names and by what they were made with: variables that they close
-    over, defaults, arguments of a partial and, for a lambda, the numbers in it. So
+    over, defaults, arguments of a partial and, for a lambda, the constants and names in it. So
     `optax.linear_schedule(0, 1, 10)` differs from `optax.linear_schedule(0, 2, 10)`, and
-    `optax.adam(1e-3)` from `optax.adam(1e-2)`. Code is not compared, nor what is deep in objects.
+    `optax.adam(1e-3)` from `optax.adam(1e-2)`. The code of functions with names is not compared.
 
     Args:
         value: any object: a function, an optax transform, a Flax module, an array, ...
@@ -45,7 +46,7 @@ class _Describer:
         if isinstance(value, _PLAIN):
             return repr(value)
         if isinstance(value, jax.Array | np.ndarray | np.generic):
-            return _of_array(np.asarray(value))
+            return self._of_array(value)
         if isinstance(value, Mapping):
             return f"{{{self._named(value.items())}}}"
         if isinstance(value, tuple | list):
@@ -62,6 +63,17 @@ class _Describer:
         self._seen[id(value)] = (len(self._seen), value)
         return self._of_object(value)
 
+    def _of_array(self, value: Any) -> str:
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return f"key({value.dtype}, {self.text(jax.random.key_data(value))})"
+        array = np.asarray(value)
+        if array.dtype == object:
+            return f"array({self.text(array.tolist())})"
+        if not array.ndim:
+            return repr(array.item())
+        checksum = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+        return f"{array.dtype.name}{list(array.shape)}#{checksum}"
+
     def _of_object(self, value: Any) -> str:
         if isinstance(value, types.FunctionType):
             return f"{_name(value)}({self._named(_made_with(value))})"
@@ -74,10 +86,9 @@ class _Describer:
             return f"{type(value).__name__}({self.text(value.__wrapped__)})"
         if dataclasses.is_dataclass(value):
             return f"{_name(type(value))}({self._named(_set_fields(value))})"
-        if type(value).__repr__ is object.__repr__ and hasattr(value, "__dict__"):
-            plain = [(k, v) for k, v in vars(value).items() if isinstance(v, _PLAIN)]
-            return f"{_name(type(value))}({self._named(plain)})"
-        return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
+        if attributes := _attributes(value):
+            return f"{_name(type(value))}({self._named(attributes)})"
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(repr(value).split()))
 
     def _named(self, items: Iterable[tuple[Any, Any]]) -> str:
         return ", ".join(f"{name}={self.text(value)}" for name, value in items)
@@ -102,8 +113,7 @@ def _made_with(function: types.FunctionType) -> list[tuple[str, Any]]:
     if function.__kwdefaults__:
         found.append(("keyword defaults", function.__kwdefaults__))
     if function.__name__ == "<lambda>":
-        numbers = tuple(c for c in code.co_consts if isinstance(c, int | float | complex))
-        found.append(("numbers", numbers))
+        found.append(("code", _constants_and_names(code)))
     return found
 
 
@@ -115,8 +125,15 @@ def _set_fields(value: Any) -> list[tuple[str, Any]]:
     return [(name, found) for name, found, default in fields if found is not default]
 
 
-def _of_array(array: np.ndarray) -> str:
-    if not array.ndim:
-        return repr(array.item())
-    checksum = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
-    return f"{array.dtype.name}{list(array.shape)}#{checksum}"
+def _constants_and_names(code: types.CodeType) -> tuple[Any, ...]:
+    """Those of a function and of the functions inside it."""
+    inner = (
+        _constants_and_names(c) if isinstance(c, types.CodeType) else c for c in code.co_consts
+    )
+    return (*inner, *code.co_names)
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    slots = [name for each in type(value).__mro__ for name in getattr(each, "__slots__", ())]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return list({**found, **getattr(value, "__dict__", {})}.items())

@@ -68,8 +68,9 @@ def _as_dict(config: Config) -> dict[str, Any]:
 
 
 def _given_in(section: Any) -> dict[str, Any]:
-    """The fields of a section that have a value."""
-    return {field: value for field, value in (section or {}).items() if value is not None}
+    """The fields of a section; none if all are None."""
+    fields = dict(section or {})
+    return fields if any(value is not None for value in fields.values()) else {}
 
 
 def _check_unused(section: str, fields: Mapping[str, Any]) -> None:
@@ -93,8 +94,8 @@ def _bind(section: str, name: Any, fields: dict[str, Any], options: Part) -> Par
             raise ValueError(
                 "method.microbatches has no effect: the trainer takes each batch whole"
             )
-        if "seed" in others:
-            fields.setdefault("seed", options.value("seed"))
+        if "seed" in others and fields.get("seed") is None:
+            fields["seed"] = options.value("seed")
     others = METHODS if section == "method" else {}
     return bind(section, name, constructor, fields, supplied=supplied, others=others)
 

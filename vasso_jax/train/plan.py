@@ -26,7 +26,7 @@ from vasso_jax.train.input_pipeline import (
     ready_batch,
 )
 from vasso_jax.train.objects import Dataset, given_parts
-from vasso_jax.train.optimizer import summary
+from vasso_jax.train.optimizer import METHODS, summary
 from vasso_jax.train.parts import bind_config, make_model, make_optimizer
 from vasso_jax.train.program import DataSpec, Program, make_program
 from vasso_jax.train.reporting.dashboards import check_installed
@@ -139,8 +139,9 @@ class Plan:
             raise ValueError(
                 f"batch_size={options.batch_size} exceeds the {spec.num_train} training images"
             )
-        refresh_every = self.settings["method"].get("refresh_every") or 1
-        if options.epochs and refresh_every > steps:
+        method = self.settings["method"]
+        refresh_every = method.get("refresh_every") if method["name"] in METHODS else None
+        if options.epochs and refresh_every and refresh_every > steps:
             raise ValueError(
                 f"method.refresh_every={refresh_every} exceeds the {steps} steps of an epoch"
             )

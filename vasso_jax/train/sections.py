@@ -17,6 +17,7 @@ from vasso_jax.train.descriptions import describe
 
 _DTYPES = ("float32", "bfloat16", "float64")
 _MASKS = {"matrices": optim.matrices}
+_NUMBERS = (float, int, "float", "int")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -77,6 +78,12 @@ def bind(
             without a default is missing.
     """
     parameters = arguments_of(constructor, supplied)
+    if "name" in parameters:
+        raise ValueError(
+            f"{section} {name} needs an argument called name, which cannot be set, as that is the "
+            "field of the section that picks it: call the argument otherwise"
+        )
+    fields = {k: v for k, v in fields.items() if v is not None or k in parameters}
     for field in fields:
         if field in supplied:
             raise ValueError(f"{section}.{field} cannot be set: the run supplies it")
@@ -88,17 +95,19 @@ def bind(
     arguments: dict[str, Any] = {}
     settings: dict[str, Any] = {} if name is None else {"name": name}
     for field, parameter in parameters.items():
-        if field in fields:
-            where = f"{section}.{field}" if section else field
-            value = fields[field]
-            named = _named(where, section, field, value)
-            arguments[field] = _converted(where, named, _type_of(parameter))
+        where = f"{section}.{field}" if section else field
+        value, default = fields.get(field), parameter.default
+        if value is not None:
+            named = _named(where, section, field, value, parameter)
+            arguments[field] = _converted(where, named, parameter)
             settings[field] = value if isinstance(value, str) else _as_json(arguments[field])
-        elif parameter.default is inspect.Parameter.empty:
+        elif field in fields and default not in (None, inspect.Parameter.empty):
+            raise ValueError(f"{where} cannot be None: leave it out for its default, {default!r}")
+        elif default is inspect.Parameter.empty:
             what = f"{section} {name}" if name else section
             raise ValueError(f"{what} needs {field}: give --config.{section}.{field}=...")
         else:
-            settings[field] = _as_json(parameter.default)
+            settings[field] = _as_json(default)
     for field in fields.keys() - parameters.keys():  # of a constructor that takes any
         arguments[field] = fields[field]
         settings[field] = _as_json(fields[field])
@@ -110,7 +119,8 @@ def arguments_of(
 ) -> dict[str, inspect.Parameter]:
     """The arguments that can be fields of a section.
 
-    Those that the run supplies and those that a `functools.partial` has fixed are left out.
+    Those that the run supplies and those that a `functools.partial` has fixed are left out, and one
+    called `name`, the field that picks the constructor, if it has a default.
     """
     fixed = constructor.keywords if isinstance(constructor, functools.partial) else {}
     return {
@@ -119,6 +129,7 @@ def arguments_of(
         if parameter.kind not in _VARIADIC
         and parameter.name not in supplied
         and parameter.name not in fixed
+        and (parameter.name != "name" or parameter.default is parameter.empty)
     }
 
 
@@ -149,8 +160,10 @@ def _of_others(
     )
 
 
-def _named(where: str, section: str, field: str, value: Any) -> Any:
+def _named(where: str, section: str, field: str, value: Any, parameter: inspect.Parameter) -> Any:
     """What the name of a dtype or a mask stands for; any other value as it is."""
+    if isinstance(parameter.default, str):  # it does take a name
+        return value
     if section in ("method", "base", "model") and field.endswith("dtype") and value is not None:
         return _dtype(where, value)
     if section in ("method", "base") and field in ("mask", "adapt"):
@@ -183,10 +196,11 @@ def _type_of(parameter: inspect.Parameter) -> Any:
     return parameter.annotation
 
 
-def _converted(where: str, value: Any, wanted: Any) -> Any:
-    """The value, checked to be of the type that is wanted."""
-    if callable(value):  # a schedule
-        return value
+def _converted(where: str, value: Any, parameter: inspect.Parameter) -> Any:
+    """The value, checked to be of the type that the parameter has."""
+    wanted = _type_of(parameter)
+    if callable(value) and wanted in (float, int) and parameter.annotation not in _NUMBERS:
+        return value  # a schedule
     is_bool = isinstance(value, bool)
     if wanted is bool:
         return _checked(where, value, is_bool, "True or False")
