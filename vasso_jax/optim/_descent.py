@@ -76,8 +76,8 @@ def rho_tied_to_lr(
 
     Args:
         learning_rate: the schedule of the base optimizer, or a number.
-        rho_max: rho at lr_max, >= rho_min.
-        rho_min: rho at lr_min, >= 0.
+        rho_max: rho at the largest learning rate, >= rho_min.
+        rho_min: rho at the smallest learning rate, >= 0.
         lr_max: largest learning rate; if it is equal to lr_min, rho is rho_max.
         lr_min: smallest learning rate, >= 0 and at most lr_max.
 
