@@ -1,8 +1,9 @@
 """VaSSO in ASAM's geometry with an Equinox model that classifies two moons.
 
-Shows that the optimizers accept Equinox's filtered models: `eqx.partition` puts None where a leaf
-is no parameter. The perturbation scales with the size of the weights, but not with that of the
-biases. Prints the loss and the perturbation's norm every fifth epoch, then the test accuracy.
+Needs Equinox: pip install equinox. Shows that the optimizers accept Equinox's filtered models:
+`eqx.partition` puts None where a leaf is not a parameter. The perturbation scales with the size of
+the weights, but not with that of the biases. Prints the loss and the perturbation's norm every
+fifth epoch, then the test accuracy.
 """
 
 import equinox as eqx

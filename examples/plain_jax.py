@@ -2,7 +2,7 @@
 
 Shows the calling convention: besides the clean gradient, `update` gets a function that computes
 the minibatch's gradient at other parameters. Prints, every fifth epoch, the last minibatch's loss
-and the cosine between its gradient and the averaged direction (SAM's is 1); then the test accuracy.
+and the cosine between its gradient and the averaged direction (1 for SAM); then the test accuracy.
 """
 
 import jax

@@ -124,7 +124,7 @@ def test_fields_that_share_a_description_have_their_own_meanings():
     config.rho_schedule.rho_min = 0.01
     fields = {field.name: field for field in fields_of(config)}
     assert fields["rho_schedule.rho_min"].meaning == "rho at lr_min, >= 0"
-    assert fields["method.seed"].meaning == "of `random`"
+    assert fields["method.seed"].meaning == "seed of the choice `random`"
     assert fields["method.seed"].value == config.seed
 
 

@@ -84,9 +84,9 @@ def test_killed_at_random_steps_and_resumed_is_bit_identical(unbroken, tmp_path)
         time.sleep(delays.uniform(0, 0.3))
         process.kill()
         _, out, _ = runs.finish(process)
-        resumed_from += [line for line in out.splitlines() if "going on from step" in line]
+        resumed_from += [line for line in out.splitlines() if "resuming at step" in line]
     _, out = runs.run(tmp_path, *runs.SHORT)
-    assert resumed_from or "going on from step" in out
+    assert resumed_from or "resuming at step" in out
     assert_same_end(tmp_path, unbroken[0])
 
 
@@ -149,7 +149,7 @@ def test_two_processes_stop_together_go_on_and_give_the_losses_of_one(one_device
     ends = [runs.finish(process) for process in runs.start_two(tmp_path, *EVERY_STEP)]
     assert [status for status, _, _ in ends] == [0, 0], ends
     assert "4 x cpu on 2 hosts" in ends[0][1]
-    assert "going on from step" in ends[0][1]
+    assert "resuming at step" in ends[0][1]
     assert_same_losses(tmp_path, one_device)
 
 

@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_names_the_one_to_go_on_from(tmp_path):
         if path.is_file():
             path.unlink()
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    with pytest.raises(UsageError, match="delete that folder to go on from step 1, or"):
+    with pytest.raises(UsageError, match="delete that folder to resume at step 1, or"):
         checkpoints.restore(2, abstract({"w": jnp.zeros(3)}))
     checkpoints.close()
 

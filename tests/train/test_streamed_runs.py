@@ -59,7 +59,7 @@ def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(whole, folder, tmp_p
     assert "Traceback" not in err
     assert max(runs.steps_saved(tmp_path)) < 10
     _, out = runs.run(tmp_path, *settings)
-    assert "going on from step" in out
+    assert "resuming at step" in out
     assert runs.records(tmp_path) == runs.records(whole[0])
     ours, theirs = (runs.checkpoint(w, 10) for w in (tmp_path, whole[0]))
     for name, array in ours.items():

@@ -1,12 +1,12 @@
-"""Trains a network: python main.py --config=FILE[:METHOD] [--workdir=DIR] [--config.FIELD=VALUE]
+"""Trains a network: vasso-jax train --config=FILE[:METHOD] [--workdir=DIR] [--config.FIELD=VALUE]
 
-vasso-jax train is the same. FILE is a config of your own or of this repository, or the name of one
-that comes with the package, such as cifar10_resnet18; METHOD is vasso, sam, asam, none (the base
-optimizer alone) or another one. Any field can be set, as --config.method.rho=0.1 --config.epochs=5;
---help_config lists all of them. The last line of standard output is the result as one JSON object.
-Exit status: 0 finished; 2 wrong input or environment, with one message on standard error;
-128 + signal number where a signal stopped the run, which goes on from its last checkpoint when the
-same command is given again.
+For example: vasso-jax train --config=digits:vasso. In a clone, python main.py is the same. FILE is
+a Python file, or the name of a config that comes with the package, such as cifar10_resnet18; METHOD
+is vasso, sam, asam, none (the base optimizer alone) or another one. Any field can be set, as
+--config.method.rho=0.1 --config.epochs=5; --help_config lists all of them. The last line of
+standard output is the result as one JSON object. Exit status: 0 finished; 2 wrong input or
+environment, with one message on standard error; 128 + signal number where a signal stopped the run,
+which resumes at its last checkpoint when the same command is given again.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def _parse(argv: list[str]) -> list[str]:
     if len(positional) > 1:
         _fail(f"what is {positional[1]!r}? Fields are set as --config.epochs=5")
     if _CONFIG.value is None:
-        _fail("give an experiment, as --config=configs/digits_vasso.py")
+        _fail("give an experiment, as --config=digits:vasso")
     try:
         # A file that could not be loaded raises here, when it is first looked at.
         fields = set(_CONFIG.value)

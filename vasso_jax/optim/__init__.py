@@ -26,11 +26,11 @@ Args:
     base: the optax optimizer that takes the step, such as `optax.sgd(0.1)`. Weight decay and
         clipping belong in it.
     rho: radius of the perturbation, >= 0, or a schedule of the step.
-    mask: which parameters are perturbed; see `l2_ball` and `matrices`.
+    mask: which parameters are perturbed, None (all) or a mask such as `matrices`; see `l2_ball`.
     refresh_every: k >= 1, the direction is renewed every k-th step; see `sharpness_aware`.
     microbatches: m >= 1, the parts in which the batch is evaluated; see `sharpness_aware`.
-    accumulator_dtype: dtype of the copies of the parameters that it keeps; see
-        `suppress_variance`. Refused by methods that keep none.
+    accumulator_dtype: dtype of the copies of the parameters that it keeps, such as float32 or
+        bfloat16; see `suppress_variance`. Refused by methods that keep none.
 """
 
 from vasso_jax.optim._arguments import matrices

@@ -104,8 +104,8 @@ def adaptive_ball(
             `l2_ball` (the authors: 0.5 on CIFAR-10, 1 on CIFAR-100).
         eta: lower bound of T, >= 0.
         mask: which parameters are perturbed; see `l2_ball`.
-        adapt: which parameters T follows, also a mask; None: all. The authors leave the biases out
-            (`matrices`).
+        adapt: which parameters T follows, None (all) or a mask such as `matrices`, with which the
+            authors leave the biases out.
 
     Returns:
         A transform whose updates are eps, and whose state is a `BallState`. Its `update` needs

@@ -173,9 +173,9 @@ def ssam(
     Args:
         rho: radius before the mask, >= 0, or a schedule of the step.
         density: share of ones in m, in [0, 1]: 1 - sparsity of the paper.
-        choice: of m: `fisher` or `random`; see `sparse_mask`.
+        choice: how m is chosen, `fisher` or `random`; see `sparse_mask`.
         mask_every: steps between two choices of m, >= 1.
-        seed: of `random`.
+        seed: seed of the choice `random`.
         base, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
 
     References:

@@ -67,7 +67,7 @@ def sparse_mask(
         density: share of coordinates that are perturbed, in [0, 1] (the paper's 1 - sparsity).
         choice: `fisher` or `random`.
         every: steps between two choices, >= 1. The authors renew once per epoch or less often.
-        seed: of `random`.
+        seed: seed of the choice `random`.
         mask: which parameters are perturbed at all; see `l2_ball`. The density is a share of these.
 
     Returns:

@@ -73,7 +73,7 @@ class Checkpoints:
             raise  # not the fault of the files
         except Exception as error:  # damaged files raise many kinds of error
             others = [other for other in self._manager.all_steps() if other != step]
-            way_out = f"delete that folder to go on from step {max(others)}, or " if others else ""
+            way_out = f"delete that folder to resume at step {max(others)}, or " if others else ""
             raise UsageError(
                 f"the checkpoint {self._directory / str(step)} cannot be read. If it is damaged, "
                 f"{way_out}start in a new workdir.\n({_brief(error)})"
@@ -104,7 +104,7 @@ class Checkpoints:
     def _write_error(self, error: Exception) -> UsageError:
         return UsageError(
             f"a checkpoint could not be written to {self._directory}: free some space, then run "
-            f"the same command again to go on from the last complete one.\n({_brief(error)})"
+            f"the same command again to resume at the last complete one.\n({_brief(error)})"
         )
 
 

@@ -37,13 +37,14 @@ class RunOptions:
     Attributes:
         epochs: length of the run; with `init_from`, 0 evaluates only.
         batch_size: images per step, over all devices.
-        seed: of initial weights, data order, augmentation and dropout.
+        seed: seed of the initial weights, data order, augmentation and dropout.
         label_smoothing: share of the target that is spread over all classes, in [0, 1).
         batch_stats: the pass whose statistics move BatchNorm's running ones: `clean`, `perturbed`,
             or `both`, one after the other; the latter two need a method with a perturbed pass.
         init_from: run folder to take the weights from; a head for other classes starts anew.
         eval_every_epochs: epochs between two evaluations; the last epoch is always evaluated.
-        checkpoint_every_steps: saves more often than at the end of each epoch; 0: does not.
+        checkpoint_every_steps: steps between two checkpoints, besides those at the end of each
+            epoch; 0: only those.
         tensorboard: write event files where TensorFlow and TensorBoard are installed.
         wandb_project: Weights & Biases project to report to; empty: none.
         fsdp: number of devices that parameters and optimizer state are spread over; 1: a copy on

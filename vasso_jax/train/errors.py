@@ -31,6 +31,6 @@ class Stopped(Exception):
     def __init__(self, step: int, total_steps: int, signal_number: int):
         super().__init__(
             f"stopped at step {step} of {total_steps}, everything saved: run the same command "
-            "again to go on from there"
+            "again to resume there"
         )
         self.signal_number = signal_number

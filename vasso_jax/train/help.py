@@ -97,7 +97,10 @@ def _resolved(name: str, meaning: str) -> str:
 def _summary(constructor: Callable[..., Any]) -> str:
     if isinstance(constructor, functools.partial):
         constructor = constructor.func
-    return _first_sentence(inspect.getdoc(constructor) or "")
+    doc = inspect.getdoc(constructor) or ""
+    # A dataclass without a docstring of its own, such as a Flax module, is given its signature.
+    generated = inspect.isclass(constructor) and doc.startswith(f"{constructor.__name__}(")
+    return "" if generated else _first_sentence(doc)
 
 
 def _first_sentence(text: str) -> str:

@@ -56,7 +56,7 @@ def train(
     Raises:
         UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or
             divergence.
-        Stopped: by SIGINT or SIGTERM, after saving; the same call goes on from there.
+        Stopped: by SIGINT or SIGTERM, after saving; the same call resumes there.
     """
     with usage_errors():
         plan = check(config, model=model, dataset=dataset, tx=tx)
@@ -140,7 +140,7 @@ def _start_or_resume(
     checkpoints: Checkpoints,
     records: runs.RecordFile,
 ) -> TrainState:
-    """The state to go on from."""
+    """The state to resume from."""
     step = checkpoints.latest_step()
     if step is None:
         state = experiment.program.create_state()
@@ -168,7 +168,7 @@ def _opening(
     hosts = f" on {processes.count()} hosts" if processes.several() else ""
     parts = plan.mesh.shape["fsdp"]
     spread = f", parameters over {parts}" if parts > 1 else ""
-    start = f"going on from step {step} of " if step else ""
+    start = f"resuming at step {step} of " if step else ""
     epochs = plan.options.epochs
     length = f"{experiment.total_steps} = {epochs} epochs of {program.steps_per_epoch}"
     name = plan.settings["model"]["name"]

@@ -120,5 +120,5 @@ class Tfds(Streaming, Source):
             "\nIf you have one elsewhere, give --config.data.dir=DIR, the folder that holds "
             f"{name}/VERSION.\n"
             f"To download and prepare it there, once{'' if own else needs}:\n    {command}\n"
-            "To train without any download: python main.py --config=configs/digits_vasso.py"
+            "To train without any download: vasso-jax train --config=digits_vasso"
         )
