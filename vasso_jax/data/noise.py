@@ -39,10 +39,10 @@ class LabelNoise:
 
     Attributes:
         kind: `symmetric` (any other class, each equally likely) or `asymmetric` (one similar
-            class). In MNIST, CIFAR-10 and CIFAR-100 it is that of Patrini et al., arXiv
-            1609.03683. In CIFAR-10 five classes have none and keep their label; in CIFAR-100 it is
-            the next class of the same superclass. In any other set it is the next class, and the
-            first class for the last one.
+            class). In MNIST, CIFAR-10 and CIFAR-100 the similar class is that of Patrini et al.,
+            arXiv 1609.03683. In CIFAR-10 five classes have none and keep their label; in CIFAR-100
+            it is the next class of the same superclass. In any other set it is the next class, and
+            the first class for the last one.
         rate: share of training labels that are drawn to be replaced, in [0, 1]; exactly
             round(rate * N) labels.
         seed: seed of the draw.
