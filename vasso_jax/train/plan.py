@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from vasso_jax import data
 from vasso_jax.train import processes
+from vasso_jax.train.accumulation import check_batches
 from vasso_jax.train.config import SECTIONS, Config, RunOptions
 from vasso_jax.train.dataset_facts import dataset_facts
 from vasso_jax.train.input_pipeline import (
@@ -30,7 +31,6 @@ from vasso_jax.train.parts import bind_config, make_model, make_optimizer
 from vasso_jax.train.program import DataSpec, Program, make_program
 from vasso_jax.train.reporting.dashboards import check_installed
 from vasso_jax.train.sharding import check_batch_size, make_mesh
-from vasso_jax.train.trial import check_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,12 +185,12 @@ def check(
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
-        check_optimizer(optimizer(1_000_000)[1], scheduled=True)
+        check_batches(optimizer(1_000_000)[1], scheduled=True)
         optimizer_summary = summary(
             *(settings[section] for section in ("method", "rho_schedule", "base", "schedule"))
         )
     else:
-        check_optimizer(tx, scheduled=False)
+        check_batches(tx, scheduled=False)
         optimizer_summary = "a given optax transform"
         optimizer = lambda steps_per_epoch: (None, tx)  # noqa: E731
     source = parts["data"]()

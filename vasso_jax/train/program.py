@@ -10,12 +10,12 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data, optim
+from vasso_jax.train.accumulation import check_batches
 from vasso_jax.train.config import RunOptions
 from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
 from vasso_jax.train.sharding import with_shardings
 from vasso_jax.train.state import TrainState, create_state, state_shardings
 from vasso_jax.train.step import make_eval_step, make_train_step
-from vasso_jax.train.trial import check_call, check_optimizer, check_training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +79,9 @@ def make_program(
     model = make_model(spec.num_classes)
     schedule, tx = make_optimizer(steps_per_epoch)
     create = partial(create_state, model, tx, spec.image_shape, spec.num_classes, options.seed)
-    check_call(model)
     shapes = jax.eval_shape(create)
-    check_training(model, shapes, spec.image_shape)
     # An optimizer made for these very parameters could not be checked before.
-    check_optimizer(tx, shapes.params, scheduled=schedule is not None)
+    check_batches(tx, shapes.params, scheduled=schedule is not None)
     if options.batch_stats != "clean":
         _check_batch_stats(options.batch_stats, tx, shapes)
     shardings = state_shardings(shapes, mesh)

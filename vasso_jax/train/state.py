@@ -88,18 +88,12 @@ def create_state(
         seed: of the run.
 
     Raises:
-        ValueError: the network has no logits or another number of them, no parameters, or
-            variables that are neither parameters nor BatchNorm's statistics; or the optimizer does
-            not fit the parameters.
+        ValueError: the network has another number of outputs, or variables that are neither
+            parameters nor BatchNorm's statistics.
     """
     images = jnp.zeros((1, *image_shape))
     logits: Any
     logits, variables = model.init_with_output(stream_key(seed, "init"), images, train=False)
-    if not isinstance(logits, jax.Array):
-        raise ValueError(
-            f"the network must return logits, an array [B, num_classes], and returns a "
-            f"{type(logits).__name__}"
-        )
     if logits.shape != (1, num_classes):
         raise ValueError(
             f"the network gives logits of shape {logits.shape} for one image, but the data set has "
@@ -110,14 +104,7 @@ def create_state(
             f"the network has variables {', '.join(others)}: only params and batch_stats are "
             "trained and saved"
         )
-    if "params" not in variables:
-        raise ValueError("the network has no parameters that could be trained")
-    try:
-        opt_state = tx.init(variables["params"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"the optimizer does not fit the parameters of this network: {error}"
-        ) from error
+    opt_state = tx.init(variables["params"])
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
