@@ -25,6 +25,12 @@ def did_you_mean(value: object, known: Sequence[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
+def one_line(error: BaseException) -> str:
+    """The type of an exception and the first line of its text."""
+    text = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *text[:1]])
+
+
 def is_own(name: str) -> bool:
     """Whether `name` has the form `pkg.module:Name`."""
     return ":" in name
@@ -59,7 +65,8 @@ def import_object(field: str, name: str) -> Any:
                 "in the current folder"
             ) from error
         raise ValueError(f"{field} {name!r}: {module_name} cannot be imported: {error}") from error
-    except Exception as error:  # the module is the user's code, and may raise anything
+    # The module is the user's code, and may raise anything, or end the process.
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"{field} {name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}"
         ) from error

@@ -1,10 +1,14 @@
-"""Refuses optimizers that gather gradients over batches, or split a batch, where it goes wrong."""
+"""Refuses optimizers that gather gradients over batches, or split a batch, where it goes wrong.
+
+Likewise optax's own SAM, which spreads a step over several calls.
+"""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from vasso_jax import optim
 from vasso_jax.train.state import nodes_of
@@ -26,15 +30,22 @@ def check_batches(tx: Any, params: Any = None, *, scheduled: bool) -> None:
         scheduled: whether its learning rate follows the schedule of the run.
 
     Raises:
-        ValueError: it asks for microbatches, or contains an `optax.MultiSteps` that would slow the
-            schedule down, or that is around a sharpness-aware transform.
+        ValueError: it asks for microbatches, contains `optax.contrib.sam`, or contains an
+            `optax.MultiSteps` that would slow the schedule down, or that is around a
+            sharpness-aware transform.
     """
     if params is None:
         params = {"layer": {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}}
     try:
-        accumulating = nodes_of(optax.MultiStepsState, jax.eval_shape(tx.init, params))
+        state = jax.eval_shape(tx.init, params)
     except Exception:
         return
+    if nodes_of(optax.contrib.SAMState, state):
+        raise ValueError(
+            "optax.contrib.sam leaves the parameters perturbed between its calls or, with "
+            "opaque_mode, takes nothing but grad_fn: use vasso_jax.optim.sam"
+        )
+    accumulating = nodes_of(optax.MultiStepsState, state)
     if accumulating and scheduled:
         raise ValueError(
             "optax.MultiSteps reads the learning rate at its own updates, of which there are fewer "

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from vasso_jax import data, optim
 from vasso_jax.train.accumulation import check_batches
 from vasso_jax.train.config import RunOptions
+from vasso_jax.train.fit import check_network, check_optimizer
 from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
 from vasso_jax.train.sharding import with_shardings
 from vasso_jax.train.state import TrainState, create_state, state_shardings
@@ -72,16 +73,25 @@ def make_program(
     """Makes the program on the data that `spec` describes; arguments as in `Plan`.
 
     Raises:
-        ValueError: the network does not fit the data, the optimizer does not take whole batches,
-            or `batch_stats` has no effect.
+        ValueError: the network does not fit the data, the optimizer does not fit the network or
+            does not take whole batches, or `batch_stats` has no effect.
     """
     steps_per_epoch = spec.num_train // options.batch_size
     model = make_model(spec.num_classes)
     schedule, tx = make_optimizer(steps_per_epoch)
     create = partial(create_state, model, tx, spec.image_shape, spec.num_classes, options.seed)
     shapes = jax.eval_shape(create)
+    check_network(
+        model,
+        shapes.params,
+        shapes.batch_stats,
+        spec.image_shape,
+        spec.num_classes,
+        options.batch_size,
+    )
     # An optimizer made for these very parameters could not be checked before.
     check_batches(tx, shapes.params, scheduled=schedule is not None)
+    check_optimizer(tx, shapes.params, shapes.opt_state)
     if options.batch_stats != "clean":
         _check_batch_stats(options.batch_stats, tx, shapes)
     shardings = state_shardings(shapes, mesh)

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import optim
+from vasso_jax.train.fit import check_logits, check_params, init_optimizer, own_code
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import replicated, spread
 
@@ -88,26 +89,24 @@ def create_state(
         seed: of the run.
 
     Raises:
-        ValueError: the network has another number of outputs, or variables that are neither
-            parameters nor BatchNorm's statistics.
+        ValueError: the network or the optimizer fails, or the network has another number of
+            outputs, no parameters, or variables that are neither these nor BatchNorm's statistics.
     """
     images = jnp.zeros((1, *image_shape))
-    logits: Any
-    logits, variables = model.init_with_output(stream_key(seed, "init"), images, train=False)
-    if logits.shape != (1, num_classes):
-        raise ValueError(
-            f"the network gives logits of shape {logits.shape} for one image, but the data set has "
-            f"{num_classes} classes: give it a last layer of that size (num_classes)"
-        )
+    with own_code("the network cannot be trained", "model.init(key, images, train=False)"):
+        logits, variables = model.init_with_output(stream_key(seed, "init"), images, train=False)
+    check_logits(logits, 1, num_classes)
     if others := sorted(variables.keys() - {"params", "batch_stats"}):
         raise ValueError(
             f"the network has variables {', '.join(others)}: only params and batch_stats are "
             "trained and saved"
         )
-    opt_state = tx.init(variables["params"])
+    params = variables.get("params", {})
+    check_params(params)
+    opt_state = init_optimizer(tx, params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
+        params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=opt_state,
         metric_sums=zero_metrics(opt_state),
