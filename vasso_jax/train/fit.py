@@ -5,6 +5,8 @@ would fail in the first step is one message before the run begins. Nothing is co
 """
 
 import contextlib
+import pathlib
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +28,17 @@ def own_code(failure: str, call: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # it may raise anything
-        raise ValueError(f"{failure}: {one_line(error)}; it was called as {call}") from error
+        reason = one_line(error) + _place(error)
+        raise ValueError(f"{failure}: {reason}; it was called as {call}") from error
+
+
+def _place(error: Exception) -> str:
+    """The line of the user's code that failed, as far as it is not in an installed package."""
+    package = str(pathlib.Path(__file__).parents[1])
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if "site-packages" not in frame.filename and not frame.filename.startswith(package):
+            return f" ({frame.filename}, line {frame.lineno})"
+    return ""
 
 
 def check_network(
