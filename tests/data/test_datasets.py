@@ -12,6 +12,7 @@ from vasso_jax.data import (
     Split,
     StreamedDataset,
     Streaming,
+    from_arrays,
     training_batches,
 )
 
@@ -50,6 +51,22 @@ def test_arrays_that_do_not_fit_are_refused(changes, message):
         in_memory(**changes)
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(in_memory(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (None, r"mine, test: must be a pair \(images, labels\), got a NoneType"),
+        (
+            (IMAGES, LABELS, LABELS),
+            r"mine, test: must be a pair \(images, labels\), got a tuple of 3",
+        ),
+        (IMAGES, r"mine, test: must be a pair \(images, labels\), got a ndarray"),
+    ],
+)
+def test_what_is_no_pair_of_arrays_is_refused(test, message):
+    with pytest.raises(ValueError, match=message):
+        from_arrays("mine", (IMAGES, LABELS), test)
 
 
 DESCRIPTIONS = [

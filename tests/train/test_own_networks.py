@@ -59,11 +59,11 @@ class Convolution(nn.Module):
 
 
 def refused(tmp_path, message, **parts):
-    """Training must end with a message that begins so, and leave no config.json."""
+    """Training must end with a message that begins so, and leave no run folder."""
     parts = {"dataset": halves(), "tx": optax.sgd(0.1), "model": Net()} | parts
     with pytest.raises(UsageError, match=f"^{message}"):
         train(config(), str(tmp_path / "run"), **parts)
-    assert not (tmp_path / "run/config.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 CANNOT = "the network cannot be trained: "

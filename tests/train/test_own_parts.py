@@ -72,6 +72,10 @@ def pair(**fields):
     return "no data set", fields
 
 
+def nowhere_to_be_read():
+    raise OSError("no data set")
+
+
 def any_sgd(lr=0.1, **fields):
     """Takes any field, and uses none."""
     del fields
@@ -108,6 +112,24 @@ def in_halves(base, microbatches=2):
 
 def in_parts(base, *, microbatches):
     return sam(base, microbatches=microbatches)
+
+
+def careless_sgd(lr=0.1, **fields):
+    """Takes any field, and hands it on."""
+    return optax.sgd(lr, **fields)
+
+
+def keyword_only(*, lr=0.1, base=None):
+    """Takes nothing by position."""
+
+
+def position_only(first, rho=0.1, /):
+    """Takes nothing by name."""
+
+
+def first_by_position(rate, /, momentum=0.9):
+    """A base whose learning rate can only be given by position."""
+    return optax.sgd(rate, momentum)
 
 
 def nothing(first):
@@ -313,6 +335,30 @@ def test_what_does_not_fit_is_one_message(tmp_path, sections, message):
         ({"base": {"name": f"{HERE}:accumulating", "lr": 0.1}}, "give the whole optimizer.*tx="),
         ({"method": {"name": f"{HERE}:in_halves"}}, "takes each batch whole"),
         ({"method": {"name": f"{HERE}:in_parts"}}, "takes each batch whole"),
+        (
+            {"schedule": {"name": "optax:constant_schedule", "value": 0.1}},
+            r"^schedule optax:constant_schedule cannot be called as schedule\(lr, epochs, "
+            r"steps_per_epoch, value=\.\.\.\): .*; its signature is \(value\)$",
+        ),
+        (
+            {"base": {"name": f"{HERE}:careless_sgd", "momentun": 0.9}},
+            "^base .*:careless_sgd: .*unexpected keyword argument 'momentun'",
+        ),
+        (
+            {"base": {"name": f"{HERE}:keyword_only"}},
+            r"must take the learning rate as its first argument, by position; .* is \(\*, lr",
+        ),
+        (
+            {"method": {"name": f"{HERE}:keyword_only"}},
+            "must take the base optimizer as its first argument, by position",
+        ),
+        *(
+            (
+                {section: {"name": f"{HERE}:position_only", "rho": 0.2}},
+                r"must take all arguments but the first by name; .* \(first, rho=0\.1, /\)",
+            )
+            for section in ("base", "method")
+        ),
         ({"method": {"name": f"{HERE}:nothing"}}, "what method .*:nothing returns must be an opt"),
         ({"base": {"name": f"{HERE}:nothing", "lr": 0.1}}, "what base .*:nothing returns must be"),
     ],
@@ -354,6 +400,38 @@ def test_an_optimizer_made_for_the_parameters_is_refused_before_the_first_step()
     assert opened().total_steps == 4
     with pytest.raises(ValueError, match="takes each batch whole"):
         opened(microbatches=2)
+
+
+def test_a_learning_rate_by_position_only_will_do():
+    made = config(base={"name": f"{HERE}:first_by_position", "lr": 0.2, "momentum": 0.5})
+    assert check(made).settings["base"]["momentum"] == 0.5
+
+
+def test_a_module_that_ends_the_process_is_one_message(tmp_path, monkeypatch):
+    (tmp_path / "own_exit_on_import.py").write_text("import sys; sys.exit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="own_exit_on_import cannot be imported: SystemExit: 3"):
+        train(config(model={"name": "own_exit_on_import:Net"}), str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("workdir", [None, 3])
+def test_a_workdir_of_another_type_is_one_message(workdir):
+    with pytest.raises(UsageError, match=f"workdir must be the path of a folder, got {workdir}"):
+        train(config(), workdir, model=Linear(2), dataset=halves())
+
+
+def test_divergence_advises_only_what_the_run_has(tmp_path):
+    parts = {"model": Linear(2), "dataset": halves(), "tx": optax.sgd(1e38)}
+    with pytest.raises(UsageError, match=r"diverged: .*Try a smaller learning rate of tx, in"):
+        train(config(epochs=1), str(tmp_path / "run"), **parts)
+
+
+def test_a_refused_run_leaves_a_folder_that_was_there(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for folder in ("kept", "new"):
+        with pytest.raises(UsageError, match="no data set"):
+            train(config(data={"name": f"{HERE}:nowhere_to_be_read"}), str(tmp_path / folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_accumulation_that_is_right_trains(tmp_path):

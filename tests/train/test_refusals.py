@@ -43,6 +43,8 @@ def refused(process, *messages):
         ("digits_vasso", ["method=sam"], ["a section", "--config.method.name=..."]),
         ("digits_vasso", ["augment=1"], ["a section", "--config.augment.FIELD=..."]),
         ("digits_vasso", ["epochs=x"], ["--config.epochs=x"]),
+        ("digits_vasso", ["method.rho.x=1"], ["--config.method.rho.x cannot be set"]),
+        ("digits_vasso", ["method.mask.a=True"], ["--config.method.mask.a cannot be set"]),
         # Fields that the chosen name does not have.
         ("digits:sam", ["method.theta=0.4"], ["method sam has no theta", "vasso", "FILE.py:sam"]),
         ("digits_vasso", ["method.name=sam"], ["method sam has no theta", "FILE.py:sam"]),
@@ -52,6 +54,11 @@ def refused(process, *messages):
         ("digits_vasso", ["model.width=2"], ["model wrn10_1 has no width"]),
         ("digits_vasso", ["data.dir=/"], ["data digits has no dir"]),
         ("digits:none", ["rho_schedule.rho_min=0.1"], ["method none has no rho"]),
+        (
+            "digits:none",
+            ["method.rho=0.1"],
+            ["method none has no rho (set in the config, or by --config.method.rho)", "sam"],
+        ),
         ("digits_vasso", ["method.microbatches=2"], ["takes each batch whole"]),
         # Names of one's own.
         ("digits_vasso", ["model.name=nowhere.nets:Net"], ["no module nowhere"]),
@@ -102,7 +109,15 @@ def config(**fields):
         ({"method": {"name": "ssam", "density": 2.0}}, "density must be a number in"),
         ({"method": {"name": "ssam", "choice": "best"}}, "choice must be 'fisher' or 'random'"),
         ({"rho_schedule__rho_min": -0.1}, "rho_min must be a number >= 0"),
-        ({"rho_schedule__rho_min": 0.5}, "rho_max must be a number >= 0.5"),
+        (
+            {"rho_schedule__rho_min": 0.5},
+            r"^rho_schedule\.rho_min=0\.5 must not exceed method\.rho=0\.1$",
+        ),
+        ({"rho_schedule__rho_min": 0.1}, "^rho_schedule has no effect: .*are both 0.1"),
+        (
+            {"rho_schedule__rho_min": 0.01, "schedule__final_lr": 0.05},
+            r"^rho_schedule has no effect: schedule\.final_lr and base\.lr are both 0\.05",
+        ),
         ({"base__name": "adamww"}, "Did you mean adamw"),
         ({"base__momentum": 1.0}, "momentum must be in"),
         (
@@ -113,6 +128,19 @@ def config(**fields):
         ({"schedule__name": "cosin"}, "Did you mean cosine"),
         ({"schedule__warmup_epochs": 30.0}, "warmup_epochs must be in"),
         ({"schedule__warmup_epochs": 29.99}, "warmup_epochs=29.99 is 330 of the 330 steps"),
+        (
+            {"schedule": {"name": "multistep", "milestones": ()}},
+            r"^schedule multistep: milestones=\(\) has no effect",
+        ),
+        (
+            {"schedule": {"name": "multistep", "milestones": (5,), "decay_factor": 1.0}},
+            "^schedule multistep: decay_factor=1 has no effect",
+        ),
+        # The section comes first.
+        ({"method__rho": -0.2}, "^method vasso: rho must be"),
+        ({"base__weight_decay": -1.0}, "^base sgd: weight_decay must be"),
+        ({"schedule__warmup_epochs": 31.0}, "^schedule cosine: warmup_epochs must be"),
+        ({"augment__crop_padding": -2}, "^augment: crop_padding must be"),
         # Found before the data set is asked for.
         (
             {"method__theta": 1.5, "data": {"name": "cifar10", "dir": "/dev/null"}},
@@ -154,6 +182,10 @@ def config(**fields):
         ({"data": {"name": "folder", "dir": "/", "workers": -1}}, "workers must be"),
         ({"augment__cutout_probability": 0.3}, "has no effect while cutout_size is 0"),
         ({"augment__cutout_size": 1}, "cutout_size=1 makes no hole"),
+        (
+            {"augment": {"cutout_size": 4, "cutout_probability": 0.0}},
+            "cutout_size=4 has no effect while cutout_probability is 0",
+        ),
         ({"augment__cutout_probability": 2.0}, "cutout_probability must be"),
         ({"augment__crop_padding": -1}, "crop_padding must be"),
         ({"label_noise": {"kind": "symetric", "rate": 0.1}}, "Did you mean symmetric"),
@@ -178,7 +210,7 @@ def config(**fields):
 def test_wrong_fields_are_found_before_the_run_begins(tmp_path, fields, message):
     with pytest.raises(UsageError, match=message):
         train(config(**fields), str(tmp_path / "run"))
-    assert not (tmp_path / "run/config.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,10 @@ def test_what_is_given_arrives_and_what_is_not_has_its_default(fields):
     ("fields", "message"),
     [
         ({}, "model net needs size: give --config.model.size"),
-        ({"size": 1, "rat": 1}, "model net has no rat. Did you mean rate. Leave out"),
+        (
+            {"size": 1, "rat": 1},
+            r"has no rat \(set in the config, or by --config.model.rat\). Did you mean rate\?",
+        ),
         ({"size": 1, "first": 1}, "model.first cannot be set: the run supplies it"),
         ({"size": 1, "rate": "x"}, "model.rate must be a number, got 'x'"),
         ({"size": 1, "rate": True}, "model.rate must be a number"),
@@ -140,4 +143,7 @@ def test_what_a_partial_has_fixed_is_no_field():
 def test_a_field_of_another_choice_says_whose_it_is():
     others = {"wide": lambda theta: 0, "deep": lambda theta, n: 0, "flat": lambda n: 0}
     with pytest.raises(ValueError, match=r"has no theta.*wide, deep have it.*FILE\.py:net"):
+        bound({"size": 1, "theta": 1}, section="method", others={**others, "net": build})
+    # Not for a name of the user's own, which is no METHOD of FILE.py:METHOD.
+    with pytest.raises(ValueError, match=r"has no theta.*It has [\w, ]+\.$"):
         bound({"size": 1, "theta": 1}, section="method", others=others)

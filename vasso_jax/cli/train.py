@@ -18,6 +18,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -71,6 +72,8 @@ def _parse(argv: list[str]) -> list[str]:
             message = "this config takes no method after a colon"
         _fail(message.removeprefix("ValueError: ") if trace else message)
     except Exception as error:  # the config file is code, and may raise anything
+        if nested := [a for a in argv if re.match(r"--?config\.\w+\.\w+\.", a)]:
+            _check_nested(nested, error)
         _fail_to_load(error)
     if len(positional) > 1:
         _fail(f"what is {positional[1]!r}? Fields are set as --config.epochs=5")
@@ -96,9 +99,11 @@ def _joined(argv: list[str]) -> list[str]:
 
 def _with_path(argument: str) -> str:
     """--config=NAME[:METHOD] of a config that comes with the package, with its path."""
-    match = re.fullmatch(r"(--?config=)(\w+)((?::.*)?)", argument)
+    match = re.fullmatch(r"(--?config=)([^:]+)((?::.*)?)", argument)
     if match is None or pathlib.Path(match[2]).is_file():
         return argument
+    if not re.fullmatch(r"\w+", match[2]):
+        _fail(f"there is no config file {match[2]}")
     shipped = _shipped_configs()
     path = shipped / f"{match[2]}.py"
     if not path.is_file():
@@ -127,6 +132,14 @@ def _check_field(path: str) -> None:
     if field not in _FIELDS or rest:
         hint = _full_names(field) or did_you_mean(field, sorted(_FIELDS))
         _fail(f"the config has no field {path!r}.{hint} --help_config lists all of them.")
+
+
+def _check_nested(arguments: list[str], error: Exception) -> None:
+    """Fails if the error comes from setting such a field, and not from the config file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(pathlib.Path(frame.filename).name == "config_path.py" for frame in frames):
+        names = " or ".join(argument.partition("=")[0] for argument in arguments)
+        _fail(f"{names} cannot be set: the config has no such field")
 
 
 def _full_names(field: str) -> str:

@@ -39,6 +39,11 @@ class Augmentation:
             raise ValueError(f"cutout_probability must be in [0, 1], got {self.cutout_probability}")
         if self.cutout_size == 1:
             raise ValueError("cutout_size=1 makes no hole: it must be at least 2 (0: off)")
+        if self.cutout_size and not self.cutout_probability:
+            raise ValueError(
+                f"cutout_size={self.cutout_size} has no effect while cutout_probability is 0: "
+                "raise it, or set cutout_size=0"
+            )
         if not self.cutout_size and self.cutout_probability != _CUTOUT_PROBABILITY:
             raise ValueError(
                 f"cutout_probability={self.cutout_probability} has no effect while cutout_size is "

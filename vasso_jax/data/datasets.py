@@ -214,7 +214,7 @@ def checked(
     name: str, splits: Mapping[str, tuple[Any, Any]], class_names: Sequence[str] | None
 ) -> ImageDataset:
     """`from_arrays`, of two splits by the names to use in messages, training split first."""
-    arrays = {where: Split(*map(np.asarray, split)) for where, split in splits.items()}
+    arrays = {where: _as_split(where, split) for where, split in splits.items()}
     for where, split in arrays.items():
         check_arrays(where, *split)
     train, test = arrays.values()
@@ -223,6 +223,17 @@ def checked(
     check_fit(arrays, len(class_names))
     train, test = (Split(s.images, s.labels.astype(np.int32)) for s in (train, test))
     return ImageDataset(name, tuple(class_names), *channel_statistics(train.images), train, test)
+
+
+def _as_split(where: str, pair: Any) -> Split:
+    try:
+        images, labels = pair
+    except (TypeError, ValueError) as error:
+        size = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+        raise ValueError(
+            f"{where}: must be a pair (images, labels), got a {type(pair).__name__}{size}"
+        ) from error
+    return Split(np.asarray(images), np.asarray(labels))
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

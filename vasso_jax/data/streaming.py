@@ -180,7 +180,8 @@ def _read(
             return False
         message = str(error) if name in str(error) else f"{name}: {error}"
         raise ValueError(
-            f"{message}. Repair it, or leave such images out with --config.data.on_damaged=skip"
+            f"{message}. Repair it, or leave such images out: --config.data.on_damaged=skip, or "
+            'for a data set of your own Streaming(on_damaged="skip")'
         ) from error
     batch.valid[i] = True
     return True

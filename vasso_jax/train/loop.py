@@ -3,6 +3,7 @@
 import contextlib
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,6 +20,14 @@ from vasso_jax.train.sharding import replicated
 from vasso_jax.train.state import TrainState, zero_metrics
 from vasso_jax.train.timer import Timer
 
+# Against divergence, by the field that it needs.
+_REMEDIES = {
+    ("base", "lr"): "a smaller base.lr",
+    ("method", "rho"): "a smaller method.rho",
+    ("schedule", "warmup_epochs"): "a longer schedule.warmup_epochs",
+    ("base", "clip_norm"): "base.clip_norm",
+}
+
 
 class Trainer:
     """Trains from the given state to the last epoch."""
@@ -32,6 +41,7 @@ class Trainer:
         display: Display,
     ):
         self._options = experiment.plan.options
+        self._remedies = _remedies(experiment.plan.settings)
         self._pipeline = experiment.pipeline
         self._program = experiment.program
         self._total_steps = experiment.total_steps
@@ -174,9 +184,8 @@ class Trainer:
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
             raise UsageError(
-                f"the run diverged: {what} is {value} at step {self._step}. Try a smaller base.lr "
-                "or method.rho, longer schedule.warmup_epochs, or base.clip_norm, in a new "
-                "workdir. Checkpoints hold finite parameters only."
+                f"the run diverged: {what} is {value} at step {self._step}. Try {self._remedies}, "
+                "in a new workdir. Checkpoints hold finite parameters only."
             )
 
     def _evaluate(self) -> dict[str, Any]:
@@ -199,3 +208,9 @@ class Trainer:
         """How many damaged images were skipped since the last record, if skipping is enabled."""
         count = self._pipeline.take_skipped()
         return {} if count is None else {"skipped": count}
+
+
+def _remedies(settings: Mapping[str, Any]) -> str:
+    """What helps against divergence, of the fields that this run has."""
+    known = [text for (section, field), text in _REMEDIES.items() if field in settings[section]]
+    return " or ".join(known) if known else "a smaller learning rate of tx"

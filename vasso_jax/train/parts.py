@@ -16,7 +16,7 @@ from vasso_jax.train.config import SECTIONS, Config, RunOptions
 from vasso_jax.train.objects import ARGUMENTS, check_model, check_transform
 from vasso_jax.train.optimizer import BASES, METHODS
 from vasso_jax.train.schedules import SCHEDULES
-from vasso_jax.train.sections import Part, bind
+from vasso_jax.train.sections import Part, bind, plain_signature
 
 # Arguments that the run supplies, by section, and that therefore are no fields of it.
 SUPPLIED = {
@@ -101,12 +101,22 @@ def _bind(section: str, name: Any, fields: dict[str, Any], options: Part) -> Par
 
 
 def _arguments(section: str, name: str, constructor: Callable[..., Any]) -> list[str]:
-    """The names of all arguments; there must be one, for what the run supplies."""
-    arguments = list(inspect.signature(constructor).parameters)
-    if not arguments:
+    """The names of all arguments; the first is for what the run supplies, the others are fields."""
+    parameters = inspect.signature(constructor).parameters
+    kinds = [parameter.kind for parameter in parameters.values()]
+    by_position = inspect.Parameter.POSITIONAL_ONLY
+    if not kinds or kinds[0] not in (by_position, inspect.Parameter.POSITIONAL_OR_KEYWORD):
         what = {"method": "the base optimizer", "base": "the learning rate"}[section]
-        raise ValueError(f"{section} {name} must take {what} as its first argument")
-    return arguments
+        raise ValueError(
+            f"{section} {name} must take {what} as its first argument, by position; its signature "
+            f"is {plain_signature(constructor)}"
+        )
+    if by_position in kinds[1:]:
+        raise ValueError(
+            f"{section} {name} must take all arguments but the first by name; its signature is "
+            f"{plain_signature(constructor)}"
+        )
+    return list(parameters)
 
 
 def _needs(constructor: Callable[..., Any], argument: str) -> bool:
@@ -123,7 +133,9 @@ def _base(name: str) -> Callable[..., Any]:
     def make(lr: optax.ScalarOrSchedule, **fields: Any) -> optax.GradientTransformation:
         return constructor(lr, **fields)
 
-    renamed = [p.replace(name="lr") if key == first else p for key, p in parameters.items()]
+    # make() takes it by name, even if the constructor takes it by position only.
+    lr = parameters[first].replace(name="lr", kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    renamed = [lr, *(p for key, p in parameters.items() if key != first)]
     make.__signature__ = inspect.Signature(renamed)  # pyright: ignore[reportFunctionMemberAccess]
     make.__doc__ = constructor.__doc__
     return make
@@ -154,13 +166,11 @@ def make_optimizer(
     if callable(lr):
         raise ValueError("base.lr must be a number: the section schedule says how it changes")
     schedule = parts["schedule"](lr, options.epochs, steps_per_epoch)
-    base = parts["base"].constructor(**{**parts["base"].arguments, "lr": schedule})
-    check_transform(f"what base {parts['base'].name} returns", base)
-    method, arguments = parts["method"], dict(parts["method"].arguments)
-    if parts["rho_schedule"].settings:
-        arguments["rho"] = _rho_tied_to(schedule, lr, parts)
-    tx = method.constructor(base, **arguments)
-    check_transform(f"what method {method.name} returns", tx)
+    base = parts["base"](lr=schedule)
+    check_transform(f"what {parts['base'].title} returns", base)
+    tied = {"rho": _rho_tied_to(schedule, lr, parts)} if parts["rho_schedule"].settings else {}
+    tx = parts["method"](base, **tied)
+    check_transform(f"what {parts['method'].title} returns", tx)
     return schedule, tx
 
 
@@ -176,7 +186,19 @@ def _rho_tied_to(schedule: optax.Schedule, lr: float, parts: Mapping[str, Part])
             "rho_schedule has no effect with a constant learning rate: leave it out, or choose "
             "another schedule"
         )
-    lr_min = parts["schedule"].value("final_lr", 0.0)
+    rho_min, lr_min = parts["rho_schedule"].value("rho_min"), parts["schedule"].value("final_lr", 0)
+    if callable(rho_min):
+        raise ValueError("rho_schedule.rho_min must be a number")
+    if rho_min > rho:
+        raise ValueError(f"rho_schedule.rho_min={rho_min:g} must not exceed method.rho={rho:g}")
+    if rho_min == rho:
+        raise ValueError(
+            f"rho_schedule has no effect: rho_schedule.rho_min and method.rho are both {rho:g}"
+        )
+    if lr_min == lr:
+        raise ValueError(
+            f"rho_schedule has no effect: schedule.final_lr and base.lr are both {lr:g}"
+        )
     return parts["rho_schedule"](schedule, rho_max=rho, lr_max=lr, lr_min=lr_min)
 
 

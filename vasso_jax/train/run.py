@@ -8,7 +8,9 @@ What holds throughout:
 - The host looks at the device about once per second, not at every step.
 """
 
+import contextlib
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -65,8 +67,11 @@ def train(
 
 def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
     """Runs a checked plan; arguments, result and errors otherwise as for `train`."""
+    if not isinstance(workdir, str | os.PathLike):
+        raise UsageError(f"workdir must be the path of a folder, got {workdir!r}")
     display = Display(enabled=processes.is_first())
     folder = runs.RunFolder(pathlib.Path(workdir).expanduser().absolute())
+    is_new = processes.is_first() and not folder.path.exists()
     processes.on_first(lambda: folder.open_for(plan.settings))
     with usage_errors():
         records = runs.RecordFile(folder.metrics_path, writable=processes.is_first())
@@ -82,6 +87,15 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
         display.stop()
         records.close()
         checkpoints.close()
+        if is_new:
+            _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: runs.RunFolder) -> None:
+    """Leaves nothing of a run that was refused before it began."""
+    with contextlib.suppress(OSError):  # there is something in it
+        folder.checkpoints_path.rmdir()
+        folder.path.rmdir()
 
 
 def _train(

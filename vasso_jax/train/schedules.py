@@ -65,11 +65,16 @@ def multistep(
     Args:
         lr, epochs, steps_per_epoch: see above.
         warmup_epochs: length of a linear rise from 0 to lr at the start, within `epochs`.
-        milestones: epochs at which the rate decays, counted from the start of the run.
-        decay_factor: what the rate is multiplied by, > 0.
+        milestones: epochs at which the rate decays, at least one, counted from the start of the
+            run.
+        decay_factor: what the rate is multiplied by, > 0, and not 1.
     """
     if not 0 < decay_factor < math.inf:
         raise ValueError(f"decay_factor must be a number > 0, got {decay_factor}")
+    if decay_factor == 1:
+        raise ValueError("decay_factor=1 has no effect: choose the schedule constant")
+    if not len(milestones):
+        raise ValueError("milestones=() has no effect: choose the schedule constant")
     if epochs:
         _check_milestones(milestones, warmup_epochs, epochs)
 

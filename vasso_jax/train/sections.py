@@ -44,10 +44,39 @@ class Part:
     def __call__(self, *supplied: Any, **named: Any) -> Any:
         """What the constructor makes of its arguments and those that the run supplies.
 
+        Args:
+            supplied: in the order of `self.supplied`.
+            named: further ones, which come before those of the config.
+
         Raises:
-            ValueError: an argument is out of range.
+            ValueError: an argument is out of range, or the constructor cannot be called so.
         """
-        return self.constructor(*supplied, **self.arguments, **named)
+        arguments = {**self.arguments, **named}
+        try:
+            inspect.signature(self.constructor).bind(*supplied, **arguments)
+        except TypeError as error:
+            raise ValueError(self._cannot_be_called(len(supplied), arguments, error)) from error
+        try:
+            return self.constructor(*supplied, **arguments)
+        except ValueError as error:
+            raise ValueError(f"{self.title}: {error}" if self.section else str(error)) from error
+        except TypeError as error:
+            # A field that the constructor has handed on to another function.
+            if _takes_any(self.constructor) and "unexpected keyword argument" in str(error):
+                raise ValueError(f"{self.title}: {error}") from error
+            raise
+
+    @property
+    def title(self) -> str:
+        """The section and what was chosen there, for messages."""
+        return f"{self.section} {self.name}" if self.name else self.section
+
+    def _cannot_be_called(self, positional: int, named: Mapping[str, Any], error: TypeError) -> str:
+        call = ", ".join([*list(self.supplied)[:positional], *(f"{name}=..." for name in named)])
+        return (
+            f"{self.title} cannot be called as {self.section}({call}): {error}; its signature is "
+            f"{plain_signature(self.constructor)}"
+        )
 
     def value(self, field: str, default: Any = None) -> Any:
         """An argument as given, else the constructor's default, else `default`."""
@@ -138,25 +167,34 @@ def _takes_any(constructor: Callable[..., Any]) -> bool:
     return inspect.Parameter.VAR_KEYWORD in kinds
 
 
+def plain_signature(constructor: Callable[..., Any]) -> str:
+    """The signature without types."""
+    signature, empty = inspect.signature(constructor), inspect.Parameter.empty
+    bare = [p.replace(annotation=empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(bare))
+
+
 def _no_such_field(section: str, name: str | None, field: str, known: list[str]) -> str:
-    has = f"it has {', '.join(known)}" if known else "it has no further fields"
+    has = f"It has {', '.join(known)}" if known else "It has no further fields"
     what = f"{section} {name}" if name else section
     where = ".".join(filter(None, ("--config", section, field)))
     hint = did_you_mean(field, known)
-    return f"{what or 'the config'} has no {field}.{hint} Leave out {where}; {has}."
+    return f"{what or 'the config'} has no {field} (set in the config, or by {where}).{hint} {has}."
 
 
 def _of_others(
     section: str, name: str | None, field: str, others: Mapping[str, Callable[..., Any]]
 ) -> str:
-    """Who has the field, and how to choose."""
+    """Who has the field, and how to choose; nothing if the name is the user's own."""
+    if name not in others:
+        return ""
     having = [other for other in others if field in inspect.signature(others[other]).parameters]
     if not having:
         return ""
     verb = "have" if len(having) > 1 else "has"
     return (
-        f" {', '.join(having)} {verb} it. A {section} is best chosen as --config=FILE.py:{name}, "
-        "which sets no fields of another one."
+        f" {', '.join(having)} {verb} it. In the configs that come with the package, "
+        f"--config=FILE.py:{name} sets only fields of {name}."
     )
 
 
