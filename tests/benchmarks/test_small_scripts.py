@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "rows"),
     [
-        ("startup", (), {"cold", "cached"}),
+        ("startup", ("--config=examples/own_network.py",), {"cold", "cached"}),
         (
             "changes",
             ("--image_size=8", "--batch_size=2", "--rounds=1", "--steps=1"),
