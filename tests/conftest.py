@@ -1,12 +1,12 @@
-"""The whole suite runs on the CPU, as four devices, so that sharding is exercised everywhere."""
+"""The whole suite runs on the CPU, as eight devices, so that sharding is exercised everywhere."""
 
 import os
 import tempfile
 
-# One cache of compiled programs for all tests and the processes that they start.
+# One cache of all compiled programs, however small, for all tests and the processes they start.
 _CACHE = tempfile.TemporaryDirectory(prefix="vasso_jax_tests_")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 

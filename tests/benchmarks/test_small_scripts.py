@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.runs import ROOT
+from tests.train.networks import NAME
 
 pytestmark = pytest.mark.slow
 
@@ -17,16 +18,16 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "rows"),
     [
-        ("startup", (), {"cold", "cached"}),
+        ("startup", ("--config=examples/own_network.py",), {"cold", "cached"}),
         (
             "changes",
-            ("--image_size=8", "--batch_size=2", "--rounds=1", "--steps=1"),
+            (f"--model={NAME}", "--image_size=8", "--batch_size=2", "--rounds=1", "--steps=1"),
             {"as it is", "without donation", "metrics fetched", "scan"}
             | {"optimizer alone, vasso", "optimizer alone, sgd"},
         ),
         (
             "input.on_device",
-            ("--model=wrn10_1", "--batch_size=2", "--rounds=1", "--steps=1"),
+            (f"--model={NAME}", "--batch_size=2", "--rounds=1", "--steps=1"),
             {"step_seconds_with_input", "over_without", "lowest", "highest"},
         ),
         (

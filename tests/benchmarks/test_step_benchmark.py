@@ -13,10 +13,11 @@ from benchmarks.step.measurement import DEFAULT_METHODS, OPTAX_SAM
 from benchmarks.step.optax_sam import make_optax_sam_step
 from benchmarks.step.table import table
 from tests.runs import ROOT
+from tests.train.networks import NAME
 
 pytestmark = pytest.mark.slow
 
-WORKLOAD = Workload("wrn10_1", image_size=8, batch_size=8, classes=10, precision="float32")
+WORKLOAD = Workload(NAME, image_size=8, batch_size=8, classes=10, precision="float32")
 
 
 @pytest.mark.parametrize("method", ["sgd again", "vasso refresh_every=5", OPTAX_SAM])
@@ -56,7 +57,7 @@ def test_results_that_are_kept_can_be_shown(name):
 
 def test_command(tmp_path):
     out = tmp_path / "new" / "step.json"
-    command = [sys.executable, "-m", "benchmarks.step", "--model", "wrn10_1", "--batch_size", "8"]
+    command = [sys.executable, "-m", "benchmarks.step", "--model", NAME, "--batch_size", "8"]
     command += ["--rounds", "2", "--steps", "1", "--methods", "sgd", "vasso", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import runs, tiny_cifar
+from tests.train.networks import SMALL
 
 
 def test_result_files_and_records(unbroken):
@@ -112,7 +113,7 @@ def test_told_to_stop_it_saves_and_goes_on_the_same(unbroken, tmp_path, number):
 
 # One step an epoch, so that every step's loss is on record, and few and mild ones: training
 # multiplies rounding several times over at each step, the more so the larger rho.
-EVERY_STEP = ("batch_size=1436", "epochs=4", "method.rho=0.05", "method.theta=0.9")
+EVERY_STEP = (SMALL, "batch_size=1436", "epochs=6", "method.rho=0.05", "method.theta=0.9")
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_cifar10_from_a_prepared_copy(tmp_path):
     result, out = runs.run(
         tmp_path / "run",
         f"data.dir={tmp_path}",
-        "model.name=wrn10_1",
+        SMALL,
         "batch_size=8",
         "epochs=1",
         config="cifar10_vasso",
@@ -191,6 +192,6 @@ def test_interrupted_before_the_first_step(tmp_path):
 
 @pytest.mark.slow
 def test_evaluation_now_and_then_and_always_at_the_end(tmp_path):
-    runs.run(tmp_path, "epochs=3", "eval_every_epochs=2")
+    runs.run(tmp_path, SMALL, "epochs=3", "eval_every_epochs=2")
     splits = [(record["epoch"], record["split"]) for record in runs.records(tmp_path)]
     assert splits == [(1, "train"), (2, "train"), (2, "test"), (3, "train"), (3, "test")]

@@ -10,13 +10,14 @@ import pytest
 
 from tests import runs
 from tests.data.image_files import make_folder
+from tests.train.networks import SMALL
 
 pytestmark = pytest.mark.slow
 
 # 2 epochs of 5 steps; the pixels are plain colours, and differ with class and image.
 SETTINGS = (
     *("data.name=folder", "data.image_size=16", "augment.flip=True"),
-    *("batch_size=8", "epochs=2"),
+    *(SMALL, "batch_size=8", "epochs=2"),
 )
 
 

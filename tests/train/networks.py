@@ -1,0 +1,25 @@
+"""A network that compiles fast, for runs in which the network does not matter."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vasso_jax.models.layers import BatchNorm, conv
+
+# What picks it in a config.
+NAME = "tests.train.networks:Small"
+SMALL = f"model.name={NAME}"
+
+
+class Small(nn.Module):
+    """A convolution and a BatchNorm of the package, and a linear layer."""
+
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = conv(16, 3, 1, self.dtype, nn.initializers.he_normal(), name="conv")(x)
+        x = nn.relu(BatchNorm(name="bn")(x, train)).mean((1, 2))
+        return nn.Dense(self.num_classes, name="head")(x.astype(jnp.float32))
