@@ -154,7 +154,13 @@ class TinyCounting(nn.Module):
         return TinyOurs()(x, train)
 
 
-@pytest.mark.parametrize("network", [TinyOurs, TinyFlax, TinyCounting])
+@pytest.mark.parametrize(
+    "network",
+    [
+        TinyOurs,
+        *(pytest.param(other, marks=pytest.mark.slow) for other in (TinyFlax, TinyCounting)),
+    ],
+)
 def test_running_statistics_follow_the_chosen_passes(batch, network):
     model, tx = network(), sam(optax.sgd(LR), RHO)
     before, _ = train_once(model, tx, batch)
