@@ -1,15 +1,11 @@
 """CIFAR prepared from small archives in the official layout, over HTTP and after accidents."""
 
-import http.server
-import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import tarfile
-import threading
 import time
 
 import numpy as np
@@ -18,114 +14,14 @@ import tensorflow_datasets as tfds
 from rich.console import Console
 from tensorflow_datasets.image_classification import cifar
 
+from tests.data.cifar_archives import NAMES, expect, make_archive
 from vasso_jax.cli.prepare import main
 from vasso_jax.data import load
 from vasso_jax.data.prepare import preparation
 from vasso_jax.data.prepare.downloading import sha256_of
-from vasso_jax.data.prepare.preparation import PREPARABLE, Archive, prepare
+from vasso_jax.data.prepare.preparation import PREPARABLE, prepare
 
 GENUINE = {"cifar10": cifar.Cifar10, "cifar100": cifar.Cifar100}
-NAMES = {
-    "cifar10": {"batches.meta.txt": [f"class {i}" for i in range(10)]},
-    "cifar100": {
-        "coarse_label_names.txt": [f"coarse_{i}" for i in range(20)],
-        "fine_label_names.txt": [f"fine_{i}" for i in range(100)],
-    },
-}
-# (file, split, number of examples)
-FILES = {
-    "cifar10": [(f"data_batch_{i}.bin", "train", 2) for i in range(1, 6)]
-    + [("test_batch.bin", "test", 3)],
-    "cifar100": [("train.bin", "train", 10), ("test.bin", "test", 3)],
-}
-FOLDER = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}
-
-
-def make_archive(name, path, without=()):
-    """Writes the archive.
-
-    Returns:
-        {"train": {"image": uint8 [N, 32, 32, 3], "label": [N], "coarse_label": [N]}, "test": ...}
-    """
-    rng = np.random.default_rng(0)
-    files = {file: "\n".join(names) + "\n\n" for file, names in NAMES[name].items()}
-    content = {"train": [], "test": []}
-    for file, split, n in FILES[name]:
-        images = rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
-        labels = {"label": rng.integers(0, len(list(NAMES[name].values())[-1]), n)}
-        if name == "cifar100":
-            labels = {"coarse_label": rng.integers(0, 20, n)} | labels
-        planes = images.transpose(0, 3, 1, 2).reshape(n, -1)
-        columns = [column[:, None].astype(np.uint8) for column in labels.values()]
-        files[file] = np.concatenate([*columns, planes], axis=1).tobytes()
-        content[split].append({"image": images} | labels)
-    with tarfile.open(path, "w:gz") as tar:
-        # The official archives are not in order either.
-        for file in sorted(set(files) - set(without), reverse=True):
-            data = files[file] if isinstance(files[file], bytes) else files[file].encode()
-            member = tarfile.TarInfo(f"{FOLDER[name]}/{file}")
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return {
-        split: {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        for split, parts in content.items()
-    }
-
-
-@pytest.fixture
-def server():
-    """An HTTP server on loopback that knows Range; `cut`: bytes after which it hangs up."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked = self.headers.get("Range")
-            server.requests.append(asked)
-            if self.path != "/archive":
-                self.send_error(404)
-                return
-            start = 0
-            if asked and server.ranges:
-                start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-/{len(server.content)}")
-            else:
-                self.send_response(200)
-            self.send_header("Content-Length", str(len(server.content) - start))
-            self.end_headers()
-            self.wfile.write(server.content[start : server.cut])
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.requests, server.ranges, server.cut = [], True, None
-        server.url = f"http://127.0.0.1:{server.server_port}/archive"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def served(server, tmp_path, monkeypatch):
-    """Has the server offer a small cifar10, and `prepare` expect it from there."""
-    path = tmp_path / "made"
-    make_archive("cifar10", path)
-    server.content = path.read_bytes()
-    expect(monkeypatch, "cifar10", path, server.url)
-    return server
-
-
-def expect(monkeypatch, name, path, url):
-    official = preparation._ARCHIVES[name]
-    archive = Archive(official.file_name, url, path.stat().st_size, sha256_of(path))
-    monkeypatch.setitem(preparation._ARCHIVES, name, archive)
 
 
 def by_id(name, data_dir, split):

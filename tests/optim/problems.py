@@ -100,3 +100,8 @@ def assert_equal(actual, expected):
 def spec(tree):
     """Structure, shapes and dtypes."""
     return jax.tree.map(lambda x: (jnp.shape(x), jnp.asarray(x).dtype), tree)
+
+
+def plain_loss(w, i, x):
+    """For `value_and_update`."""
+    return loss(w, x)

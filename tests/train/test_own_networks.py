@@ -7,7 +7,7 @@ import optax
 import optax.contrib
 import pytest
 
-from tests.train.test_own_parts import Linear, config, halves
+from tests.train.own_parts import Linear, config, halves
 from vasso_jax.optim import l2_ball, sam
 from vasso_jax.train import UsageError, check, train
 
@@ -103,7 +103,7 @@ def test_a_network_without_train_is_told_how_it_is_called(tmp_path, model):
 def test_a_network_picked_by_name_is_checked_likewise(tmp_path):
     made = config(
         model={"name": "flax.linen:Dense", "features": 10},
-        data={"name": "tests.train.test_own_parts:halves"},
+        data={"name": "tests.train.own_parts:halves"},
     )
     with pytest.raises(UsageError, match=f"^{CANNOT}TypeError: .*'train'; it was called as"):
         train(made, str(tmp_path / "run"))

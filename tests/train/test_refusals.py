@@ -1,86 +1,16 @@
-"""What main.py refuses: wrong input and a damaged environment, each with one clear message."""
+"""Fields out of range, of another type or without effect: found before a run begins."""
 
-import json
-import shutil
-import time
-
-import numpy as np
 import optax
 import pytest
 
-from tests import runs
 from vasso_jax import optim
 from vasso_jax.train import UsageError, check, train
 from vasso_jax.train.presets import digits
 
-
-def refused(process, *messages):
-    """The process must end with status 2 and one message, that has all `messages`."""
-    status, out, err = runs.finish(process)
-    assert status == 2, err
-    assert err.startswith("error: "), err
-    for message in messages:
-        assert message in err
-    assert "Traceback" not in out + err
+SCHEDULE = optax.constant_schedule(0.1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("config", "overrides", "messages"),
-    [
-        (
-            "digits_vasso",
-            ["data.name=mnist", "data.dir=/nowhere"],
-            ["/nowhere/mnist", "tfds.builder('mnist'", "digits_vasso"],
-        ),
-        ("digits_vasso", ["batch_size=129"], ["batch_size=129", "4 devices", "multiple of 4"]),
-        ("digits_vasso", ["distributed=True"], ["could not join a cluster"]),
-        # What is wrong with the command line itself.
-        ("digits_vasso", ["epoch=1"], ["no field 'epoch'", "Did you mean epochs"]),
-        ("digits_vasso", ["theta=1"], ["no field 'theta'", "--config.method.theta?"]),
-        ("digits_vasso", ["lr=1"], ["no field 'lr'", "--config.base.lr?"]),
-        ("digits_vasso", ["epochs.x=1"], ["no field 'epochs.x'"]),
-        ("digits_vasso", ["method=sam"], ["a section", "--config.method.name=..."]),
-        ("digits_vasso", ["augment=1"], ["a section", "--config.augment.FIELD=..."]),
-        ("digits_vasso", ["epochs=x"], ["--config.epochs=x"]),
-        ("digits_vasso", ["method.rho.x=1"], ["--config.method.rho.x cannot be set"]),
-        ("digits_vasso", ["method.mask.a=True"], ["--config.method.mask.a cannot be set"]),
-        # Fields that the chosen name does not have.
-        ("digits:sam", ["method.theta=0.4"], ["method sam has no theta", "vasso", "FILE.py:sam"]),
-        ("digits_vasso", ["method.name=sam"], ["method sam has no theta", "FILE.py:sam"]),
-        ("digits_vasso", ["method.thetta=1"], ["has no thetta", "Did you mean theta"]),
-        ("digits_vasso", ["base.b1=0.9"], ["base sgd has no b1", "momentum"]),
-        ("digits_vasso", ["schedule.milestones=(5,)"], ["schedule cosine has no milestones"]),
-        ("digits_vasso", ["model.width=2"], ["model wrn10_1 has no width"]),
-        ("digits_vasso", ["data.dir=/"], ["data digits has no dir"]),
-        ("digits:none", ["rho_schedule.rho_min=0.1"], ["method none has no rho"]),
-        (
-            "digits:none",
-            ["method.rho=0.1"],
-            ["method none has no rho (set in the config, or by --config.method.rho)", "sam"],
-        ),
-        ("digits_vasso", ["method.microbatches=2"], ["takes each batch whole"]),
-        # Names of one's own.
-        ("digits_vasso", ["model.name=nowhere.nets:Net"], ["no module nowhere"]),
-        ("digits_vasso", ["model.name=examples.own_network:SmalCNN"], ["Did you mean SmallCNN"]),
-        ("digits_vasso", ["data.name=json:dumps"], ["data json:dumps needs"]),
-        ("digits:nowhere:vasso", [], ["method 'nowhere:vasso': there is no module nowhere"]),
-        # The config itself.
-        ("nothing", [], ["configs/nothing.py"]),
-        ("digits:vaso", [], ["Did you mean vasso"]),
-        ("cifar10_resnet18:vaso", [], ["Did you mean vasso"]),
-        ("digits_vasso:sam", [], ["takes no method"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
-)
-def test_wrong_input_is_one_message_and_status_2(tmp_path, config, overrides, messages):
-    began = time.monotonic()
-    refused(runs.start(tmp_path / "run", *overrides, config=config, devices=4), *messages)
-    assert time.monotonic() - began < 15
-    assert not (tmp_path / "run/config.json").exists()
-
-
-def sam_with_a_schedule(base, rho=optax.constant_schedule(0.1)):  # noqa: B008
+def sam_with_a_schedule(base, rho=SCHEDULE):
     """A method whose own rho is a schedule."""
     return optim.sam(base, rho)
 
@@ -226,77 +156,3 @@ def test_two_schedules_of_rho_are_one_message(method):
         ValueError, match=r"needs a number as method\.rho.*leave out one of the two"
     ):
         check(config(**fields))
-
-
-def test_a_flag_without_its_section_is_named(tmp_path):
-    for flag, message in (
-        ("--epochs=5", "--config.epochs?"),
-        ("--theta=1", "--config.method.theta?"),
-    ):
-        refused(
-            runs.start(tmp_path / "run", flags=[flag]), f"no flag {flag.split('=')[0]}", message
-        )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ("def get_config(: pass", "SyntaxError"),
-        ("import nowhere", "nowhere"),
-        ("x = 1", "get_config"),
-        ("from ml_collections import ConfigDict as get_config", "the config lacks"),
-    ],
-)
-def test_a_broken_config_file_is_one_message(tmp_path, code, message):
-    (tmp_path / "broken.py").write_text(code)
-    refused(runs.start(tmp_path / "run", config=tmp_path / "broken"), message)
-
-
-def test_an_unwritable_workdir_is_one_message(tmp_path):
-    occupied = tmp_path / "file"
-    occupied.touch()
-    refused(runs.start(occupied), "cannot be written")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("found_in", "options"),
-    [
-        ("a parameter", ("checkpoint_every_steps=1",)),
-        ("the test loss", ("batch_size=718",)),
-        ("the training loss", ()),
-    ],
-)
-def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path, found_in, options):
-    process = runs.start(tmp_path, "base.lr=1e30", "epochs=4", *options)
-    refused(process, f"the run diverged: {found_in} is", "smaller base.lr")
-    for step in runs.steps_saved(tmp_path):
-        assert all(np.isfinite(x).all() for x in runs.checkpoint(tmp_path, step).values())
-    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
-        json.loads(line, parse_constant=pytest.fail)
-
-
-@pytest.mark.slow
-def test_a_disk_that_cannot_hold_a_checkpoint_is_one_message(tmp_path):
-    # No file may grow beyond 100 kB.
-    limited = ("bash", "-c", 'ulimit -f 100; exec "$@"', "bash")
-    environment = {"JAX_ENABLE_COMPILATION_CACHE": "0"}
-    process = runs.start(tmp_path, *runs.SHORT, env=environment, prefix=limited)
-    refused(process, "a checkpoint could not be written", "free some space")
-
-
-@pytest.mark.slow
-def test_damaged_run_folders_are_one_message(unbroken, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(unbroken[0], workdir)
-    (workdir / "metrics.jsonl").unlink()
-    refused(runs.start(workdir, *runs.SHORT), "metrics.jsonl ends at epoch 0")
-    shutil.copy(unbroken[0] / "metrics.jsonl", workdir)
-    shutil.rmtree(workdir / "checkpoints")
-    refused(runs.start(workdir, *runs.SHORT, "method.rho=0.07"), "method.rho=0.1 there, 0.07 here")
-    shutil.copytree(unbroken[0] / "checkpoints", workdir / "checkpoints", dirs_exist_ok=True)
-    for path in (workdir / f"checkpoints/{runs.TOTAL_STEPS}").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    refused(runs.start(workdir, *runs.SHORT), "checkpoints", "cannot be")

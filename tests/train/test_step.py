@@ -5,58 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
-from vasso_jax.data import Batch, EvalBatch
-from vasso_jax.models.layers import BatchNorm
+from tests.train.tiny import LR, RHO, SHAPE, Tiny, as_float, train_once
+from vasso_jax.data import EvalBatch
 from vasso_jax.optim import sam, vasso
 from vasso_jax.train.input_pipeline import ready_batch
 from vasso_jax.train.sharding import make_mesh
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import _cross_entropy, _top_k, make_eval_step, make_train_step
-
-SHAPE = (4, 4, 1)
-RHO, LR = 0.5, 0.1
-
-
-class Tiny(nn.Module):
-    """A BatchNorm over the pixels, dropout, and a linear layer."""
-
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, x, train):
-        x = x.reshape(len(x), -1)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.5, name="bn")(x)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(3, name="head")(x)
-
-
-@pytest.fixture
-def batch():
-    rng = np.random.default_rng(0)
-    return Batch(rng.integers(0, 256, (8, *SHAPE)).astype(np.uint8), rng.integers(0, 3, 8))
-
-
-def as_float(images):
-    return images.astype(jnp.float32) / 255
-
-
-def train_once(model, tx, batch, **options):
-    mesh = make_mesh()
-    step = make_train_step(
-        model,
-        tx,
-        take_batch=ready_batch,
-        augment=options.pop("augment", lambda key, images: as_float(images)),
-        label_smoothing=options.pop("label_smoothing", 0.0),
-        batch_stats=options.pop("batch_stats", "clean"),
-        seed=0,
-        mesh=mesh,
-    )
-    before = create_state(model, tx, SHAPE, 3, 0)
-    kept = jax.tree.map(np.array, before)
-    return kept, step(before, batch)
 
 
 def test_a_sam_step_is_the_equations_with_statistics_of_the_clean_pass(batch):
@@ -118,88 +74,6 @@ def test_several_perturbations_are_not_reported_as_one(batch):
     for layer in parts:
         moved = jax.tree.map(lambda a, b: np.any(a != b), after.params, before.params)[layer]
         assert any(jax.tree.leaves(moved))
-
-
-class TinyOurs(nn.Module):
-    """A BatchNorm of the package over the pixels, and a linear layer."""
-
-    @nn.compact
-    def __call__(self, x, train):
-        x = nn.Dense(4, name="first")(x.reshape(len(x), -1))
-        return nn.Dense(3, name="head")(BatchNorm(name="bn")(x, train=train))
-
-
-class TinyFlax(nn.Module):
-    """The same with flax's BatchNorm, twice, of different momentum."""
-
-    @nn.compact
-    def __call__(self, x, train):
-        x = nn.Dense(4, name="first")(x.reshape(len(x), -1))
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.7, name="bn")(x))
-        x = nn.Dense(4, name="second")(x)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.99, name="bn2")(x)
-        return nn.Dense(3, name="head")(x)
-
-
-class TinyCounting(nn.Module):
-    """The first, with a count of the batches and a flag beside the averages."""
-
-    @nn.compact
-    def __call__(self, x, train):
-        count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
-        begun = self.variable("batch_stats", "begun", jnp.zeros, (), jnp.bool_)
-        if train:
-            count.value = count.value + 1
-            begun.value = jnp.ones((), jnp.bool_)
-        return TinyOurs()(x, train)
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        TinyOurs,
-        *(pytest.param(other, marks=pytest.mark.slow) for other in (TinyFlax, TinyCounting)),
-    ],
-)
-def test_running_statistics_follow_the_chosen_passes(batch, network):
-    model, tx = network(), sam(optax.sgd(LR), RHO)
-    before, _ = train_once(model, tx, batch)
-
-    def moved(params, running):
-        variables = {"params": params, "batch_stats": running}
-        _, new = model.apply(variables, as_float(batch[0]), train=True, mutable=["batch_stats"])
-        return new["batch_stats"]
-
-    def loss(params):
-        variables = {"params": params, "batch_stats": before.batch_stats}
-        logits, _ = model.apply(variables, as_float(batch[0]), True, mutable=["batch_stats"])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
-
-    g = jax.grad(loss)(before.params)
-    scale = RHO / optax.tree.norm(g)
-    perturbed = jax.tree.map(lambda w, d: w + scale * d, before.params, g)
-    expected = {
-        "clean": moved(before.params, before.batch_stats),
-        "perturbed": moved(perturbed, before.batch_stats),
-        "both": moved(perturbed, moved(before.params, before.batch_stats)),
-    }
-    for which, statistics in expected.items():
-        _, after = train_once(model, tx, batch, batch_stats=which)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-            after.batch_stats,
-            statistics,
-        )
-        # A plain optimizer has one pass, whose statistics count.
-        _, plain = train_once(model, optax.sgd(LR), batch, batch_stats=which)
-        jax.tree.map(
-            # Flax's is two normalisations deep: jitted and eager sums differ by more roundings.
-            lambda a, b: np.testing.assert_allclose(
-                a, b, rtol=1e-6 if network is not TinyFlax else 1e-5
-            ),
-            plain.batch_stats,
-            expected["clean"],
-        )
 
 
 def test_a_step_without_clean_pass_reports_nothing_and_leaves_the_statistics(batch):
@@ -296,22 +170,3 @@ def test_top_k_agrees_with_sorting_and_breaks_ties_like_argmax():
             assert bool(actual[1]) == expected[1]
             if k < 4 and label == 1:
                 assert not actual[2]
-
-
-def test_the_decay_of_running_statistics_costs_no_pass(batch):
-    def flops(which):
-        model, tx = TinyFlax(), sam(optax.sgd(LR), RHO)
-        step = make_train_step(
-            model,
-            tx,
-            take_batch=ready_batch,
-            augment=lambda key, images: as_float(images),
-            label_smoothing=0.0,
-            batch_stats=which,
-            seed=0,
-            mesh=make_mesh(devices=jax.devices()[:1]),
-        )
-        state = jax.eval_shape(lambda: create_state(model, tx, SHAPE, 3, 0))
-        return step.lower(state, batch).compile().cost_analysis()["flops"]
-
-    assert flops("both") < 1.05 * flops("clean")

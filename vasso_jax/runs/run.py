@@ -33,13 +33,13 @@ class Run:
         The seed of the label noise counts only if there is label noise, and that of the method only
         if it is not the seed of the run.
         """
-        seed, of_noise, of_method = (self.config.get(name) or 0 for name in SEEDS)
+        seed, of_noise, of_method = map(self.config.get, SEEDS)
         seeds = [seed]
         if any(name.startswith("label_noise.") for name in self.config):
             seeds.append(of_noise)
-        if SEEDS[2] in self.config and of_method != seed:
+        if of_method is not None and of_method != seed:
             seeds.append(of_method)
-        return tuple(seeds)
+        return tuple(seed or 0 for seed in seeds)
 
     @property
     def epochs(self) -> int:

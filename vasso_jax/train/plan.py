@@ -192,7 +192,7 @@ def check(
     else:
         check_batches(tx, scheduled=False)
         optimizer_summary = "a given optax transform"
-        optimizer = lambda steps_per_epoch: (None, tx)  # noqa: E731
+        optimizer = partial(_given_optimizer, tx)
     source = parts["data"]()
     label_noise = parts["label_noise"]() if parts["label_noise"].arguments else None
     if label_noise is not None and getattr(source, "human_labels", ""):
@@ -208,3 +208,11 @@ def check(
         make_model=partial(make_model, parts["model"]),
         make_optimizer=optimizer,
     )
+
+
+def _given_optimizer(
+    tx: optax.GradientTransformation, steps_per_epoch: int
+) -> tuple[None, optax.GradientTransformation]:
+    """As `make_optimizer`; the learning rate is inside and not known."""
+    del steps_per_epoch
+    return None, tx

@@ -1,0 +1,54 @@
+"""What makes another run, and that no run is lost to one."""
+
+import shutil
+
+import optax
+import pytest
+
+from tests.train.own_parts import HERE, config
+from vasso_jax.train import UsageError, check, train
+
+
+@pytest.mark.parametrize("other", [{"second": 2}, {}, {"first": 1, "second": 2}])
+def test_a_run_with_other_fields_of_an_own_function_is_another_run(tmp_path, other):
+    base = {"name": f"{HERE}:any_sgd"}
+
+    def made(fields):
+        return config(
+            data={"name": f"{HERE}:halves"}, model={"name": f"{HERE}:Linear"}, base=base | fields
+        )
+
+    train(made({"first": 1}), str(tmp_path / "run"))
+    with pytest.raises(UsageError, match=r"other settings .*base\."):
+        train(made(other), str(tmp_path / "run"))
+
+
+def test_results_without_a_checkpoint_are_not_overwritten(tmp_path):
+    made = config(data={"name": f"{HERE}:halves"}, model={"name": f"{HERE}:Linear"})
+    train(made, str(tmp_path / "run"))
+    records = tmp_path / "run/metrics.jsonl"
+    lines = records.read_text()
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    with pytest.raises(UsageError, match="holds 2 epochs, but there is no checkpoint: bring"):
+        train(made, str(tmp_path / "run"))
+    assert records.read_text() == lines
+    # A run that was killed between its first record and its first checkpoint starts anew.
+    records.write_text("".join(lines.splitlines(keepends=True)[:1]))
+    train(made, str(tmp_path / "run"))
+    assert len(records.read_text().splitlines()) == len(lines.splitlines())
+
+
+def test_schedules_with_other_numbers_make_other_runs():
+    settings = [
+        check(config(method={"name": "sam", "rho": optax.linear_schedule(0.1, end, 9)})).settings
+        for end in (0.0, 0.0, 0.05)
+    ]
+    assert settings[0] == settings[1] != settings[2]
+
+
+def test_a_refused_run_leaves_a_folder_that_was_there(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for folder in ("kept", "new"):
+        with pytest.raises(UsageError, match="no data set"):
+            train(config(data={"name": f"{HERE}:nowhere_to_be_read"}), str(tmp_path / folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
