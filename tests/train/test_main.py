@@ -111,9 +111,9 @@ def test_told_to_stop_it_saves_and_goes_on_the_same(unbroken, tmp_path, number):
     assert_same_end(tmp_path, unbroken[0])
 
 
-# One step an epoch, so that every step's loss is on record, and few and mild ones: training
-# multiplies rounding several times over at each step, the more so the larger rho.
-EVERY_STEP = (SMALL, "batch_size=1436", "epochs=6", "method.rho=0.05", "method.theta=0.9")
+# One step per epoch, so that every step's loss is on record, and enough of them for a signal to
+# arrive before the end. A small network and rho, as training multiplies rounding.
+EVERY_STEP = (SMALL, "batch_size=1436", "epochs=40", "method.rho=0.05", "method.theta=0.9")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def assert_same_losses(workdir, reference):
     for ours, theirs in zip(runs.records(workdir), reference, strict=True):
         for name in ("loss", "perturbation_norm", "cosine"):
             if name in theirs:
-                np.testing.assert_allclose(ours[name], theirs[name], rtol=3e-5, err_msg=name)
+                np.testing.assert_allclose(ours[name], theirs[name], rtol=3e-6, err_msg=name)
         # At most one image on the edge between two classes.
         assert abs(ours["top1"] - theirs["top1"]) < 1.5 / 359
 

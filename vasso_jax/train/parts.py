@@ -23,7 +23,7 @@ SUPPLIED = {
     "method": ("microbatches",),
     "rho_schedule": ("learning_rate", "rho_max", "lr_max", "lr_min"),
     "schedule": ("lr", "epochs", "steps_per_epoch"),
-    "model": ("num_classes", "parent", "name"),
+    "model": ("num_classes", "parent"),
 }
 # Empty, these mean that there is no such thing.
 OPTIONAL = ("label_noise", "rho_schedule")
@@ -90,9 +90,14 @@ def _bind(section: str, name: Any, fields: dict[str, Any], options: Part) -> Par
     if section == "method":
         base, *others = _arguments(section, name, constructor)
         supplied = (base, *supplied)
-        if fields.get("microbatches") is not None or _needs(constructor, "microbatches"):
+        if fields.get("microbatches") is not None:
             raise ValueError(
-                "method.microbatches has no effect: the trainer takes each batch whole"
+                "method.microbatches cannot be set: the trainer takes each batch whole"
+            )
+        if _needs(constructor, "microbatches"):
+            raise ValueError(
+                f"method {name} needs the argument microbatches, but the trainer takes each batch "
+                "whole: give it a default"
             )
         if "seed" in others and fields.get("seed") is None:
             fields["seed"] = options.value("seed")
