@@ -14,11 +14,14 @@ from tests.train.networks import SMALL
 
 pytestmark = pytest.mark.slow
 
-# 2 epochs of 5 steps; the pixels are plain colours, and differ with class and image.
-SETTINGS = (
+# Epochs of 5 steps; the pixels are plain colours, and differ with class and image.
+ALL_BUT_EPOCHS = (
     *("data.name=folder", "data.image_size=16", "augment.flip=True"),
-    *(SMALL, "batch_size=8", "epochs=2"),
+    *(SMALL, "batch_size=8"),
 )
+SETTINGS = (*ALL_BUT_EPOCHS, "epochs=2")
+# Long enough for a signal to arrive before the end.
+LONG, STEPS = (*ALL_BUT_EPOCHS, "epochs=6"), 30
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def folder(tmp_path_factory):
 def whole(folder, tmp_path_factory):
     """A finished run."""
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, *runs.run(workdir, *SETTINGS, f"data.dir={folder}")
+    return workdir, *runs.run(workdir, *LONG, f"data.dir={folder}")
 
 
 def test_the_opening_and_the_folder_tell_the_data(whole):
@@ -45,7 +48,7 @@ def test_the_opening_and_the_folder_tell_the_data(whole):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(whole, folder, tmp_path, workers):
     settings = (
-        *SETTINGS,
+        *LONG,
         f"data.dir={folder}",
         f"data.workers={workers}",
         "checkpoint_every_steps=2",
@@ -58,21 +61,21 @@ def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(whole, folder, tmp_p
     status, _, err = runs.finish(process)
     assert status == 128 + signal.SIGTERM
     assert "Traceback" not in err
-    assert max(runs.steps_saved(tmp_path)) < 10
+    assert max(runs.steps_saved(tmp_path)) < STEPS
     _, out = runs.run(tmp_path, *settings)
     assert "resuming at step" in out
     assert runs.records(tmp_path) == runs.records(whole[0])
-    ours, theirs = (runs.checkpoint(w, 10) for w in (tmp_path, whole[0]))
+    ours, theirs = (runs.checkpoint(w, STEPS) for w in (tmp_path, whole[0]))
     for name, array in ours.items():
         np.testing.assert_array_equal(array, theirs[name], err_msg=name)
 
 
 def test_two_hosts_give_the_losses_of_one_and_count_every_test_image_once(whole, folder, tmp_path):
-    processes = runs.start_two(tmp_path, *SETTINGS, f"data.dir={folder}")
+    processes = runs.start_two(tmp_path, *LONG, f"data.dir={folder}")
     ends = [runs.finish(process) for process in processes]
     assert [status for status, _, _ in ends] == [0, 0], ends
     ours, theirs = runs.records(tmp_path), runs.records(whole[0])
-    # As in test_main.py: training multiplies rounding, and this is only the first epoch.
+    # As in test_main.py: training multiplies rounding, and these are only the first epoch's.
     for a, b in zip(ours[:2], theirs[:2], strict=True):
         assert a.keys() == b.keys()
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
