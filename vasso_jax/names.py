@@ -5,6 +5,8 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vasso_jax.own_code import what_and_where
+
 
 def check_choice(field: str, value: str, known: Sequence[str], more: str = "") -> None:
     """Raises ValueError unless `value` is one of `known`.
@@ -23,12 +25,6 @@ def did_you_mean(value: object, known: Sequence[str]) -> str:
     """A sentence with the known name nearest to `value`, or nothing."""
     near = difflib.get_close_matches(str(value), known, n=1)
     return f" Did you mean {near[0]}?" if near else ""
-
-
-def one_line(error: BaseException) -> str:
-    """The type of an exception and the first line of its text."""
-    text = str(error).strip().splitlines()
-    return ": ".join([type(error).__name__, *text[:1]])
 
 
 def is_own(name: str) -> bool:
@@ -58,18 +54,16 @@ def import_object(field: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise ValueError(
-                f"{field} {name!r}: there is no module {error.name}; it must be installed, or lie "
-                "in the current folder"
-            ) from error
-        raise ValueError(f"{field} {name!r}: {module_name} cannot be imported: {error}") from error
     # The module is the user's code, and may raise anything, or end the process.
     except (Exception, SystemExit) as error:
-        raise ValueError(
-            f"{field} {name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_name}.".startswith(f"{missing}."):
+            reason = (
+                f"there is no module {missing}; it must be installed, or lie in the current folder"
+            )
+        else:
+            reason = f"{module_name} cannot be imported: {what_and_where(error)}"
+        raise ValueError(f"{field} {name!r}: {reason}") from error
     try:
         found = getattr(module, attribute)
     except AttributeError as error:

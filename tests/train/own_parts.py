@@ -64,6 +64,11 @@ def pair(**fields):
     return "no data set", fields
 
 
+def careless_pixels(**fields):
+    """Takes any field, and does not check it."""
+    return np.zeros((fields["size"], 8, 8, 1), np.uint8)
+
+
 def nowhere_to_be_read():
     raise OSError("no data set")
 

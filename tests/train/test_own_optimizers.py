@@ -29,7 +29,8 @@ from vasso_jax.train import UsageError, check, train
         ),
         (
             {"base": {"name": f"{HERE}:careless_sgd", "momentun": 0.9}},
-            "^base .*:careless_sgd: .*unexpected keyword argument 'momentun'",
+            r"^base .*:careless_sgd: .*unexpected keyword argument 'momentun' \(.*own_parts.py, "
+            r"line \d+\); it was called as base\(momentun=\.\.\., lr=\.\.\.\)$",
         ),
         (
             {"base": {"name": f"{HERE}:keyword_only"}},

@@ -86,6 +86,12 @@ def test_a_module_that_ends_the_process_is_one_message(tmp_path, monkeypatch):
         train(config(model={"name": "own_exit_on_import:Net"}), str(tmp_path / "run"))
 
 
+def test_an_error_in_an_own_data_set_is_one_message_with_its_line(tmp_path):
+    made = config(data={"name": f"{HERE}:careless_pixels", "size": "8"})
+    with pytest.raises(UsageError, match=r"careless_pixels cannot be loaded: .*own_parts.py, line"):
+        train(made, str(tmp_path / "run"), model=Linear(2))
+
+
 def test_a_data_set_made_by_hand_trains_like_any_other(tmp_path):
     made = config(data={"name": f"{HERE}:scaled_by_hand", "factor": 1.0})
     assert train(made, str(tmp_path / "run"), model=Linear(2))["test_top1"] == 1.0

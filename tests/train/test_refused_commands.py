@@ -84,6 +84,7 @@ def test_a_flag_without_its_section_is_named(tmp_path):
         refused(
             runs.start(tmp_path / "run", flags=[flag]), f"no flag {flag.split('=')[0]}", message
         )
+    refused(runs.start(tmp_path / "run", flags=["--config="]), "give an experiment, as --config=")
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default: runs/NAME_OF_THE_CONFIG.")
 _HELP_CONFIG = flags.DEFINE_bool("help_config", False, "List every field of the config.")
 _FIELDS = frozenset(default_config())
+_NO_CONFIG = "give an experiment, as --config=digits:vasso"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,7 +79,7 @@ def _parse(argv: list[str]) -> list[str]:
     if len(positional) > 1:
         _fail(f"what is {positional[1]!r}? Fields are set as --config.epochs=5")
     if _CONFIG.value is None:
-        _fail("give an experiment, as --config=digits:vasso")
+        _fail(_NO_CONFIG)
     try:
         # A file that could not be loaded raises here, when it is first looked at.
         fields = set(_CONFIG.value)
@@ -99,9 +100,11 @@ def _joined(argv: list[str]) -> list[str]:
 
 def _with_path(argument: str) -> str:
     """--config=NAME[:METHOD] of a config that comes with the package, with its path."""
-    match = re.fullmatch(r"(--?config=)([^:]+)((?::.*)?)", argument)
+    match = re.fullmatch(r"(--?config=)([^:]*)((?::.*)?)", argument)
     if match is None or pathlib.Path(match[2]).is_file():
         return argument
+    if not match[2]:
+        _fail(_NO_CONFIG)
     if not re.fullmatch(r"\w+", match[2]):
         _fail(f"there is no config file {match[2]}")
     shipped = _shipped_configs()

@@ -26,7 +26,10 @@ class Checkpoints:
         """
         self._directory = directory.absolute()
         try:
-            self._manager = ocp.CheckpointManager(self._directory, options=_options())
+            # Incomplete checkpoints of a killed process are removed in the background; where there
+            # is nothing, no thread must look into a folder that may be gone.
+            used = self._directory.is_dir() and any(self._directory.iterdir())
+            self._manager = ocp.CheckpointManager(self._directory, options=_options(clean_up=used))
         except (ValueError, OSError) as error:
             raise UsageError(
                 f"the checkpoints in {self._directory} cannot be listed: repair that folder, or "
@@ -108,7 +111,7 @@ class Checkpoints:
         )
 
 
-def _options() -> ocp.CheckpointManagerOptions:
+def _options(*, clean_up: bool) -> ocp.CheckpointManagerOptions:
     latest = checkpoint_managers.LatestN(1)
     best = checkpoint_managers.BestN(
         get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False
@@ -119,8 +122,7 @@ def _options() -> ocp.CheckpointManagerOptions:
         # The policy above does the ranking. But orbax writes the metrics to disk, where a restarted
         # process finds them, only if it is given this too.
         best_fn=_accuracy,
-        # Incomplete checkpoints of a killed process.
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=clean_up,
     )
 
 

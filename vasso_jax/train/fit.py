@@ -4,10 +4,6 @@ Both may be the user's own code. They are traced on shapes, as the steps call th
 would fail in the first step is one message before the run begins. Nothing is computed.
 """
 
-import contextlib
-import pathlib
-import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -16,29 +12,10 @@ import jax.numpy as jnp
 import optax
 
 from vasso_jax import optim
-from vasso_jax.names import one_line
+from vasso_jax.own_code import own_code
 
 _NO_FIT = "the optimizer (tx, or method and base) does not fit the parameters of the network"
 _Shape = jax.ShapeDtypeStruct
-
-
-@contextlib.contextmanager
-def own_code(failure: str, call: str) -> Iterator[None]:
-    """Turns any exception of the user's code into a ValueError that names the call."""
-    try:
-        yield
-    except Exception as error:  # it may raise anything
-        reason = one_line(error) + _place(error)
-        raise ValueError(f"{failure}: {reason}; it was called as {call}") from error
-
-
-def _place(error: Exception) -> str:
-    """The line of the user's code that failed, as far as it is not in an installed package."""
-    package = str(pathlib.Path(__file__).parents[1])
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if "site-packages" not in frame.filename and not frame.filename.startswith(package):
-            return f" ({frame.filename}, line {frame.lineno})"
-    return ""
 
 
 def check_network(

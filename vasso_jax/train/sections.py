@@ -1,5 +1,6 @@
 """From a section of the config to the arguments of the constructor that its name stands for."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vasso_jax import optim
-from vasso_jax.names import check_choice, did_you_mean, lookup
+from vasso_jax.names import check_choice, did_you_mean, is_own, lookup
+from vasso_jax.own_code import own_code
 from vasso_jax.train.descriptions import describe
 
 _DTYPES = ("float32", "bfloat16", "float64")
@@ -52,31 +54,26 @@ class Part:
             ValueError: an argument is out of range, or the constructor cannot be called so.
         """
         arguments = {**self.arguments, **named}
+        given = [*list(self.supplied)[: len(supplied)], *(f"{name}=..." for name in arguments)]
+        call = f"{self.section}({', '.join(given)})"
         try:
             inspect.signature(self.constructor).bind(*supplied, **arguments)
         except TypeError as error:
-            raise ValueError(self._cannot_be_called(len(supplied), arguments, error)) from error
+            signature = plain_signature(self.constructor)
+            raise ValueError(
+                f"{self.title} cannot be called as {call}: {error}; its signature is {signature}"
+            ) from error
+        own = own_code("it cannot be made", call, (ValueError,))
         try:
-            return self.constructor(*supplied, **arguments)
+            with own if is_own(self.name or "") else contextlib.nullcontext():
+                return self.constructor(*supplied, **arguments)
         except ValueError as error:
             raise ValueError(f"{self.title}: {error}" if self.section else str(error)) from error
-        except TypeError as error:
-            # A field that the constructor has handed on to another function.
-            if _takes_any(self.constructor) and "unexpected keyword argument" in str(error):
-                raise ValueError(f"{self.title}: {error}") from error
-            raise
 
     @property
     def title(self) -> str:
         """The section and what was chosen there, for messages."""
         return f"{self.section} {self.name}" if self.name else self.section
-
-    def _cannot_be_called(self, positional: int, named: Mapping[str, Any], error: TypeError) -> str:
-        call = ", ".join([*list(self.supplied)[:positional], *(f"{name}=..." for name in named)])
-        return (
-            f"{self.title} cannot be called as {self.section}({call}): {error}; its signature is "
-            f"{plain_signature(self.constructor)}"
-        )
 
     def value(self, field: str, default: Any = None) -> Any:
         """An argument as given, else the constructor's default, else `default`."""

@@ -10,7 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import optim
-from vasso_jax.train.fit import check_logits, check_params, init_optimizer, own_code
+from vasso_jax.own_code import own_code
+from vasso_jax.train.fit import check_logits, check_params, init_optimizer
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import replicated, spread
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from vasso_jax.data.datasets import ImageDataset, StreamedDataset
+from vasso_jax.own_code import own_code
 
 
 class Source(abc.ABC):
@@ -61,7 +62,9 @@ class Own(Source):
 
     def load(self) -> ImageDataset | StreamedDataset:
         """What the function returns."""
-        dataset = self.function(**self.fields)
+        call = f"{self.name}({', '.join(f'{field}=...' for field in self.fields)})"
+        with own_code(f"data set {self.name} cannot be loaded", call, (ValueError, OSError)):
+            dataset = self.function(**self.fields)
         if not isinstance(dataset, ImageDataset | StreamedDataset):
             raise ValueError(
                 f"{self.name} must return a vasso_jax.data.ImageDataset (see data.from_arrays) or "
