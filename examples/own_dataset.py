@@ -4,7 +4,8 @@
 
 The trainer calls the function with the other fields of the section `data`. For arrays, use
 `data.from_arrays`; for images on disk, `data.StreamedDataset`. The data sets `folder` and `npz`
-need no code. From Python: train(config, workdir, dataset=bars()).
+need no code. (For a copy of this file in the current folder, add
+--config.data.name=own_dataset:bars.) From Python: train(config, workdir, dataset=bars()).
 """
 
 import numpy as np

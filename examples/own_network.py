@@ -3,7 +3,8 @@
     python main.py --config=examples/own_network.py --config.model.width=32
 
 The trainer calls the module as (images, train) -> logits, sets `num_classes`, and takes the other
-attributes from the section `model`. From Python: train(config, workdir, model=SmallCNN(10)).
+attributes from the section `model`. (For a copy of this file in the current folder, add
+--config.model.name=own_network:SmallCNN.) From Python: train(config, workdir, model=SmallCNN(10)).
 """
 
 import flax.linen as nn

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from vasso_jax import data
+from vasso_jax import data, optim
 from vasso_jax.train import check, default_config
 from vasso_jax.train.optimizer import METHODS
 from vasso_jax.train.presets import digits
@@ -33,19 +33,22 @@ def test_every_method_makes_a_train_step(method):
 
 
 def run(steps, config):
-    """The optimizer state after steps on a matrix and a vector, at one step per epoch."""
+    """Passes and optimizer state after steps on a matrix and a vector, one step per epoch."""
     _, tx = check(config).make_optimizer(1)
     w = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     state = tx.init(w)
+
+    def loss(w, i, t):
+        return (t + 1) * optax.tree.vdot(w, jax.tree.map(jnp.ones_like, w))
+
     for t in range(steps):
-        grads = jax.tree.map(lambda x, t=t: x * (t + 1), w)
-        _, state = tx.update(grads, state, w, grad_fn=lambda p, i: p)
-    return state
+        passes, _, state = optim.value_and_update(loss, tx)(w, state, t)
+    return passes, state
 
 
 def test_refresh_and_dtype_reach_the_optimizer():
     fields = {"theta": 1.0, "refresh_every": 2, "accumulator_dtype": "bfloat16"}
-    state = run(2, config("method", **fields))
+    _, state = run(2, config("method", **fields))
     direction = optax.tree.get(state, "direction")
     assert direction["bias"].dtype == jnp.bfloat16
     np.testing.assert_array_equal(direction["bias"].astype(jnp.float32), 1)
@@ -66,8 +69,8 @@ def test_rho_follows_the_learning_rate():
     for steps, rho in ((1, 0.1), (3, 0.06), (5, 0.02)):
         made = config("rho_schedule", rho_min=0.02)
         made.epochs = 4
-        state = run(steps, made)
-        np.testing.assert_allclose(optax.tree.get(state, "perturbation_norm"), rho, rtol=1e-4)
+        passes, _ = run(steps, made)
+        np.testing.assert_allclose(passes.perturbation_norm, rho, rtol=1e-4)
 
 
 def test_the_settings_are_the_config_completed_by_the_constructors_defaults():
@@ -95,7 +98,7 @@ def test_a_method_that_draws_takes_the_seed_of_the_run_unless_it_has_one():
     masks = []
     for own in (None, 3, 4):
         made.method.seed = own
-        masks.append(optax.tree.get(run(1, made), "mask")["kernel"].tolist())
+        masks.append(optax.tree.get(run(1, made)[1], "mask")["kernel"].tolist())
         assert check(made).settings["method"]["seed"] == (own or 3)
     assert masks[0] == masks[1]
 

@@ -63,11 +63,11 @@ class Run:
         return jax.device_put(Batch(images, labels), batch_sharding(self.mesh))
 
     def losses(self, steps):
-        total, losses = float(self.state.metric_sums["loss"]), []
+        total, losses = float(self.state.metric_sums["loss"].total), []
         for step in range(steps):
             # Programs with collectives that queue up can deadlock on pretended CPU devices.
             self.state = jax.block_until_ready(self._step(self.state, self.batch(step)))
-            losses.append(float(self.state.metric_sums["loss"]) - total)
+            losses.append(float(self.state.metric_sums["loss"].total) - total)
             total += losses[-1]
         return losses
 

@@ -55,7 +55,7 @@ def _compare(
 
     table = Table()
     for i, title in enumerate(tables.HEADER):
-        table.add_column(title, justify="right" if i else "left")
+        table.add_column(title, justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     # Output that goes to a file is not to be folded at 80 columns.

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 
 import vasso_jax
 
@@ -27,13 +28,18 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=vasso_jax.__version__)
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     options = parser.parse_args(sys.argv[1:2])
+    run(options.command, sys.argv[2:])
+
+
+def run(command: str, arguments: Sequence[str] | None = None) -> None:
+    """One command with its arguments; None: those of this process."""
     try:
-        command = importlib.import_module(f"vasso_jax.cli.{COMMANDS[options.command][0]}")
+        module = importlib.import_module(f"vasso_jax.cli.{COMMANDS[command][0]}")
     except ModuleNotFoundError as error:
         print(
-            f"error: vasso-jax {options.command} needs more than the optimizers ({error}): "
+            f"error: vasso-jax {command} needs more than the optimizers ({error}): "
             "pip install 'vasso_jax[train]'",
             file=sys.stderr,
         )
         sys.exit(2)
-    command.main(sys.argv[2:])
+    module.main(sys.argv[1:] if arguments is None else arguments)

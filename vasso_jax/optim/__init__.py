@@ -51,7 +51,7 @@ from vasso_jax.optim._recipes_vasso import vasso, vasso_asam, vasso_gsam
 from vasso_jax.optim._sharpness_aware import sharpness_aware
 from vasso_jax.optim._sparsity import SparseMaskState, sparse_mask
 from vasso_jax.optim._step import SharpnessAwareState
-from vasso_jax.optim._value_and_update import can_ask, value_and_update
+from vasso_jax.optim._value_and_update import can_ask, has_clean_pass, value_and_update
 
 __all__ = [
     "BallState",
@@ -71,6 +71,7 @@ __all__ = [
     "friendly",
     "friendly_sam",
     "gsam",
+    "has_clean_pass",
     "l2_ball",
     "look_sharpness_aware",
     "looksam",

@@ -1,14 +1,16 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Arguments: all checks of them, numbers that may follow a schedule, and masks."""
 
+import inspect
 import numbers
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from vasso_jax.optim._typed import tree_map
 
@@ -21,6 +23,11 @@ ScalarOrSchedule = optax.ScalarOrSchedule
 Mask = Any | Callable[[Any], Any]
 
 
+# The steps at which parameters are perturbed: (start, end), end None for no end, or a function of
+# the step that returns a bool scalar.
+Window = tuple[int, int | None] | Callable[[jax.Array], jax.Array | bool]
+
+
 def check_range(
     name: str,
     value: ScalarOrSchedule,
@@ -31,12 +38,12 @@ def check_range(
 ) -> None:
     """Raises ValueError unless `value` is an array, a number in [low, high], or a `schedule`.
 
-    Arrays pass unread: under `optax.inject_hyperparams` they are traced and have no value yet.
+    Traced arrays, as under `optax.inject_hyperparams`, have no value yet and pass unread.
     """
-    if isinstance(value, jax.Array) or (schedule and callable(value)):
+    if isinstance(value, Tracer) or (schedule and callable(value)):
         return
     allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
-    number: Any = value
+    number = _scalar(value)
     in_range = (
         isinstance(number, numbers.Real | bool)
         and not isinstance(number, bool)
@@ -48,18 +55,54 @@ def check_range(
         raise ValueError(f"{name} must be a number {allowed}{otherwise}, got {value!r}")
 
 
-def check_count(name: str, value: Any, *, static: bool = False) -> None:
-    """Raises ValueError unless `value` is None, an int >= 1, or an array where not `static`.
+def _scalar(value: Any) -> Any:
+    """The number in an array of NumPy or JAX that has no axes; anything else as it is."""
+    kinds: Any = (jax.Array, np.ndarray, np.generic)
+    traced: Any = Tracer
+    is_known = isinstance(value, kinds) and not isinstance(value, traced)
+    return value.item() if is_known and value.ndim == 0 else value
 
-    Arrays pass unread, as in `check_range`; a static count must be known while tracing.
+
+def check_count(name: str, value: Any, *, static: bool = False) -> None:
+    """Raises ValueError unless `value` is None, an integer >= 1, or traced where not `static`.
+
+    Traced arrays pass unread, as in `check_range`; a static count must be known while tracing.
     """
-    if value is None or (isinstance(value, jax.Array) and not static):
+    if value is None or (isinstance(value, Tracer) and not static):
         return
-    hint = ""
-    if isinstance(value, jax.Array):
+    count, hint = _scalar(value), ""
+    if isinstance(value, jax.Array) and static:
+        count = value
         hint = f" (under optax.inject_hyperparams, name it in static_args=({name!r},))"
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f"{name} must be an integer >= 1, got {value!r}{hint}")
+
+
+def check_window(active: Window | None) -> None:
+    """Raises ValueError unless `active` is None, a function, or a pair of steps in order."""
+    if active is None or callable(active):
+        return
+    pair = [_scalar(bound) for bound in active] if np.ndim(cast(Any, active)) == 1 else []
+    start, end = pair if len(pair) == 2 else (-1, None)
+
+    def is_step(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+    if not is_step(start) or not (end is None or (is_step(end) and end > start)):
+        raise ValueError(
+            "active must be (start, end), two numbers of steps with 0 <= start < end (None: no "
+            f"end), or a function of the step, got {active!r}"
+        )
+
+
+def in_window(active: Window | None, count: jax.Array) -> Any:
+    """Whether step `count` is in the window: a bool scalar, or Python's True if every step is."""
+    if active is None:
+        return True
+    if callable(active):
+        return jnp.asarray(active(count), bool)
+    start, end = active
+    return (count >= start) & (True if end is None else count < end)
 
 
 def check_dtype(name: str, value: Any) -> None:
@@ -106,8 +149,54 @@ def check_update(params: Any, grad_fn: Any) -> None:
         missing = "params" if params is None else "grad_fn"
         raise ValueError(
             f"a sharpness-aware update needs {missing}: call tx.update(grads, state, params, "
-            "grad_fn=grad_fn) with grad_fn(params, i) -> gradients of the same minibatch"
+            "grad_fn=grad_fn) with grad_fn(params, i) -> gradients of the same minibatch. Flax's "
+            "TrainState.apply_gradients and wrappers such as optax.lookahead do not hand grad_fn "
+            "on: call state.tx.update(...) yourself, and put the wrapper around the base, as in "
+            "sam(optax.lookahead(optax.sgd(0.1), 5, 0.5))"
         )
+
+
+def indexed(name: str, function: Callable[..., Any], microbatches: int) -> Callable[..., Any]:
+    """`function` as one of `(params, i, ...)`, if it is one of `(params, ...)`.
+
+    Its signature decides. Where that allows both, it is one of `(params, i, ...)`, and an exception
+    of its own gets a note that says so.
+
+    Raises:
+        ValueError: (from the call) it has no argument for the microbatch, and there are several.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return function
+
+    def binds(*args: Any, **kwargs: Any) -> bool:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError:
+            return False
+        return True
+
+    def with_index(params: Any, i: Any, *args: Any, **kwargs: Any) -> Any:
+        if not binds(params, *args, **kwargs):
+            return function(params, i, *args, **kwargs)
+        if binds(params, i, *args, **kwargs):
+            try:
+                return function(params, i, *args, **kwargs)
+            except Exception as error:
+                error.add_note(
+                    f"{name}{signature} was called as {name}(params, i, ...), where i, the index "
+                    f"of the microbatch, is {i}: give it such an argument after the parameters"
+                )
+                raise
+        if microbatches > 1:
+            raise ValueError(
+                f"{name}{signature} must take i, the index of the microbatch, after the "
+                f"parameters, as there are {microbatches} of them"
+            )
+        return function(params, *args, **kwargs)
+
+    return with_index
 
 
 def check_alone(refresh_every: Any, descent: Any) -> None:
@@ -175,7 +264,9 @@ def masked_leaves(mask: Mask | None, tree: Any) -> Any:
     """
     if mask is None:
         return tree_map(lambda leaf: True, tree)
-    wanted: Any = mask(tree) if callable(mask) else mask
+    # A pytree of bools may be callable: an Equinox module is.
+    is_function = callable(mask) and not _all_bools(mask)
+    wanted: Any = mask(tree) if is_function else mask
 
     def spread(keep: Any, part: Any) -> Any:
         if type(keep) not in (bool, np.bool_):
@@ -189,6 +280,11 @@ def masked_leaves(mask: Mask | None, tree: Any) -> Any:
             "a mask must be a pytree of bools with the structure of the parameters, or a function "
             f"of them that returns one: {error}"
         ) from error
+
+
+def _all_bools(tree: Any) -> bool:
+    leaves = jax.tree.leaves(tree)
+    return bool(leaves) and all(type(leaf) in (bool, np.bool_) for leaf in leaves)
 
 
 def restricted(tree: Any, mask: Mask | None) -> Any:

@@ -13,13 +13,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._arguments import check_aux, check_gradient
-from vasso_jax.optim._numerics import cast_like, leafwise, select, vary_with, widened
+from vasso_jax.optim._arguments import check_aux, check_gradient, indexed
+from vasso_jax.optim._numerics import (
+    cast_like,
+    leafwise,
+    select,
+    vary_with,
+    widened,
+    without_float0,
+)
 from vasso_jax.optim._typed import lax, tree_map
 
-GradFn = Callable[[optax.Params, Any], optax.Updates]
+GradFn = Callable[..., optax.Updates]
 Results = tuple[Any, Any]
-Evaluate = Callable[[optax.Params, Any], tuple[optax.Updates, Results]]
+Evaluated = tuple[optax.Updates, Results]
+Evaluate = Callable[[optax.Params, Any], Evaluated]
 AxisName = str | tuple[str, ...]
 _T = TypeVar("_T")
 
@@ -52,15 +60,26 @@ class Evaluation(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """What the passes of one step returned beside their gradients.
+    """What the passes of one step returned beside their gradients, and how far they are apart.
+
+    What is not read costs nothing under `jax.jit`.
 
     Attributes:
         clean: `Evaluation` at w.
         perturbed: `Evaluation` at w + eps; not `taken` for an optimizer without such a pass.
+        perturbation_norm: float32 scalar, ||(w + eps) - w|| as realised in the parameters' dtype.
+            NaN where there is no perturbed pass.
+        cosine: float32 scalar, cosine between the clean gradient and the realised perturbation:
+            for an L2 ball, between the gradient and the direction. 0 where either vanishes, NaN
+            where a pass is missing.
+
+    With one perturbation per microbatch or device, the last two are means over these.
     """
 
     clean: Evaluation
     perturbed: Evaluation
+    perturbation_norm: jax.Array
+    cosine: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +89,7 @@ class LossGradFn:
     loss_fn: Callable[..., Any]
     has_aux: bool
 
-    def evaluate(self, params: optax.Params, i: Any) -> tuple[optax.Updates, Results]:
+    def evaluate(self, params: optax.Params, i: Any) -> Evaluated:
         """The gradient, and the value and aux, of microbatch i.
 
         For complex parameters it is JAX's conjugated, the direction of steepest ascent, as optax
@@ -81,19 +100,35 @@ class LossGradFn:
         grads = tree_map(lambda g: g.conj() if jnp.iscomplexobj(g) else g, grads)
         return grads, results if self.has_aux else (results, None)
 
+    def value_fn(self, microbatches: int) -> Callable[..., Any]:
+        """The mean loss of the microbatches as a function of the parameters."""
+
+        def value(params: optax.Params, grad_fn: Any = None) -> Any:
+            del grad_fn  # optax's line searches insist on an argument for each extra one
+            results = [self.loss_fn(params, i) for i in range(microbatches)]
+            values = [result[0] if self.has_aux else result for result in results]
+            return sum(values[1:], start=values[0]) / microbatches
+
+        return value
+
     def __call__(self, params: optax.Params, i: Any) -> optax.Updates:
         return self.evaluate(params, i)[0]
 
 
-def as_evaluate(grad_fn: GradFn) -> Evaluate:
-    """`grad_fn` as an `Evaluate`."""
+def as_evaluate(grad_fn: Callable[..., optax.Updates], microbatches: int) -> Evaluate:
+    """`grad_fn` as an `Evaluate`; it may leave out the argument `i` if there is one microbatch.
+
+    Raises:
+        ValueError: it leaves out `i`, and there are several.
+    """
     if isinstance(grad_fn, LossGradFn):
         return grad_fn.evaluate
+    with_index = indexed("grad_fn", grad_fn, microbatches)
 
-    def evaluate(params: optax.Params, i: Any) -> tuple[optax.Updates, Results]:
-        grads = grad_fn(params, i)
+    def evaluate(params: optax.Params, i: Any) -> Evaluated:
+        grads = with_index(params, i)
         check_gradient(grads, params)
-        return grads, NO_RESULTS
+        return without_float0(grads), NO_RESULTS
 
     return evaluate
 
@@ -114,9 +149,15 @@ def if_needed(needed: jax.Array | bool, function: Callable[..., _T], *args: Any)
         return function(*args)
 
     def zeros(*args: Any) -> _T:
-        return tree_map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))
+        return zeros_of(function, *args)
 
     return lax.cond(needed, function, zeros, *args)
+
+
+def zeros_of(function: Callable[..., _T], *args: Any) -> _T:
+    """Zeros in the place of function(*args), with their sharding."""
+    # Not jnp.zeros, which would lose the sharding on a mesh of explicit axes.
+    return tree_map(lambda x: jnp.zeros_like(x), jax.eval_shape(function, *args))
 
 
 def mean_over(
@@ -130,15 +171,16 @@ def mean_over(
     if microbatches == 1:
         mean, results = function(0)
     else:
-        shapes, _ = jax.eval_shape(function, jnp.int32(0))
-        zeros = widened(tree_map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+        zeros, _ = zeros_of(function, jnp.int32(0))
 
         def add(total: Any, i: jax.Array) -> tuple[Any, Any]:
             summand, results = function(i)
             return _sum(total, summand), results
 
-        total, results = jax.lax.scan(add, as_local(zeros, axis_name), jnp.arange(microbatches))
-        mean = cast_like(tree_map(lambda t: t / microbatches, total), shapes)
+        total, results = jax.lax.scan(
+            add, as_local(widened(zeros), axis_name), jnp.arange(microbatches)
+        )
+        mean = cast_like(tree_map(lambda t: t / microbatches, total), zeros)
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
     return mean, results

@@ -13,7 +13,8 @@ from vasso_jax.optim._arguments import (
     check_transform,
     value_at,
 )
-from vasso_jax.optim._evaluation import NO_RESULTS, Evaluate, Passes, evaluation, if_needed
+from vasso_jax.optim._asking import Needs
+from vasso_jax.optim._evaluation import Evaluate, Evaluated, Passes, evaluation, if_needed
 from vasso_jax.optim._numerics import (
     add_scaled,
     all_finite,
@@ -31,6 +32,7 @@ from vasso_jax.optim._step import (
     next_reuses,
     perturb,
     realised,
+    report,
     whole_batch,
 )
 
@@ -103,7 +105,7 @@ def look_sharpness_aware(
 
     def step(
         evaluate: Evaluate,
-        given: optax.Updates | None,
+        given: Evaluated | None,
         state: SharpnessAwareState,
         params: optax.Params,
         extra_args: dict[str, Any],
@@ -111,7 +113,7 @@ def look_sharpness_aware(
         gradient = whole_batch(evaluate, parts)
         look = state.reuses_left == 0
 
-        clean, clean_results = (given, NO_RESULTS) if given is not None else gradient(params)
+        clean, clean_results = given or gradient(params)
         w_eps, perturbed = perturb(perturbation, clean, state.perturbation, params, extra_args)
         grads, results = if_needed(look, gradient, w_eps)
 
@@ -121,15 +123,16 @@ def look_sharpness_aware(
         length = value_at(alpha, state.count) * ratio(global_norm(clean), global_norm(state.memory))
         imitated = add_scaled(clean, length, state.memory)
 
-        norm, cosine = realised(clean, params, w_eps)
         new_state = state._replace(
             reuses_left=next_reuses(state.reuses_left, usable, look_every),
             perturbation=perturbed,
             memory=memory,
-            perturbation_norm=norm,
-            cosine=cosine,
         )
-        passes = Passes(evaluation(True, clean_results, parts), evaluation(look, results, parts))
+        passes = report(
+            evaluation(True, clean_results, parts),
+            evaluation(look, results, parts),
+            *realised(clean, params, w_eps),
+        )
         return passes, select(look, grads, imitated), new_state
 
-    return as_transform(init, step)
+    return as_transform(init, step, Needs("always", parts))

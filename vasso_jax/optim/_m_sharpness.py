@@ -6,10 +6,12 @@ from typing import Any
 import optax
 
 from vasso_jax.optim._arguments import check_count, check_transform
+from vasso_jax.optim._asking import Needs
 from vasso_jax.optim._descent import DescentRule, perturbed_gradient
 from vasso_jax.optim._evaluation import (
     AxisName,
     Evaluate,
+    Evaluated,
     Passes,
     as_local,
     evaluation,
@@ -21,6 +23,7 @@ from vasso_jax.optim._step import (
     initial_state,
     perturb,
     realised,
+    report,
 )
 
 
@@ -90,7 +93,7 @@ def m_sharpness_aware(
 
     def step(
         evaluate: Evaluate,
-        given: optax.Updates | None,
+        given: Evaluated | None,
         state: SharpnessAwareState,
         params: optax.Params,
         extra_args: dict[str, Any],
@@ -108,8 +111,9 @@ def m_sharpness_aware(
         means, (clean_results, results) = mean_over(both_passes, parts, axis_name)
         clean, updates, (norm, cosine) = means
         _, after = perturbation.update(clean, before, params, clean=clean, **extra_args)
-        new_state = state._replace(perturbation=after, perturbation_norm=norm, cosine=cosine)
-        passes = Passes(evaluation(True, clean_results, parts), evaluation(True, results, parts))
-        return passes, updates, new_state
+        passes = report(
+            evaluation(True, clean_results, parts), evaluation(True, results, parts), norm, cosine
+        )
+        return passes, updates, state._replace(perturbation=after)
 
-    return as_transform(init, step)
+    return as_transform(init, step, Needs("in parts", parts))

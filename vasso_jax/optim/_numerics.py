@@ -7,7 +7,7 @@ that is wider.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +16,25 @@ import optax
 from vasso_jax.optim._typed import tree_map
 
 
-def accumulation_dtype(leaf: jax.Array) -> jnp.dtype:
+def dtype_of(leaf: Any) -> jnp.dtype:
+    """The dtype of an array, or that of the array which a Python number would be."""
+    return jnp.result_type(leaf)
+
+
+def accumulation_dtype(leaf: Any) -> jnp.dtype:
     """The dtype of `leaf`, or float32 where that is wider."""
-    return jnp.promote_types(leaf.dtype, jnp.float32)
+    return jnp.promote_types(dtype_of(leaf), jnp.float32)
 
 
-def average_dtype(leaf: jax.Array, wanted: Any) -> jnp.dtype:
+def average_dtype(leaf: Any, wanted: Any) -> jnp.dtype:
     """The dtype in which an average of `leaf` is kept: `wanted` if given and `leaf` is real."""
-    real = jnp.issubdtype(leaf.dtype, jnp.floating)
+    real = jnp.issubdtype(dtype_of(leaf), jnp.floating)
     return jnp.dtype(wanted) if wanted is not None and real else accumulation_dtype(leaf)
 
 
-def widen(leaf: jax.Array) -> jax.Array:
+def widen(leaf: Any) -> jax.Array:
     """`leaf` in its accumulation dtype."""
-    return leaf.astype(accumulation_dtype(leaf))
+    return jnp.asarray(leaf, accumulation_dtype(leaf))
 
 
 def real_like(scalar: jax.Array, leaf: jax.Array) -> jax.Array:
@@ -49,7 +54,7 @@ def leafwise(equation: Callable[..., jax.Array]) -> Callable[..., Any]:
     def of_trees(first: Any, *others: Any, **scalars: jax.Array) -> Any:
         def of_leaves(x: jax.Array, *ys: jax.Array) -> jax.Array:
             x = widen(x)
-            cast = [y.astype(x.dtype) for y in ys]
+            cast = [jnp.asarray(y, x.dtype) for y in ys]
             return equation(x, *cast, **{name: real_like(s, x) for name, s in scalars.items()})
 
         return jax.tree.map(of_leaves, first, *others)
@@ -64,7 +69,7 @@ def widened(tree: Any) -> Any:
 
 def cast_like(tree: Any, like: Any) -> Any:
     """`tree` with the dtypes of `like`."""
-    return tree_map(lambda x, y: x.astype(y.dtype), tree, like)
+    return tree_map(lambda x, y: jnp.asarray(x, dtype_of(y)), tree, like)
 
 
 def zeros(params: Any, dtype: Any) -> Any:
@@ -93,19 +98,61 @@ def select(condition: jax.Array, a: Any, b: Any) -> Any:
     return tree_map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
-def vdot(a: Any, b: Any) -> jax.Array:
-    """Real part of the inner product of two pytrees of one structure: a float scalar."""
+# What the pytrees of an `Inner` are multiplied by, so that no square overflows: float32 squares do
+# from 1.8e19 on. A power of two, which changes no digit.
+_SMALL = 2.0**-80
 
-    def leaf_vdot(x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.real(jnp.conj(widen(x)) * widen(y)))
 
-    products = jax.tree.leaves(tree_map(leaf_vdot, a, b))
-    return sum(products, start=jnp.zeros((), jnp.float32))
+class Inner(NamedTuple):
+    """The inner product of two pytrees (real part, a float scalar), whatever their size.
+
+    Attributes:
+        plain: sum of the products. It overflows where they do.
+        small: the same for both pytrees times 2**-80, where only tiny numbers are lost. It is
+            finite exactly if all numbers are (in float64: and below 1e178).
+    """
+
+    plain: jax.Array
+    small: jax.Array
+
+
+def inner(a: Any, b: Any) -> Inner:
+    """Both sums of an `Inner`. They read the pytrees once, as they are fused."""
+
+    def of_leaves(x: Any, y: Any) -> Inner:
+        x, y = widen(x), widen(y)
+        return Inner(_sum_of_products(x, y), _sum_of_products(x * _SMALL, y * _SMALL))
+
+    sums = jax.tree.leaves(tree_map(of_leaves, a, b), is_leaf=lambda node: isinstance(node, Inner))
+    start = jnp.zeros((), jnp.float32)
+    return Inner(sum((s.plain for s in sums), start), sum((s.small for s in sums), start))
+
+
+def _sum_of_products(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.real(jnp.conj(x) * y))
+
+
+def _comparable(*products: Inner) -> list[jax.Array]:
+    """The plain form of all of them, or the small one of all where one has overflowed."""
+    fits = jnp.stack([jnp.isfinite(product.plain) for product in products]).all()
+    return [jnp.where(fits, product.plain, product.small) for product in products]
+
+
+def norm_of(square: Inner) -> jax.Array:
+    """||a|| for `inner(a, a)`: a scalar, float32 or wider."""
+    fits = jnp.isfinite(square.plain)
+    return jnp.where(fits, _root(square.plain), _root(square.small) / _SMALL)
 
 
 def global_norm(tree: Any) -> jax.Array:
     """The L2 norm of all leaves of `tree` taken as one vector: a scalar, float32 or wider."""
-    return jnp.sqrt(vdot(tree, tree))
+    return norm_of(inner(tree, tree))
+
+
+def _root(square: jax.Array) -> jax.Array:
+    """The square root, with the derivative 0 instead of infinity at 0."""
+    zero = square == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
 def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -114,9 +161,15 @@ def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(above, numerator / jnp.where(above, denominator, 1), 0)
 
 
-def cosine(a: Any, b: Any, norm_b: jax.Array) -> jax.Array:
-    """<a, b> / (||a|| ||b||), where ||b|| is known; 0 where either vanishes."""
-    return ratio(vdot(a, b), global_norm(a) * norm_b)
+def inner_ratio(numerator: Inner, denominator: Inner) -> jax.Array:
+    """The ratio of two inner products, as `ratio`."""
+    return ratio(*_comparable(numerator, denominator))
+
+
+def cosine(a: Any, b: Any) -> jax.Array:
+    """<a, b> / (||a|| ||b||); 0 where either vanishes."""
+    ab, aa, bb = _comparable(inner(a, b), inner(a, a), inner(b, b))
+    return ratio(ab, _root(aa) * _root(bb))
 
 
 def scale(tree: Any, factor: jax.Array) -> Any:
@@ -141,18 +194,20 @@ def _scaled_sum(x: Any, y: Any, *, factor: Any) -> Any:
 
 def orthogonal_part(a: Any, b: Any) -> Any:
     """The component of `a` orthogonal to `b`; `a` itself where b vanishes."""
-    return add_scaled(a, -ratio(vdot(b, a), vdot(b, b)), b)
+    return add_scaled(a, -inner_ratio(inner(b, a), inner(b, b)), b)
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Whether no leaf of `tree` has a NaN or an infinity: a bool scalar."""
-    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    return jnp.stack([jnp.array(True), *leaves]).all()
+    """Whether no leaf of `tree` has a NaN or an infinity: a bool scalar.
+
+    It is read off the sum of squares, which is often needed besides.
+    """
+    return jnp.isfinite(inner(tree, tree).small)
 
 
 def any_nonzero(tree: Any) -> jax.Array:
     """Whether some leaf of `tree` is not zero throughout: a bool scalar."""
-    leaves = [jnp.any(leaf != 0) for leaf in jax.tree.leaves(tree)]
+    leaves = [jnp.any(jnp.asarray(leaf) != 0) for leaf in jax.tree.leaves(tree)]
     return jnp.stack([jnp.array(False), *leaves]).any()
 
 
@@ -162,3 +217,13 @@ def vary_with(tree: Any, scalar: jax.Array) -> Any:
     The two branches of a conditional, and what a loop starts from and returns, must agree in that.
     """
     return tree_map(lambda x: x + (0 * scalar).astype(x.dtype), tree)
+
+
+def without_float0(grads: Any) -> Any:
+    """`grads` with zeros in place of float0, the type of a derivative by an integer."""
+
+    def plain(g: Any) -> Any:
+        is_float0 = getattr(g, "dtype", None) == jax.dtypes.float0
+        return jnp.zeros(g.shape, jnp.float32) if is_float0 else g
+
+    return tree_map(plain, grads)

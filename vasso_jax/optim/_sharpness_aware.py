@@ -6,9 +6,24 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._arguments import check_alone, check_count, check_transform
+from vasso_jax.optim._arguments import (
+    Window,
+    check_alone,
+    check_count,
+    check_transform,
+    check_window,
+    in_window,
+)
+from vasso_jax.optim._asking import Needs
 from vasso_jax.optim._descent import DescentRule, perturbed_gradient
-from vasso_jax.optim._evaluation import NO_RESULTS, Evaluate, Passes, evaluation, if_needed
+from vasso_jax.optim._evaluation import (
+    Evaluate,
+    Evaluated,
+    Passes,
+    evaluation,
+    if_needed,
+    zeros_of,
+)
 from vasso_jax.optim._memory import check_memory
 from vasso_jax.optim._numerics import all_finite
 from vasso_jax.optim._step import (
@@ -18,8 +33,10 @@ from vasso_jax.optim._step import (
     next_reuses,
     perturb,
     realised,
+    report,
     whole_batch,
 )
+from vasso_jax.optim._typed import lax
 
 
 def sharpness_aware(
@@ -27,6 +44,8 @@ def sharpness_aware(
     *,
     descent: DescentRule | None = None,
     refresh_every: int | None = None,
+    active: Window | None = None,
+    ascent_steps: int = 1,
     microbatches: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the clean gradient at w by the gradient at the perturbed parameters w + eps.
@@ -50,6 +69,17 @@ def sharpness_aware(
     gradient that was due is not finite, the next step tries again. (Under `vmap` a conditional
     becomes a selection, and nothing is saved.)
 
+    **Window.** With `active=(start, end)` parameters are perturbed at the steps start <= t < end
+    only. At the others the updates are the clean gradient and the perturbed pass is not made, so
+    that a step costs what it costs the base. The perturbation sees every clean gradient all the
+    same: at the first step of the window VaSSO's average is that of all gradients so far, and
+    schedules are read at the step.
+
+    **Ascent steps.** With `ascent_steps=n` the perturbation is made of n moves, each along the
+    gradient where the last one ended: eps = eps_1 + .. + eps_n, at most n rho long, with n + 1
+    evaluations per step. All moves start from the memory as it was before the step, and it is
+    updated with the clean gradient alone.
+
     **Microbatches.** With `microbatches=m` every pass is the mean of m evaluations, i = 0 .. m - 1,
     one after the other, so that a large batch need not fit into memory at once. There is one
     perturbation, that of the whole batch, and `grads` must be the mean of the m gradients. For one
@@ -61,22 +91,27 @@ def sharpness_aware(
             of `update`, and `clean`, the clean gradient.
         descent: rule for the updates, such as `surrogate_gap(alpha)`; None: the perturbed gradient.
         refresh_every: k >= 1; None is 1. Cannot be combined with `descent`.
+        active: (start, end) in steps, end None for no end; or a function of the step (int32 scalar)
+            that returns a bool scalar; None: always.
+        ascent_steps: n >= 1.
         microbatches: m >= 1; None is 1.
 
     Returns:
-        A transform with extra arguments; its state is a `SharpnessAwareState`. It costs one
-        evaluation of `grad_fn` per step beside the clean one, and no memory beside that of
-        `perturbation`.
+        A transform with extra arguments; its state is a `SharpnessAwareState`. It costs
+        `ascent_steps` evaluations of `grad_fn` per step beside the clean one, and no memory beside
+        that of `perturbation`.
 
     Raises:
         TypeError: `perturbation` is not an optax transform.
-        ValueError: a count is not an int >= 1, or `refresh_every` is given with `descent`; (from
-            `init`) `refresh_every` without a memory, or with a part that uses stale gradients;
-            (from `update`) `params` or `grad_fn` missing.
+        ValueError: a count is not an int >= 1, the window is empty, or `refresh_every` is given
+            with `descent`; (from `init`) `refresh_every` without a memory, or with a part that uses
+            stale gradients; (from `update`) `params` or `grad_fn` missing.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
-        ICLR 2021, algorithm 1, https://arxiv.org/abs/2010.01412
+        ICLR 2021, algorithm 1, https://arxiv.org/abs/2010.01412. A window at the end: Zhou et al.,
+        Sharpness-Aware Minimization Efficiently Selects Flatter Minima Late in Training, ICLR 2025,
+        https://arxiv.org/abs/2410.10373
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -90,9 +125,12 @@ def sharpness_aware(
     """
     check_transform("perturbation", perturbation)
     check_count("microbatches", microbatches, static=True)
+    check_count("ascent_steps", ascent_steps, static=True)
     check_count("refresh_every", refresh_every)
     check_alone(refresh_every, descent)
+    check_window(active)
     perturbation = optax.with_extra_args_support(perturbation)
+    descent = descent or perturbed_gradient
     parts = microbatches or 1
 
     def init(params: optax.Params) -> SharpnessAwareState:
@@ -103,35 +141,52 @@ def sharpness_aware(
 
     def step(
         evaluate: Evaluate,
-        given: optax.Updates | None,
+        given: Evaluated | None,
         state: SharpnessAwareState,
         params: optax.Params,
         extra_args: dict[str, Any],
     ) -> tuple[Passes, optax.Updates, SharpnessAwareState]:
         gradient = whole_batch(evaluate, parts)
+        is_open = in_window(active, state.count)
         fresh: Any = True
         if refresh_every is not None:
-            fresh = state.reuses_left == 0
+            fresh = (state.reuses_left == 0) | jnp.logical_not(is_open)
             extra_args = extra_args | {"fresh": fresh}
+        clean, clean_results = given or if_needed(fresh, gradient, params)
+        before = state.perturbation
 
-        clean, clean_results = (
-            (given, NO_RESULTS) if given is not None else if_needed(fresh, gradient, params)
+        def both_passes() -> tuple[Any, ...]:
+            w_eps, memory = perturb(perturbation, clean, before, params, extra_args)
+            for _ in range(ascent_steps - 1):
+                further, _ = gradient(w_eps)
+                w_eps, _ = perturb(perturbation, further, before, w_eps, extra_args)
+            grads, results = gradient(w_eps)
+            return descent(clean, grads), results, memory, *realised(clean, params, w_eps)
+
+        def clean_pass() -> tuple[Any, ...]:
+            # What only eps needs is not computed.
+            _, memory = perturb(perturbation, clean, before, params, extra_args)
+            _, results, _, norm, cosine = zeros_of(both_passes)
+            return clean, results, memory, norm, cosine
+
+        updates, results, memory, norm, cosine = (
+            both_passes() if is_open is True else lax.cond(is_open, both_passes, clean_pass)
         )
-        w_eps, memory = perturb(perturbation, clean, state.perturbation, params, extra_args)
-        grads, results = gradient(w_eps)
-
+        left = state.reuses_left
         if refresh_every is not None:
-            renewed = fresh & all_finite(clean)
-            state = state._replace(
-                reuses_left=next_reuses(state.reuses_left, renewed, refresh_every)
-            )
-        norm, cosine = realised(clean, params, w_eps)
+            left = next_reuses(left, fresh & all_finite(clean), refresh_every)
         new_state = state._replace(
+            reuses_left=jnp.where(is_open, left, 0),
             perturbation=memory,
-            perturbation_norm=norm,
-            cosine=jnp.where(fresh, cosine, state.cosine),
         )
-        passes = Passes(evaluation(fresh, clean_results, parts), evaluation(True, results, parts))
-        return passes, (descent or perturbed_gradient)(clean, grads), new_state
+        passes = report(
+            evaluation(fresh, clean_results, parts),
+            evaluation(is_open, results, parts),
+            norm,
+            cosine,
+        )
+        return passes, updates, new_state
 
-    return as_transform(init, step)
+    return as_transform(
+        init, step, Needs("always" if refresh_every is None else "sometimes", parts)
+    )

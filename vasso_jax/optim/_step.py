@@ -9,10 +9,18 @@ import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import check_update
-from vasso_jax.optim._asking import ASK, TRIAL, Reported
+from vasso_jax.optim._asking import TRIAL, Ask, Needs, Reported
 from vasso_jax.optim._equations import moved
-from vasso_jax.optim._evaluation import Evaluate, Passes, Results, as_evaluate, mean_over
-from vasso_jax.optim._numerics import cosine, global_norm, increment, zero_count
+from vasso_jax.optim._evaluation import (
+    NO_RESULTS,
+    Evaluate,
+    Evaluated,
+    Evaluation,
+    Passes,
+    as_evaluate,
+    mean_over,
+)
+from vasso_jax.optim._numerics import cosine, global_norm, increment, without_float0, zero_count
 from vasso_jax.optim._typed import tree_map
 
 
@@ -25,54 +33,60 @@ class SharpnessAwareState(NamedTuple):
             (`refresh_every`) or g_v (`look_every`); otherwise always 0.
         perturbation: state of the perturbation chain, which contains VaSSO's average.
         memory: what is kept of the last perturbed gradient: LookSAM's g_v, otherwise ().
-        perturbation_norm: float32 scalar, ||(w + eps) - w|| as realised in the parameters' dtype at
-            the last step.
-        cosine: float32 scalar, cosine between the clean gradient and the realised perturbation at
-            the last step that had a clean pass: for an L2 ball, between the gradient and the
-            direction. 0 where either vanishes.
-
-    With one perturbation per microbatch or device, the last two are means over these.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  (optax's name)
     reuses_left: jax.Array
     perturbation: optax.OptState
     memory: Any
-    perturbation_norm: jax.Array
-    cosine: jax.Array
 
 
 def initial_state(perturbation: optax.OptState, memory: Any = ()) -> SharpnessAwareState:
     """The state before the first step."""
-    norm, cosine = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
-    return SharpnessAwareState(zero_count(), zero_count(), perturbation, memory, norm, cosine)
+    return SharpnessAwareState(zero_count(), zero_count(), perturbation, memory)
 
 
 # (evaluate, clean gradient or None, state, params, extra_args) -> (passes, updates, new_state).
 # A pure function. With None it evaluates the clean gradient itself, when it needs it.
 Step = Callable[
-    [Evaluate, Any, SharpnessAwareState, optax.Params, dict[str, Any]],
+    [Evaluate, Evaluated | None, SharpnessAwareState, optax.Params, dict[str, Any]],
     tuple[Passes, optax.Updates, SharpnessAwareState],
 ]
 
 
-def as_transform(init: optax.TransformInitFn, step: Step) -> optax.GradientTransformationExtraArgs:
+def as_transform(
+    init: optax.TransformInitFn, step: Step, needs: Needs
+) -> optax.GradientTransformationExtraArgs:
     """The transform of a step: it checks the arguments, evaluates `grad_fn` and counts."""
+
+    def init_moving(params: optax.Params) -> optax.OptState:
+        return init(moving(params))
 
     def update(
         updates: Any, state: Any, params: Any = None, *, grad_fn: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, Any]:
+        at = moving(params)
         if updates is TRIAL:
-            return params, Reported(state, None)
-        check_update(params, grad_fn)
-        asked = updates is ASK
-        evaluate = as_evaluate(grad_fn)
-        given = None if asked else updates
-        passes, new_updates, new_state = step(evaluate, given, state, params, extra_args)
+            return at, Reported(state, needs)
+        check_update(at, grad_fn)
+        asked = isinstance(updates, Ask)
+        clean = updates.clean if asked else given(updates)
+        evaluate = as_evaluate(grad_fn, needs.microbatches)
+        passes, new_updates, new_state = step(evaluate, clean, state, at, extra_args)
         new_state = new_state._replace(count=increment(state.count))
         return new_updates, Reported(new_state, passes) if asked else new_state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init_moving, update)
+
+
+def given(grads: optax.Updates | None) -> Evaluated | None:
+    """A clean gradient that the user has evaluated."""
+    return None if grads is None else (without_float0(grads), NO_RESULTS)
+
+
+def moving(params: Any) -> Any:
+    """The parameters at which gradients are taken: the fast ones, if the base is a lookahead."""
+    return params.fast if isinstance(params, optax.LookaheadParams) else params
 
 
 def perturb(
@@ -87,9 +101,7 @@ def perturb(
     return moved(params, eps), new_state
 
 
-def whole_batch(
-    evaluate: Evaluate, microbatches: int
-) -> Callable[[optax.Params], tuple[optax.Updates, Results]]:
+def whole_batch(evaluate: Evaluate, microbatches: int) -> Callable[[optax.Params], Evaluated]:
     """The mean gradient of all microbatches, and their results, as a function of the parameters."""
     return lambda params: mean_over(lambda i: evaluate(params, i), microbatches)
 
@@ -104,5 +116,11 @@ def realised(
 ) -> tuple[jax.Array, jax.Array]:
     """Norm of the perturbation after rounding, and its cosine to the clean gradient (float32)."""
     eps = tree_map(jnp.subtract, perturbed, params)
-    norm = global_norm(eps)
-    return norm.astype(jnp.float32), cosine(grads, eps, norm).astype(jnp.float32)
+    return global_norm(eps).astype(jnp.float32), cosine(grads, eps).astype(jnp.float32)
+
+
+def report(clean: Evaluation, perturbed: Evaluation, norm: jax.Array, cosine: jax.Array) -> Passes:
+    """The `Passes` of a step, where the facts of a pass that was not made are NaN."""
+    norm = jnp.where(perturbed.taken, norm, jnp.nan)
+    cosine = jnp.where(clean.taken & perturbed.taken, cosine, jnp.nan)
+    return Passes(clean, perturbed, norm, cosine)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim import _asking
-from vasso_jax.optim._asking import ASK, split
-from vasso_jax.optim._evaluation import GradFn, LossGradFn, Passes, evaluation
+from vasso_jax.optim._arguments import indexed
+from vasso_jax.optim._asking import Ask, Needs, needs_of, split
+from vasso_jax.optim._evaluation import Evaluated, GradFn, LossGradFn, Passes, evaluation
+from vasso_jax.optim._step import moving, report, whole_batch
 from vasso_jax.optim._typed import tree_map
 
 
@@ -57,10 +58,14 @@ def value_and_update(
 
     Args:
         loss_fn: `(params, i, *args, **kwargs) -> loss`, or `-> (loss, aux)` with `has_aux`; loss is
-            a scalar, i the microbatch (0 without microbatches). Both passes get the same args:
-            the same batch and the same dropout key.
-        tx: any optax transform. If it cannot ask, it also gets `value`, `grad` and `value_fn`,
-            which optax's line searches need. For other extra arguments call `tx.update` directly.
+            a scalar, i the microbatch (0 without microbatches). A function that has no argument i
+            is called without it. Both passes get the same args: the same batch and the same
+            dropout key.
+        tx: any optax transform. It also gets `value` and `grad`, the loss and the gradient of the
+            clean pass, and `value_fn`, the loss as a function of the parameters, which bases such
+            as `optax.lbfgs` and `optax.contrib.momo` need. (Where the clean pass is not made at
+            every step, it gets them, and no pass is saved, only if it needs them.) For other extra
+            arguments call `tx.update` directly.
         has_aux: whether loss_fn returns aux.
 
     Returns:
@@ -85,36 +90,59 @@ def value_and_update(
     def step(
         params: optax.Params, state: optax.OptState, *args: Any, **kwargs: Any
     ) -> tuple[Passes, optax.Updates, optax.OptState]:
+        def grad_fn_of(microbatches: int) -> LossGradFn:
+            loss_of = indexed("loss_fn", loss_fn, microbatches)
 
-        def loss_of_part(at: optax.Params, i: Any) -> Any:
-            return loss_fn(at, i, *args, **kwargs)
+            def loss_of_part(at: optax.Params, i: Any) -> Any:
+                return loss_of(at, i, *args, **kwargs)
 
-        def value_of(at: optax.Params, grad_fn: Any = None) -> Any:
-            del grad_fn  # optax's line searches insist on an argument for each extra one
-            result = loss_of_part(at, 0)
-            return result[0] if has_aux else result
+            return LossGradFn(loss_of_part, has_aux)
 
-        grad_fn = LossGradFn(loss_of_part, has_aux)
-        if _asking.can_ask(update, state, params):
-            updates, reported = update(ASK, state, params, grad_fn=grad_fn)
+        def ask(
+            clean: Evaluated | None, extra_args: dict[str, Any], grad_fn: LossGradFn
+        ) -> tuple[Passes, optax.Updates, optax.OptState]:
+            updates, reported = update(Ask(clean), state, params, grad_fn=grad_fn, **extra_args)
             passes, new_state = split(reported)
             return passes, updates, new_state
 
-        grads, results = grad_fn.evaluate(params, 0)
+        at = moving(params)
+        needs = needs_of(update, state, params, _no_values(at))
+        if needs is not None and needs.clean == "always":
+            grad_fn = grad_fn_of(needs.microbatches)
+            clean = whole_batch(grad_fn.evaluate, needs.microbatches)(at)
+            return ask(clean, _values(clean, needs.microbatches, grad_fn), grad_fn)
+        needs = needs_of(update, state, params, {})
+        if needs is not None:
+            return ask(None, {}, grad_fn_of(needs.microbatches))
+
+        grad_fn = grad_fn_of(1)
+        grads, results = clean = grad_fn.evaluate(at, 0)
         updates, new_state = update(
-            grads,
-            state,
-            params,
-            grad_fn=_for_parts(grad_fn, params),
-            value=results[0],
-            grad=grads,
-            value_fn=value_of,
+            grads, state, params, **_values(clean, 1, grad_fn), grad_fn=_for_parts(grad_fn, at)
         )
         nothing = tree_map(lambda x: jnp.zeros_like(x), results)
-        passes = Passes(evaluation(True, results), evaluation(False, nothing))
+        unknown = jnp.full((), jnp.nan, jnp.float32)
+        passes = report(evaluation(True, results), evaluation(False, nothing), unknown, unknown)
         return passes, updates, new_state
 
     return step
+
+
+def _values(clean: Evaluated, microbatches: int, grad_fn: LossGradFn) -> dict[str, Any]:
+    """The extra arguments that bases such as `optax.lbfgs` need."""
+    grads, results = clean
+    value = evaluation(True, results, microbatches).value
+    return {"value": value, "grad": grads, "value_fn": grad_fn.value_fn(microbatches)}
+
+
+def _no_values(params: optax.Params) -> dict[str, Any]:
+    """What looks like them."""
+
+    def value_fn(params: Any = None, grad_fn: Any = None) -> jax.Array:
+        del params, grad_fn
+        return jnp.zeros(())
+
+    return {"value": value_fn(), "grad": params, "value_fn": value_fn}
 
 
 def can_ask(tx: optax.GradientTransformation | optax.MultiSteps, params: optax.Params) -> bool:
@@ -134,13 +162,31 @@ def can_ask(tx: optax.GradientTransformation | optax.MultiSteps, params: optax.P
         >>> print(can_ask(tx, w), can_ask(optax.MultiSteps(tx, 2), w), can_ask(optax.sgd(0.1), w))
         True False False
     """
+    return _needs(tx, params) is not None
+
+
+def has_clean_pass(
+    tx: optax.GradientTransformation | optax.MultiSteps, params: optax.Params
+) -> bool:
+    """Whether some steps of `value_and_update` have a clean pass; arguments as for `can_ask`.
+
+    False for methods of one evaluation per step, which is at the perturbed parameters.
+    """
+    needs = _needs(tx, params)
+    return needs is None or needs.clean != "never"
+
+
+def _needs(
+    tx: optax.GradientTransformation | optax.MultiSteps, params: optax.Params
+) -> Needs | None:
     update = _update_of(tx)
 
-    def answer(params: optax.Params) -> list[tuple[()]]:
-        # While tracing, only the structure of a result is known.
-        return [()] * _asking.can_ask(update, tx.init(params), params)
+    def answer(params: optax.Params) -> list[Needs | None]:
+        state = tx.init(params)
+        return [needs_of(update, state, params, extra) for extra in ({}, _no_values(params))]
 
-    return bool(jax.eval_shape(answer, params))
+    without, with_values = jax.eval_shape(answer, params)
+    return with_values if without is None else without
 
 
 def _update_of(tx: optax.GradientTransformation | optax.MultiSteps) -> Any:

@@ -17,7 +17,7 @@ from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
 from vasso_jax.train.plan import Experiment
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.sharding import replicated
-from vasso_jax.train.state import TrainState, zero_metrics
+from vasso_jax.train.state import METRICS, TrainState
 from vasso_jax.train.timer import Timer
 
 # Against divergence, by the field that it needs.
@@ -54,12 +54,11 @@ class Trainer:
 
         self._batches = self._pipeline.training(self._step)
         self._params_sum = jax.jit(optax.tree.sum)
-        self._reset_metrics = jax.jit(zero_metrics, out_shardings=replicated(experiment.plan.mesh))
+        self._reset_metrics = jax.jit(
+            optax.tree.zeros_like, out_shardings=replicated(experiment.plan.mesh)
+        )
         self._timer = Timer(self._options.batch_size, self._pipeline.steps_ahead)
         self._compiled = False
-        # Trees come back from the device sorted by name; records list the most important first.
-        names = zero_metrics(state.opt_state)
-        self._metric_names = [name for name in names if name != "clean_passes"]
         earlier = records.records[-1]["seconds"] if records.records else 0.0
         self._started = time.perf_counter() - earlier
 
@@ -112,7 +111,7 @@ class Trainer:
         """Evaluates, records the epoch and saves."""
         metrics = {**self._mean_metrics(), **self._skipped()}
         self._timer.looked()
-        self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.opt_state))
+        self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.metric_sums))
         test_metrics = failure = None
         if (epoch + 1) % self._options.eval_every_epochs == 0 or self._is_last(epoch):
             try:
@@ -154,14 +153,15 @@ class Trainer:
             raise Stopped(self._step, self._total_steps, self._stop.signal)
 
     def _mean_metrics(self) -> dict[str, float]:
-        """Means over the clean passes of this epoch, if there are any; waits for the device."""
+        """Means over the steps of this epoch that have the pass in question; waits for the device.
+
+        Steps that reuse their direction have no clean pass; an epoch may have such steps only.
+        """
         sums = jax.device_get(self._state.metric_sums)
-        passes = sums["clean_passes"]
-        # Steps that reuse their direction have no clean pass; an epoch may begin with such steps.
-        if not passes:
-            return {}
-        means = {name: float(sums[name] / passes) for name in self._metric_names}
-        self._check_finite("the training loss", means["loss"])
+        measured = [name for name in METRICS if name in sums and sums[name].steps]
+        means = {name: float(sums[name].total / sums[name].steps) for name in measured}
+        if "loss" in means:
+            self._check_finite("the training loss", means["loss"])
         return means
 
     def _next_item(self) -> Any:

@@ -1,6 +1,6 @@
 """The train state: what a run carries from step to step, and what a checkpoint holds."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.struct
@@ -15,6 +15,20 @@ from vasso_jax.train.fit import check_logits, check_params, init_optimizer
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import replicated, spread
 
+# What a step measures, the most important first.
+METRICS = ("loss", "top1", "top5", "perturbation_norm", "cosine")
+
+
+class MetricSum(NamedTuple):
+    """A sum of batch means over those steps that have one, and their number; float32 scalars."""
+
+    total: jax.Array
+    steps: jax.Array
+
+    def plus(self, taken: jax.Array, value: jax.Array) -> "MetricSum":
+        """The sum with `value`, where it was `taken`."""
+        return MetricSum(self.total + jnp.where(taken, value, 0), self.steps + taken)
+
 
 class TrainState(flax.struct.PyTreeNode):
     """The state of a run after `step` optimizer steps.
@@ -25,35 +39,21 @@ class TrainState(flax.struct.PyTreeNode):
         batch_stats: BatchNorm's running statistics, float32 (a network of one's own may add
             counters); empty for networks without it.
         opt_state: state of the optax chain, including VaSSO's average.
-        metric_sums: {name: float32 scalar}: batch means, summed over those steps since the last
-            report that had a clean pass, and `clean_passes`, the number of those steps. They are in
-            the state so that a run resumed within an epoch reports the same as an unbroken one.
+        metric_sums: {name: `MetricSum`} since the last report. They are in the state so that a run
+            resumed within an epoch reports the same as an unbroken one.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    metric_sums: dict[str, jax.Array]
+    metric_sums: dict[str, MetricSum]
 
 
-def zero_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
-    """Metric sums at the start of an epoch, including the perturbation's if it is reported."""
-    names = ["clean_passes", "loss", "top1", "top5", *perturbation_metrics(opt_state)]
-    return {name: jnp.zeros((), jnp.float32) for name in names}
-
-
-def perturbation_metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
-    """The realised perturbation norm and cosine of the last step.
-
-    Empty for a plain optimizer, and for one with several sharpness-aware parts, as in
-    `optax.partition`: each has a perturbation of its own, and there is none of the whole step.
-    """
-    # By type: a layer may be called "cosine".
-    states = nodes_of(optim.SharpnessAwareState, opt_state)
-    if len(states) != 1:
-        return {}
-    return {"perturbation_norm": states[0].perturbation_norm, "cosine": states[0].cosine}
+def zero_metrics(tx: optax.GradientTransformation, params: Any) -> dict[str, MetricSum]:
+    """Metric sums at the start of a run; a perturbation's where steps can report it."""
+    names = METRICS if optim.can_ask(tx, params) else METRICS[:3]
+    return {name: MetricSum(jnp.zeros(()), jnp.zeros(())) for name in names}
 
 
 def nodes_of(kind: type, tree: Any) -> list[Any]:
@@ -110,5 +110,5 @@ def create_state(
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=opt_state,
-        metric_sums=zero_metrics(opt_state),
+        metric_sums=zero_metrics(tx, params),
     )

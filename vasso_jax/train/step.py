@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from vasso_jax import data, optim
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import batch_sharding, gather
-from vasso_jax.train.state import TrainState, perturbation_metrics, state_shardings
+from vasso_jax.train.state import TrainState, state_shardings
 
 
 def make_train_step(
@@ -30,7 +30,8 @@ def make_train_step(
 
     The optimizer requests its gradients, so a pass that it does not need is skipped. Both passes of
     a sharpness-aware method see the same augmented batch and the same dropout key. Reported loss
-    and accuracy come from the clean pass. Batch statistics are those of the global batch.
+    and accuracy come from the clean pass, or from the perturbed one of a method that has no other.
+    Batch statistics are those of the global batch.
 
     Args:
         model: a Flax Linen module called as `(images, train) -> logits [B, num_classes]`, with
@@ -88,23 +89,23 @@ def make_train_step(
                 lambda running: apply(state.params, images, running, dropout_key)[1],
                 state.batch_stats,
             )
-        accuracy, _ = passes.clean.aux
-        metrics = {
-            "clean_passes": 1.0,
-            "loss": passes.clean.value,
-            **accuracy,
-            **perturbation_metrics(opt_state),
+        reported, which = passes.clean, batch_stats
+        if not optim.has_clean_pass(tx, state.params):
+            reported, which = passes.perturbed, "perturbed"
+        measured = {
+            "loss": (reported.taken, reported.value),
+            **{name: (reported.taken, share) for name, share in reported.aux[0].items()},
+            "perturbation_norm": (passes.perturbed.taken, passes.perturbation_norm),
+            "cosine": (passes.clean.taken & passes.perturbed.taken, passes.cosine),
         }
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            batch_stats=_moved(state.batch_stats, passes, batch_stats, decay),
+            batch_stats=_moved(state.batch_stats, passes, which, decay),
             opt_state=opt_state,
-            metric_sums=jax.tree.map(
-                lambda total, x: total + jnp.where(passes.clean.taken, x, 0),
-                state.metric_sums,
-                metrics,
-            ),
+            metric_sums={
+                name: total.plus(*measured[name]) for name, total in state.metric_sums.items()
+            },
         )
         # A buffer can be reused only if the new array has the same sharding.
         return jax.lax.with_sharding_constraint(new_state, state_shardings(new_state, mesh))
