@@ -4,7 +4,7 @@
 import inspect
 import numbers
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ ScalarOrSchedule = optax.ScalarOrSchedule
 # or a function that makes one from such a pytree.
 Mask = Any | Callable[[Any], Any]
 
+
+# What feeds the direction: clean gradients, or the perturbed ones that make the steps.
+Refresh = Literal["clean", "descent"]
 
 # The steps at which parameters are perturbed: (start, end), end None for no end, or a function of
 # the step that returns a bool scalar.
@@ -70,9 +73,10 @@ def check_count(name: str, value: Any, *, static: bool = False) -> None:
     """
     if value is None or (isinstance(value, Tracer) and not static):
         return
-    count, hint = _scalar(value), ""
+    hint = ""
+    count: Any = _scalar(value)
     if isinstance(value, jax.Array) and static:
-        count = value
+        count = None
         hint = f" (under optax.inject_hyperparams, name it in static_args=({name!r},))"
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f"{name} must be an integer >= 1, got {value!r}{hint}")
@@ -253,6 +257,46 @@ def matrices(params: optax.Params) -> Any:
         {'bias': False, 'kernel': True}
     """
     return tree_map(lambda leaf: jnp.ndim(leaf) > 1, params)
+
+
+def normalization(params: optax.Params) -> Any:
+    """A mask of the normalisation layers: what has `norm` or `bn` in one of its names (SAM-ON).
+
+    `asam(base, rho, mask=normalization)` then perturbs their scales and biases only. The names are
+    those of the path to a leaf, in any case of letters: `BatchNorm_0`, `layer_norm`, `bn1`.
+
+    Args:
+        params: any pytree of arrays.
+
+    Returns:
+        A pytree of bools with the structure of `params`.
+
+    Raises:
+        ValueError: there is no such layer.
+
+    References:
+        Mueller et al., Normalization Layers Are All That Sharpness-Aware Minimization Needs,
+        NeurIPS 2023, https://arxiv.org/abs/2306.04226
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import normalization
+        >>> normalization({"conv": jnp.zeros((3, 3, 1, 8)), "bn1": {"scale": jnp.zeros(8)}})
+        {'bn1': {'scale': True}, 'conv': False}
+    """
+
+    def has_name(path: tuple[Any, ...], leaf: Any) -> bool:
+        del leaf
+        names = jax.tree_util.keystr(path).lower()
+        return "norm" in names or "bn" in names
+
+    mask = jax.tree_util.tree_map_with_path(has_name, params)
+    if jax.tree.leaves(params) and not any(jax.tree.leaves(mask)):
+        raise ValueError(
+            "no parameter belongs to a normalisation layer: none has norm or bn in its name. Give "
+            "a mask of your own"
+        )
+    return mask
 
 
 def masked_leaves(mask: Mask | None, tree: Any) -> Any:

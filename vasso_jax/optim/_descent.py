@@ -7,11 +7,12 @@ SAM's rule is the perturbed gradient itself.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import ScalarOrSchedule, check_range
-from vasso_jax.optim._numerics import add_scaled, orthogonal_part
+from vasso_jax.optim._numerics import add_scaled, difference, orthogonal_part
 
 DescentRule = Callable[[optax.Updates, optax.Updates], optax.Updates]
 
@@ -57,6 +58,52 @@ def surrogate_gap(alpha: float) -> DescentRule:
         return add_scaled(perturbed, -jnp.asarray(alpha), gap)
 
     return rule
+
+
+def weighted_sharpness(gamma: float) -> DescentRule:
+    """WSAM's coupled rule: the sharpness as a term of the loss, with a weight of its own.
+
+        updates = g + gamma / (1 - gamma) (g_p - g)
+
+    It is the gradient of L(w) + gamma / (1 - gamma) (L(w + eps) - L(w)), to SAM's approximation.
+
+    Args:
+        gamma: in [0, 1). 0 is the base alone, 0.5 SAM; above, sharpness weighs more than in SAM.
+
+    Returns:
+        A rule `(clean, perturbed) -> updates` for `sharpness_aware(descent=...)`.
+
+    Raises:
+        ValueError: gamma is a number outside [0, 1).
+
+    References:
+        Yue et al., Sharpness-Aware Minimization Revisited: Weighted Sharpness as a Regularization
+        Term, KDD 2023, https://arxiv.org/abs/2305.15817
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from vasso_jax.optim import weighted_sharpness
+        >>> print(weighted_sharpness(gamma=0.75)(jnp.array([1.0, 2.0]), jnp.array([3.0, 0.0])))
+        [ 7. -4.]
+    """
+    weight = sharpness_weight(gamma)
+
+    def rule(clean: optax.Updates, perturbed: optax.Updates) -> optax.Updates:
+        return add_scaled(clean, weight, difference(perturbed, clean))
+
+    return rule
+
+
+def sharpness_weight(gamma: float) -> jax.Array:
+    """gamma / (1 - gamma)
+
+    Raises:
+        ValueError: gamma is a number outside [0, 1).
+    """
+    check_range("gamma", gamma, 0.0, 1.0, schedule=False)
+    if not isinstance(gamma, jax.Array) and gamma == 1:
+        raise ValueError("gamma must be a number in [0, 1), got 1")
+    return jnp.asarray(gamma) / (1 - jnp.asarray(gamma))
 
 
 def rho_tied_to_lr(

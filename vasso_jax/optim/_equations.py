@@ -35,9 +35,9 @@ def average(d: Any, g: Any, *, theta: Any) -> Any:
     return (1 - theta) * d + theta * g
 
 
-def on_sphere(d: optax.Updates, rho: jax.Array) -> optax.Updates:
+def on_sphere(d: optax.Updates, rho: jax.Array, offset: float = NORM_OFFSET) -> optax.Updates:
     """eps = rho d / (||d|| + 1e-7), in the dtype of d."""
-    return scale(d, rho / (global_norm(d) + NORM_OFFSET))
+    return scale(d, rho / (global_norm(d) + offset))
 
 
 def moved(w: optax.Params, eps: optax.Updates) -> optax.Params:

@@ -71,6 +71,13 @@ def l2_ball(rho: ScalarOrSchedule, *, mask: Mask | None = None) -> optax.Gradien
         >>> print(eps)
         [0.3 0.4]
     """
+    return ball(rho, mask)
+
+
+def ball(
+    rho: ScalarOrSchedule, mask: Mask | None, offset: float = NORM_OFFSET
+) -> optax.GradientTransformation:
+    """`l2_ball` with another number in the place of 1e-7."""
     check_range("rho", rho, 0.0)
     check_mask("mask", mask)
 
@@ -78,10 +85,10 @@ def l2_ball(rho: ScalarOrSchedule, *, mask: Mask | None = None) -> optax.Gradien
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, BallState]:
         del params
-        eps = on_sphere(restricted(updates, mask), value_at(rho, state.count))
+        eps = on_sphere(restricted(updates, mask), value_at(rho, state.count), offset)
         return eps, BallState(increment(state.count))
 
-    return optax.GradientTransformation(_init, update)
+    return optax.GradientTransformation(init_ball, update)
 
 
 def adaptive_ball(
@@ -147,10 +154,11 @@ def adaptive_ball(
         eps = scale(ttd, value_at(rho, state.count) / (global_norm(td) + NORM_OFFSET))
         return cast_like(eps, d), BallState(increment(state.count))
 
-    return optax.GradientTransformation(_init, update)
+    return optax.GradientTransformation(init_ball, update)
 
 
-def _init(params: optax.Params) -> BallState:
+def init_ball(params: optax.Params) -> BallState:
+    """The state before the first step."""
     del params
     return BallState(zero_count())
 

@@ -121,22 +121,26 @@ def check_memory(
     perturbation: optax.GradientTransformationExtraArgs,
     state: optax.OptState,
     params: optax.Params,
+    who: str,
 ) -> None:
-    """Raises ValueError unless a perturbation with this state can do without a new gradient."""
+    """Raises ValueError unless a perturbation with this state can do without a new gradient.
+
+    `who` asks for it, for the message.
+    """
 
     def has_memory(node: Any) -> bool:
         return isinstance(node, RemembersDirection) and _is_like(node.direction, params)
 
     if not any(map(has_memory, jax.tree.leaves(state, is_leaf=has_memory))):
         raise ValueError(
-            "refresh_every needs a perturbation that remembers its direction: put "
+            f"{who} needs a perturbation that remembers its direction: put "
             "suppress_variance(theta) before the ball, with theta=1.0 for SAM, or remember(...) "
             "around any other direction, as in "
             "optax.chain(remember(optax.ema(0.9)), l2_ball(0.1))"
         )
     if _takes_stale_gradients(perturbation, params):
         raise ValueError(
-            "refresh_every needs a perturbation that ignores the gradient where `fresh` is False, "
+            f"{who} needs a perturbation that ignores the gradient where `fresh` is False, "
             "and a part of this one does not: put remember(...) around the whole direction, as in "
             "optax.chain(remember(optax.chain(optax.ema(0.9), suppress_variance(0.4))), "
             "l2_ball(0.1)), or see RemembersDirection for a part of your own"

@@ -98,9 +98,9 @@ def select(condition: jax.Array, a: Any, b: Any) -> Any:
     return tree_map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
-# What the pytrees of an `Inner` are multiplied by, so that no square overflows: float32 squares do
-# from 1.8e19 on. A power of two, which changes no digit.
-_SMALL = 2.0**-80
+# Numbers from _LARGE on are multiplied by _SMALL, so that no square overflows: float32 squares do
+# from 1.8e19 on. Powers of two, which change no digit.
+_LARGE, _SMALL = 2.0**40, 2.0**-80
 
 
 class Inner(NamedTuple):
@@ -108,8 +108,9 @@ class Inner(NamedTuple):
 
     Attributes:
         plain: sum of the products. It overflows where they do.
-        small: the same for both pytrees times 2**-80, where only tiny numbers are lost. It is
-            finite exactly if all numbers are (in float64: and below 1e178).
+        small: the same for both pytrees times 2**-80, without numbers below 2**40, which do not
+            count where `plain` overflows. It is finite exactly if all numbers of a pytree are, for
+            `inner(a, a)` (in float64: and below 1e178).
     """
 
     plain: jax.Array
@@ -121,7 +122,7 @@ def inner(a: Any, b: Any) -> Inner:
 
     def of_leaves(x: Any, y: Any) -> Inner:
         x, y = widen(x), widen(y)
-        return Inner(_sum_of_products(x, y), _sum_of_products(x * _SMALL, y * _SMALL))
+        return Inner(_sum_of_products(x, y), _sum_of_products(_reduced(x), _reduced(y)))
 
     sums = jax.tree.leaves(tree_map(of_leaves, a, b), is_leaf=lambda node: isinstance(node, Inner))
     start = jnp.zeros((), jnp.float32)
@@ -132,21 +133,26 @@ def _sum_of_products(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.sum(jnp.real(jnp.conj(x) * y))
 
 
+def _reduced(x: jax.Array) -> jax.Array:
+    # NaN is not below. Without the choice, XLA would multiply by 2**-160 after the product.
+    return jnp.where(jnp.abs(x) < _LARGE, 0, x * _SMALL)
+
+
 def _comparable(*products: Inner) -> list[jax.Array]:
     """The plain form of all of them, or the small one of all where one has overflowed."""
     fits = jnp.stack([jnp.isfinite(product.plain) for product in products]).all()
     return [jnp.where(fits, product.plain, product.small) for product in products]
 
 
-def norm_of(square: Inner) -> jax.Array:
-    """||a|| for `inner(a, a)`: a scalar, float32 or wider."""
+def norm_of_products(square: Inner) -> jax.Array:
+    """The square root of an inner product >= 0, as of `inner(a, a)`: a scalar."""
     fits = jnp.isfinite(square.plain)
     return jnp.where(fits, _root(square.plain), _root(square.small) / _SMALL)
 
 
 def global_norm(tree: Any) -> jax.Array:
     """The L2 norm of all leaves of `tree` taken as one vector: a scalar, float32 or wider."""
-    return norm_of(inner(tree, tree))
+    return norm_of_products(inner(tree, tree))
 
 
 def _root(square: jax.Array) -> jax.Array:
@@ -168,8 +174,7 @@ def inner_ratio(numerator: Inner, denominator: Inner) -> jax.Array:
 
 def cosine(a: Any, b: Any) -> jax.Array:
     """<a, b> / (||a|| ||b||); 0 where either vanishes."""
-    ab, aa, bb = _comparable(inner(a, b), inner(a, a), inner(b, b))
-    return ratio(ab, _root(aa) * _root(bb))
+    return ratio(ratio(inner(a, b).plain, global_norm(a)), global_norm(b))
 
 
 def scale(tree: Any, factor: jax.Array) -> Any:
@@ -190,6 +195,16 @@ def add_scaled(a: Any, factor: jax.Array, b: Any) -> Any:
 @leafwise
 def _scaled_sum(x: Any, y: Any, *, factor: Any) -> Any:
     return x + factor * y
+
+
+def difference(a: Any, b: Any) -> Any:
+    """a - b, in the accumulation dtype and returned in a's."""
+    return cast_like(_difference(a, b), a)
+
+
+@leafwise
+def _difference(x: Any, y: Any) -> Any:
+    return x - y
 
 
 def orthogonal_part(a: Any, b: Any) -> Any:

@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""SAM and its published descendants, other than VaSSO.
+"""SAM, and its published descendants with a direction or a geometry of their own.
 
 What all recipes have in common is described in `vasso_jax.optim`.
 """
@@ -8,12 +8,10 @@ from typing import Any, Literal
 
 import optax
 
-from vasso_jax.optim._arguments import Mask, ScalarOrSchedule
+from vasso_jax.optim._arguments import Mask, Refresh, ScalarOrSchedule, Window
 from vasso_jax.optim._compose import SharpnessAware, Transform, compose, memory
-from vasso_jax.optim._descent import surrogate_gap
 from vasso_jax.optim._directions import friendly
 from vasso_jax.optim._geometries import adaptive_ball, l2_ball
-from vasso_jax.optim._looksam import look_sharpness_aware
 from vasso_jax.optim._sparsity import sparse_mask
 
 
@@ -23,6 +21,9 @@ def sam(
     *,
     mask: Mask | None = None,
     refresh_every: int | None = None,
+    refresh: Refresh = "clean",
+    active: Window | None = None,
+    ascent_steps: int | None = None,
     microbatches: int | None = None,
     accumulator_dtype: Any = None,
 ) -> SharpnessAware:
@@ -34,7 +35,7 @@ def sam(
     Cost: 2 evaluations (1 + 1/k with `refresh_every`), no memory (1 copy with it).
 
     Args:
-        base, rho, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+        base, rho, mask, and what follows: see `vasso_jax.optim`.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -51,8 +52,11 @@ def sam(
     """
     return compose(
         base,
-        optax.chain(*memory(refresh_every, accumulator_dtype), l2_ball(rho, mask=mask)),
+        optax.chain(*memory(refresh_every, refresh, accumulator_dtype), l2_ball(rho, mask=mask)),
         refresh_every=refresh_every,
+        refresh=refresh,
+        active=active,
+        ascent_steps=ascent_steps,
         microbatches=microbatches,
     )
 
@@ -65,6 +69,9 @@ def asam(
     adapt: Mask | None = None,
     mask: Mask | None = None,
     refresh_every: int | None = None,
+    refresh: Refresh = "clean",
+    active: Window | None = None,
+    ascent_steps: int | None = None,
     microbatches: int | None = None,
     accumulator_dtype: Any = None,
 ) -> SharpnessAware:
@@ -79,7 +86,7 @@ def asam(
         rho: radius relative to T, >= 0, or a schedule of the step. The authors: 0.5 on CIFAR-10,
             1 on CIFAR-100 and ImageNet.
         eta, adapt: see `adaptive_ball`.
-        base, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+        base, mask, and what follows: see `vasso_jax.optim`.
 
     References:
         Kwon et al., ASAM, ICML 2021, https://arxiv.org/abs/2102.11600
@@ -96,10 +103,13 @@ def asam(
     return compose(
         base,
         optax.chain(
-            *memory(refresh_every, accumulator_dtype),
+            *memory(refresh_every, refresh, accumulator_dtype),
             adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask),
         ),
         refresh_every=refresh_every,
+        refresh=refresh,
+        active=active,
+        ascent_steps=ascent_steps,
         microbatches=microbatches,
     )
 
@@ -112,6 +122,9 @@ def friendly_sam(
     sigma: ScalarOrSchedule = 1.0,
     mask: Mask | None = None,
     refresh_every: int | None = None,
+    refresh: Refresh = "clean",
+    active: Window | None = None,
+    ascent_steps: int | None = None,
     microbatches: int | None = None,
     accumulator_dtype: Any = None,
 ) -> SharpnessAware:
@@ -127,7 +140,7 @@ def friendly_sam(
         theta: weight of the new gradient in m, in [0, 1], or a schedule of the step: 1 - lambda of
             the paper. The authors: 0.4 to 0.05.
         sigma: how much of m is subtracted, >= 0, or a schedule of the step.
-        base, rho, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+        base, rho, mask, and what follows: see `vasso_jax.optim`.
 
     References:
         Li et al., Friendly Sharpness-Aware Minimization, CVPR 2024,
@@ -142,10 +155,13 @@ def friendly_sam(
         base,
         optax.chain(
             friendly(sigma, theta, accumulator_dtype=accumulator_dtype),
-            *memory(refresh_every, None if refresh_every is None else accumulator_dtype),
+            *memory(refresh_every, refresh, accumulator_dtype, keeps_already=True),
             l2_ball(rho, mask=mask),
         ),
         refresh_every=refresh_every,
+        refresh=refresh,
+        active=active,
+        ascent_steps=ascent_steps,
         microbatches=microbatches,
     )
 
@@ -160,6 +176,9 @@ def ssam(
     seed: int = 0,
     mask: Mask | None = None,
     refresh_every: int | None = None,
+    refresh: Refresh = "clean",
+    active: Window | None = None,
+    ascent_steps: int | None = None,
     microbatches: int | None = None,
     accumulator_dtype: Any = None,
 ) -> SharpnessAware:
@@ -176,7 +195,7 @@ def ssam(
         choice: how m is chosen, `fisher` or `random`; see `sparse_mask`.
         mask_every: steps between two choices of m, >= 1.
         seed: seed of the choice `random`.
-        base, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+        base, mask, and what follows: see `vasso_jax.optim`.
 
     References:
         Mi et al., Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach,
@@ -190,87 +209,13 @@ def ssam(
     return compose(
         base,
         optax.chain(
-            *memory(refresh_every, accumulator_dtype),
+            *memory(refresh_every, refresh, accumulator_dtype),
             l2_ball(rho, mask=mask),
             sparse_mask(density, choice=choice, every=mask_every, seed=seed, mask=mask),
         ),
         refresh_every=refresh_every,
+        refresh=refresh,
+        active=active,
+        ascent_steps=ascent_steps,
         microbatches=microbatches,
-    )
-
-
-def gsam(
-    base: Transform,
-    rho: ScalarOrSchedule = 0.05,
-    *,
-    alpha: float = 0.4,
-    mask: Mask | None = None,
-    microbatches: int | None = None,
-) -> SharpnessAware:
-    """Surrogate-gap guided SAM: also descends on the gap between perturbed and clean loss.
-
-        eps = rho g / (||g|| + 1e-7),  g = grad L(w),  g_p = grad L(w + eps)
-        w  <- base step with g_p - alpha (the part of g orthogonal to g_p), applied at w
-
-    Cost: 2 evaluations, no memory.
-
-    Args:
-        rho: radius, >= 0, or a schedule of the step; the paper's is `rho_tied_to_lr(...)`.
-        alpha: weight of the gap, >= 0; 0 is SAM.
-        base, mask, microbatches: see `vasso_jax.optim`.
-
-    References:
-        Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training, ICLR 2022,
-        https://arxiv.org/abs/2203.08065
-
-    Example:
-        >>> import optax
-        >>> from vasso_jax.optim import gsam, rho_tied_to_lr
-        >>> lr = optax.cosine_decay_schedule(0.1, 1000)
-        >>> rho = rho_tied_to_lr(lr, rho_max=0.1, rho_min=0.02, lr_max=0.1)
-        >>> tx = gsam(optax.sgd(lr, momentum=0.9), rho, alpha=0.4)
-    """
-    return compose(
-        base, l2_ball(rho, mask=mask), descent=surrogate_gap(alpha), microbatches=microbatches
-    )
-
-
-def looksam(
-    base: Transform,
-    rho: ScalarOrSchedule = 0.05,
-    *,
-    alpha: ScalarOrSchedule = 0.7,
-    look_every: int = 5,
-    mask: Mask | None = None,
-    microbatches: int | None = None,
-    accumulator_dtype: Any = None,
-) -> SharpnessAware:
-    """LookSAM: SAM's perturbed pass every k-th step, its effect reused in between.
-
-        every k-th step: as SAM; g_v = the part of grad L(w + eps) orthogonal to g = grad L(w)
-        else:            w <- base step with g + alpha ||g|| / ||g_v||  g_v
-
-    Cost: 1 + 1/k evaluations, 1 copy (half with bfloat16).
-
-    Args:
-        alpha, look_every: see `look_sharpness_aware`.
-        base, rho, mask, microbatches, accumulator_dtype: see `vasso_jax.optim`.
-
-    References:
-        Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization, CVPR 2022,
-        https://arxiv.org/abs/2203.02714
-
-    Example:
-        >>> import optax
-        >>> from vasso_jax.optim import looksam
-        >>> tx = looksam(optax.adamw(1e-3), rho=0.1, alpha=0.7, look_every=5)
-    """
-    return compose(
-        base,
-        l2_ball(rho, mask=mask),
-        look_sharpness_aware,
-        alpha=alpha,
-        look_every=look_every,
-        microbatches=microbatches,
-        accumulator_dtype=accumulator_dtype,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import optax
 
-from vasso_jax.optim._arguments import Mask, ScalarOrSchedule
+from vasso_jax.optim._arguments import Mask, Refresh, ScalarOrSchedule, Window
 from vasso_jax.optim._compose import SharpnessAware, Transform, compose
 from vasso_jax.optim._descent import surrogate_gap
 from vasso_jax.optim._directions import suppress_variance
@@ -22,6 +22,9 @@ def vasso(
     *,
     mask: Mask | None = None,
     refresh_every: int | None = None,
+    refresh: Refresh = "clean",
+    active: Window | None = None,
+    ascent_steps: int | None = None,
     microbatches: int | None = None,
     accumulator_dtype: Any = None,
 ) -> SharpnessAware:
@@ -36,7 +39,7 @@ def vasso(
     Args:
         theta: weight of the new gradient in d, in [0, 1], or a schedule of the step. 1 is SAM;
             smaller values suppress more of the minibatch noise in the direction.
-        base, rho, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+        base, rho, mask, and what follows: see `vasso_jax.optim`.
 
     References:
         Li and Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression,
@@ -58,6 +61,9 @@ def vasso(
             suppress_variance(theta, accumulator_dtype=accumulator_dtype), l2_ball(rho, mask=mask)
         ),
         refresh_every=refresh_every,
+        refresh=refresh,
+        active=active,
+        ascent_steps=ascent_steps,
         microbatches=microbatches,
     )
 
@@ -71,6 +77,9 @@ def vasso_asam(
     adapt: Mask | None = None,
     mask: Mask | None = None,
     refresh_every: int | None = None,
+    refresh: Refresh = "clean",
+    active: Window | None = None,
+    ascent_steps: int | None = None,
     microbatches: int | None = None,
     accumulator_dtype: Any = None,
 ) -> SharpnessAware:
@@ -85,7 +94,7 @@ def vasso_asam(
     Args:
         rho, eta, adapt: see `asam`.
         theta: see `vasso`.
-        base, mask, refresh_every, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+        base, mask, and what follows: see `vasso_jax.optim`.
 
     References:
         https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2102.11600
@@ -102,6 +111,9 @@ def vasso_asam(
             adaptive_ball(rho, eta=eta, adapt=adapt, mask=mask),
         ),
         refresh_every=refresh_every,
+        refresh=refresh,
+        active=active,
+        ascent_steps=ascent_steps,
         microbatches=microbatches,
     )
 
@@ -113,6 +125,8 @@ def vasso_gsam(
     *,
     alpha: float = 0.4,
     mask: Mask | None = None,
+    active: Window | None = None,
+    ascent_steps: int | None = None,
     microbatches: int | None = None,
     accumulator_dtype: Any = None,
 ) -> SharpnessAware:
@@ -127,7 +141,7 @@ def vasso_gsam(
     Args:
         rho, alpha: see `gsam`.
         theta: see `vasso`.
-        base, mask, microbatches, accumulator_dtype: see `vasso_jax.optim`.
+        base, mask, and what follows: see `vasso_jax.optim`.
 
     References:
         https://arxiv.org/abs/2309.15639 and https://arxiv.org/abs/2203.08065
@@ -143,5 +157,7 @@ def vasso_gsam(
             suppress_variance(theta, accumulator_dtype=accumulator_dtype), l2_ball(rho, mask=mask)
         ),
         descent=surrogate_gap(alpha),
+        active=active,
+        ascent_steps=ascent_steps,
         microbatches=microbatches,
     )

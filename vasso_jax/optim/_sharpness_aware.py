@@ -45,7 +45,7 @@ def sharpness_aware(
     descent: DescentRule | None = None,
     refresh_every: int | None = None,
     active: Window | None = None,
-    ascent_steps: int = 1,
+    ascent_steps: int | None = None,
     microbatches: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the clean gradient at w by the gradient at the perturbed parameters w + eps.
@@ -93,7 +93,7 @@ def sharpness_aware(
         refresh_every: k >= 1; None is 1. Cannot be combined with `descent`.
         active: (start, end) in steps, end None for no end; or a function of the step (int32 scalar)
             that returns a bool scalar; None: always.
-        ascent_steps: n >= 1.
+        ascent_steps: n >= 1; None is 1.
         microbatches: m >= 1; None is 1.
 
     Returns:
@@ -136,7 +136,7 @@ def sharpness_aware(
     def init(params: optax.Params) -> SharpnessAwareState:
         state = perturbation.init(params)
         if refresh_every is not None:
-            check_memory(perturbation, state, params)
+            check_memory(perturbation, state, params, "refresh_every")
         return initial_state(state)
 
     def step(
@@ -157,7 +157,7 @@ def sharpness_aware(
 
         def both_passes() -> tuple[Any, ...]:
             w_eps, memory = perturb(perturbation, clean, before, params, extra_args)
-            for _ in range(ascent_steps - 1):
+            for _ in range((ascent_steps or 1) - 1):
                 further, _ = gradient(w_eps)
                 w_eps, _ = perturb(perturbation, further, before, w_eps, extra_args)
             grads, results = gradient(w_eps)
@@ -187,6 +187,5 @@ def sharpness_aware(
         )
         return passes, updates, new_state
 
-    return as_transform(
-        init, step, Needs("always" if refresh_every is None else "sometimes", parts)
-    )
+    needs = Needs("always" if refresh_every is None else "sometimes", parts)
+    return as_transform(init, step, needs, lambda params: descent(params, params))

@@ -138,10 +138,15 @@ def sparse_mask(
 
 
 def _uniform(renewals: jax.Array, tree: Any, seed: int) -> Any:
-    """Numbers in [0, 1) with the structure and shapes of `tree`."""
+    """Numbers in [0, 1) with the structure, shapes and sharding of `tree`."""
     count = len(jax.tree.leaves(tree))
     keys = iter(jax.random.split(jax.random.fold_in(jax.random.key(seed), renewals), count))
-    return tree_map(lambda leaf: jax.random.uniform(next(keys), leaf.shape), tree)
+
+    def draw(leaf: Any) -> jax.Array:
+        # On a mesh of explicit axes, the sum has the sharding of the zeros.
+        return jnp.zeros_like(leaf, jnp.float32) + jax.random.uniform(next(keys), leaf.shape)
+
+    return tree_map(draw, tree)
 
 
 def _largest(scores: Any, wanted: jax.Array) -> Any:

@@ -55,9 +55,15 @@ Step = Callable[
 
 
 def as_transform(
-    init: optax.TransformInitFn, step: Step, needs: Needs
+    init: optax.TransformInitFn,
+    step: Step,
+    needs: Needs,
+    updates_like: Callable[[optax.Params], Any] = lambda params: params,
 ) -> optax.GradientTransformationExtraArgs:
-    """The transform of a step: it checks the arguments, evaluates `grad_fn` and counts."""
+    """The transform of a step: it checks the arguments, evaluates `grad_fn` and counts.
+
+    `updates_like` makes of the parameters what looks like its updates.
+    """
 
     def init_moving(params: optax.Params) -> optax.OptState:
         return init(moving(params))
@@ -67,7 +73,7 @@ def as_transform(
     ) -> tuple[optax.Updates, Any]:
         at = moving(params)
         if updates is TRIAL:
-            return at, Reported(state, needs)
+            return updates_like(at), Reported(state, needs)
         check_update(at, grad_fn)
         asked = isinstance(updates, Ask)
         clean = updates.clean if asked else given(updates)

@@ -165,15 +165,16 @@ def can_ask(tx: optax.GradientTransformation | optax.MultiSteps, params: optax.P
     return _needs(tx, params) is not None
 
 
-def has_clean_pass(
+def is_single_pass(
     tx: optax.GradientTransformation | optax.MultiSteps, params: optax.Params
 ) -> bool:
-    """Whether some steps of `value_and_update` have a clean pass; arguments as for `can_ask`.
+    """Whether a step of `tx` is one evaluation, at w + eps; arguments as for `can_ask`.
 
-    False for methods of one evaluation per step, which is at the perturbed parameters.
+    `value_and_update` reports it as the perturbed pass, and outside of a window as the clean one.
+    False for an optimizer that does not perturb.
     """
     needs = _needs(tx, params)
-    return needs is None or needs.clean != "never"
+    return needs is not None and needs.clean == "never"
 
 
 def _needs(
