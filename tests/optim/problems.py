@@ -23,7 +23,14 @@ RECIPES = {
 REUSING = RECIPES | {
     "vasso, reusing": lambda base, **options: optim.vasso(
         base, 0.1, 0.4, refresh_every=2, **options
-    )
+    ),
+    "vasso, one pass": lambda base, **options: optim.vasso(
+        base, 0.1, 0.4, refresh="descent", **options
+    ),
+    "vasso, window": lambda base, **options: optim.vasso(base, 0.1, 0.4, active=(1, 3), **options),
+    "wsam": lambda base, **options: optim.wsam(base, 0.1, gamma=0.6, **options),
+    "lesam": lambda base, **options: optim.lesam(base, 0.1, **options),
+    "preconditioned_sam": lambda base, **options: optim.preconditioned_sam(base, 0.1, **options),
 }
 # Those whose clean pass can be saved.
 REFRESHED = ("sam", "vasso", "asam", "vasso_asam", "friendly_sam", "ssam")

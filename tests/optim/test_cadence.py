@@ -91,7 +91,7 @@ def test_at_the_switch_the_direction_is_the_average_of_all_gradients():
     for t in range(6):
         g = jax.grad(loss)(w, batch(t))
         average = g if t == 0 else jax.tree.map(lambda d, g: 0.6 * d + 0.4 * g, average, g)
-        eps = jax.tree.map(lambda d, s=0.1 / optax.tree.norm(average): s * d, average)
+        eps = optax.tree.scale(0.1 / optax.tree.norm(average), average)
         inside = 3 <= t < 5
         points.append(optax.apply_updates(w, eps) if inside else w)
         passes, w, state = taken[t]

@@ -151,7 +151,12 @@ def test_a_gradient_orthogonal_to_the_clean_one(recipe):
     state = tx.init(w)
     clean, turned = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
     updates, state = tx.update(clean, state, w, grad_fn=lambda p, i: turned)
-    expected = turned - 0.2 * clean if "gsam" in recipe else turned
+    expected = {
+        "gsam": turned - 0.2 * clean,
+        "vasso_gsam": turned - 0.2 * clean,
+        "wsam": 1.5 * turned - 0.5 * clean,
+        "vasso, window": clean,  # which opens at the next step
+    }.get(recipe, turned)
     np.testing.assert_allclose(updates, -0.1 * expected, atol=1e-7)
 
 
