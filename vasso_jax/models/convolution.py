@@ -81,7 +81,7 @@ def conv_general_dilated(
         tuple(window),
         tuple(window_strides),
         tuple((low, high) for low, high in padding),
-        tuple(precision) if isinstance(precision, list) else precision,
+        precision,
         preferred_element_type,
     )
     return _output.bind(*_equally_varying(lhs, rhs), convolution=convolution)
@@ -114,7 +114,7 @@ class _Convolution:
             return convolve(dy, turned.swapaxes(2, 3))  # with [h, w, F, C]
 
         as_derived = partial(convolve, dimension_numbers=("NHWC", "HWOI", "NHWC"))
-        return _on_cpu_or_else(spelled_out, as_derived)(dy, turned).astype(k.dtype)
+        return _on_cpu_or_else(spelled_out, as_derived, dy, turned).astype(k.dtype)
 
     def kernel_gradient(self, x: jax.Array, dy: jax.Array) -> jax.Array:
         # On an Explicit mesh the sum over a sharded batch needs the sharding of its result, which
@@ -132,7 +132,8 @@ class _Convolution:
             return dk.transpose(1, 2, 0, 3)
 
         as_derived = partial(convolve, dimension_numbers=("CHWN", "IHWO", "HWNC"))
-        return _on_cpu_or_else(spelled_out, as_derived)(x.astype(dy.dtype), dy).astype(x.dtype)
+        dk = _on_cpu_or_else(spelled_out, as_derived, x.astype(dy.dtype), dy)
+        return dk.astype(x.dtype)
 
     def _axes(self) -> list[tuple[int, int, int, int]]:
         """For H and W: sizes of image and window, low padding, and where the last window begins.
@@ -168,13 +169,13 @@ class _Convolution:
 
 
 def _on_cpu_or_else(
-    on_cpu: Callable[..., jax.Array], otherwise: Callable[..., jax.Array]
-) -> Callable[..., jax.Array]:
+    on_cpu: Callable[..., jax.Array], otherwise: Callable[..., jax.Array], *args: jax.Array
+) -> jax.Array:
     """The choice is made when a program is lowered for a platform.
 
     A program compiled on a CPU host for a GPU or TPU thus has the gradients that JAX derives.
     """
-    return partial(jax.lax.platform_dependent, cpu=on_cpu, default=otherwise)
+    return jax.lax.platform_dependent(*args, cpu=on_cpu, default=otherwise)
 
 
 def _equally_varying(*arrays: jax.Array) -> list[jax.Array]:
