@@ -8,13 +8,13 @@ NHWC images and HWIO kernels, it takes 0.25 s in either place.
 
 Output y, input gradient dx and kernel gradient dk are the three parts of one trilinear form,
 <dy, conv(x, k)>. Each part is linear in both of its inputs, and its derivatives consist of the
-other two. Each is therefore a primitive of its own, for which JAX has all it needs: forward and
-reverse mode, in any order, are fast. `jax.custom_vjp` would have no forward mode. `jax.custom_jvp`
-has both, with the tangents written as transposes of the two gradients, but then derivatives of the
-second order are again those that JAX derives, and slow inside control flow.
+other two. So each is a primitive that is declared to be bilinear, and JAX does the rest: forward
+and reverse mode of every order are fast. (`jax.custom_vjp` has no forward mode. `jax.custom_jvp`
+has both, with tangents that are written as the transposes of the gradients; but its derivatives of
+the second order are slow inside `lax.cond` again.)
 
-`jax.vmap` of a part is `jax.vmap` of its definition. A gradient under `vmap` is therefore in the
-fast order, too; for the gradient of a function that has `vmap` inside, JAX derives another order.
+`jax.vmap` of a part is `jax.vmap` of its definition. The gradient of a function that uses `vmap`
+inside is therefore the one that JAX derives.
 """
 
 from collections.abc import Callable, Sequence
