@@ -64,6 +64,27 @@ def both_orders(conv):
     return jax.jit(lambda x, k: (*gradients(conv)(x, k), *curvatures(conv)(x, k)))
 
 
+def forward_mode(conv):
+    """(x, k) -> tangents of y by jvp and by linearize, and the Hessian times the same vector.
+
+    The Hessian is that of a loss. It is taken forward over reverse, and reverse over forward.
+    """
+
+    def loss(x, k):
+        return jnp.sin(conv(x, k)).sum()
+
+    @jax.jit
+    def of(x, k):
+        inputs, tangents = (x, k), (jnp.cos(x), jnp.cos(k))
+        dy = jax.jvp(conv, inputs, tangents)[1]
+        same_dy = jax.linearize(conv, *inputs)[1](*tangents)
+        products = jax.jvp(jax.grad(loss, (0, 1)), inputs, tangents)[1]
+        same_products = jax.grad(lambda *at: jax.jvp(loss, at, tangents)[1], (0, 1))(*inputs)
+        return dy, same_dy, *products, *same_products
+
+    return of
+
+
 def assert_equal(actual, expected, tolerance):
     """Up to rounding, relative to the largest entry: the two sides may sum in different orders."""
     for one, other in zip(actual, expected, strict=True):
@@ -82,15 +103,47 @@ def test_gradients(size, stride, padding, x64):
     assert_equal(gradients(ours(*args))(x, k), gradients(derived(*args))(x, k), 1e-12)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 3), (2, 0))])
+def test_forward_mode(stride, padding, x64):
+    x, k = draw((6, 5), (3, 2), "float64", batch=2)
+    args = (stride, stride), padding
+    with quick_compilation():
+        actual, expected = (forward_mode(make(*args))(x, k) for make in (ours, derived))
+    assert_equal(actual, expected, 1e-12)
+
+
 @pytest.mark.parametrize("output", ["float32", None])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_gradients_of_low_precision(dtype, output):
+@pytest.mark.parametrize("of", [gradients, forward_mode])
+def test_low_precision(of, dtype, output):
     x, k = draw(dtype=dtype)
-    actual, expected = (
-        gradients(make((2, 2), "SAME", preferred_element_type=output))(x, k)
-        for make in (ours, derived)
-    )
+    with quick_compilation():
+        actual, expected = (
+            of(make((2, 2), "SAME", preferred_element_type=output))(x, k)
+            for make in (ours, derived)
+        )
     assert_equal(actual, expected, 1e-5 if dtype == "float32" else 2e-2)
+
+
+def test_jacobian_and_hessian(x64):
+    x, k = draw((4, 4), (2, 2), "float64", batch=1, channels=2, features=2)
+
+    def matrices(conv):
+        def loss(k):
+            return jnp.sin(conv(x, k)).sum()
+
+        @jax.jit
+        def of(k):
+            jacobians = jax.jacfwd(conv, (0, 1))(x, k)
+            return *jacobians, jax.hessian(loss)(k), jax.jacrev(jax.grad(loss))(k)
+
+        return of(k)
+
+    args = (2, 2), "SAME"
+    actual = matrices(ours(*args))
+    assert_equal(actual, matrices(derived(*args)), 1e-12)
+    assert_equal(actual[-2:-1], actual[-1:], 1e-12)
 
 
 @pytest.mark.slow
@@ -148,6 +201,54 @@ def test_sharded_batch():
     assert_equal((y, dx, dk), of(x, k), 1e-5)
 
 
+def test_in_shard_map_with_its_checks():
+    """Gradients and Hessian-vector products, from inside and from outside."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    shared, split = PartitionSpec(), PartitionSpec("data")
+    x, k = draw(batch=8)
+    conv = ours((2, 2), "SAME")
+
+    def loss(k, x):
+        return jnp.sin(conv(x, k)).sum()
+
+    def product(k, x):
+        return jax.jvp(lambda k: jax.grad(loss)(k, x), (k,), (jnp.cos(k),))[1]
+
+    def sharded(f, out_specs):
+        return jax.shard_map(f, mesh=mesh, in_specs=(shared, split), out_specs=out_specs)
+
+    grad = jax.grad(loss, (0, 1))
+    expected = jax.jit(grad)(k, x)
+    assert_equal(jax.jit(sharded(grad, (shared, split)))(k, x), expected, 1e-5)
+    total = sharded(lambda k, x: jax.lax.psum(loss(k, x), "data"), shared)
+    assert_equal(jax.jit(jax.grad(total, (0, 1)))(k, x), expected, 1e-5)
+    assert_equal([jax.jit(sharded(product, shared))(k, x)], [jax.jit(product)(k, x)], 1e-5)
+
+
+@pytest.mark.parametrize("of", [gradients, forward_mode])
+def test_on_an_explicit_mesh(of):
+    x, k = draw(batch=8)
+    of = of(ours((2, 2), "SAME"))
+    expected = of(x, k)
+    with jax.set_mesh(jax.make_mesh((4,), ("data",))):
+        split, shared = PartitionSpec("data", None, None, None), PartitionSpec(*[None] * 4)
+        actual = of(jax.device_put(x, split), jax.device_put(k, shared))
+    is_kernel = [a.shape == k.shape for a in actual]
+    assert [a.sharding.spec for a in actual] == [shared if one else split for one in is_kernel]
+    assert_equal(actual, expected, 1e-5)
+
+
+@pytest.mark.parametrize("of", [gradients, curvatures, forward_mode])
+def test_every_convolution_has_the_fast_order_inside_a_conditional(of):
+    def saved(needed, x, k):
+        f = of(ours((2, 2), "SAME"))
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(f, x, k))
+        return jax.lax.cond(needed, f, lambda *_: zeros, x, k)
+
+    program = jax.jit(saved).lower(True, *draw()).compile().as_text()
+    assert program.count(" convolution(") == program.count("dim_labels=b01f_01io->b01f") > 0
+
+
 def test_the_program_for_the_cpu_makes_no_choice_at_run_time():
     program = gradients(ours((2, 2), "SAME")).lower(*draw()).compile().as_text()
     assert program.count(" convolution(") == 3
@@ -155,10 +256,11 @@ def test_the_program_for_the_cpu_makes_no_choice_at_run_time():
     assert " conditional(" not in program
 
 
+@pytest.mark.parametrize("of", [gradients, forward_mode])
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
-def test_programs_for_other_platforms_have_the_derived_gradients(platform):
+def test_programs_for_other_platforms_have_the_derived_gradients(platform, of):
     def convolutions(conv):
-        text = gradients(conv).trace(*draw()).lower(lowering_platforms=(platform,)).as_text()
+        text = of(conv).trace(*draw()).lower(lowering_platforms=(platform,)).as_text()
         lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
         return sorted(line[line.index("dim_numbers") :] for line in lines)
 

@@ -96,7 +96,7 @@ def test_with_bfloat16_the_products_alone_are_low(name):
 
     x = jnp.zeros((2, 32, 32, 3))
     program = str(jax.make_jaxpr(lambda v: model.apply(v, x, train=False))(variables))
-    products = re.findall(r":(\w+)\[.*\] = (?:conv_general_dilated|dot_general)\[", program)
+    products = re.findall(r":(\w+)\[.*\] = (?:convolution|dot_general)\[", program)
     paths = jax.tree.leaves_with_path(variables["params"])
     assert len(products) >= sum(path[-1].key == "kernel" for path, _ in paths)
     assert set(products) == {"bf16"}
