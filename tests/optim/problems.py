@@ -28,7 +28,7 @@ REUSING = RECIPES | {
         base, 0.1, 0.4, refresh="descent", **options
     ),
     "vasso, window": lambda base, **options: optim.vasso(base, 0.1, 0.4, active=(1, 3), **options),
-    "wsam": lambda base, **options: optim.wsam(base, 0.1, gamma=0.6, **options),
+    "wsam": lambda base, **options: optim.wsam(base, 0.1, gamma=0.6, decoupled=False, **options),
     "lesam": lambda base, **options: optim.lesam(base, 0.1, **options),
     "preconditioned_sam": lambda base, **options: optim.preconditioned_sam(base, 0.1, **options),
 }

@@ -20,6 +20,7 @@ import optax
 import pytest
 
 from tests.optim.problems import BASES, REUSING, every_recipe
+from vasso_jax import optim
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 # The same for one program: the default of that option, without its LIBRARY_FUSION_TYPE_REDUCE.
@@ -111,16 +112,12 @@ def run(recipe, x, v):
 
     @jax.jit
     def step(params, state, x):  # x is no constant, or its products would be computed beforehand
-        def grad_fn(params, i):
-            return jax.grad(loss)(params, i, x)
-
-        updates, state = tx.update(grad_fn(params, 0), state, params, grad_fn=grad_fn)
-        return optax.apply_updates(params, updates), state
+        passes, updates, state = optim.value_and_update(loss, tx)(params, state, x)
+        return passes, optax.apply_updates(params, updates), state
 
     for _ in range(STEPS):
-        params, state = step(params, state, x)
-    inside = optax.tree.get(state, "SharpnessAwareState")
-    return params, inside.perturbation_norm, inside.cosine
+        passes, params, state = step(params, state, x)
+    return params, passes.perturbation_norm, passes.cosine
 
 
 def stacked(function):

@@ -32,8 +32,9 @@ def optimizer(config):
         base = optax.adamw(lr, weight_decay=decay)
     if config["opt"] == "s2sam":
         return optim.sam(base, rho, refresh="descent")
-    learning_rate = lr if config["decouple"] else None
-    return optim.wsam(base, rho, gamma=config["gamma"], learning_rate=learning_rate)
+    return optim.wsam(
+        base, rho, gamma=config["gamma"], decoupled=config["decouple"], learning_rate=lr
+    )
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -32,7 +32,7 @@ CASES = {
     "sam, moves": lambda: optim.sam(BASE(), 0.1, ascent_steps=2),
     "random ssam": lambda: optim.ssam(BASE(), 0.1, choice="random", mask_every=2),
     "momentum_sam": lambda: optim.momentum_sam(BASE(), 0.1),
-    "wsam": lambda: optim.wsam(BASE(), 0.1),
+    "wsam": lambda: optim.wsam(BASE(), 0.1, decoupled=False),
     "wsam, decoupled": lambda: optim.wsam(BASE(), 0.1, learning_rate=0.1),
     "lesam": lambda: optim.lesam(BASE(), 0.1),
     "lesam, reusing": lambda: optim.lesam(BASE(), 0.1, refresh_every=2),

@@ -73,6 +73,43 @@ def test_rho_follows_the_learning_rate():
         np.testing.assert_allclose(passes.perturbation_norm, rho, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("window", "active"),
+    [
+        ({"start_epoch": 2}, [2, 3]),
+        ({"end_epoch": 1.5}, [0, 1]),
+        ({"start_epoch": 1, "end_epoch": 3}, [1, 2]),
+    ],
+)
+def test_a_window_in_epochs(window, active):
+    made = config("window", **window)
+    made.epochs = 4
+    _, tx = check(made).make_optimizer(1)
+    w = {"kernel": jnp.ones((2, 2))}
+    state, perturbed = tx.init(w), []
+    for t in range(4):
+        passes, _, state = optim.value_and_update(lambda w: jnp.sum(w["kernel"]), tx)(w, state)
+        perturbed += [t] * bool(passes.perturbed.taken)
+    assert perturbed == active
+    assert "epochs" in check(made).optimizer_summary
+
+
+def test_wsam_is_told_the_learning_rate():
+    made = digits("wsam")
+    made.base = {"name": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0}
+    made.epochs = 2
+    schedule, tx = check(made).make_optimizer(1)
+    w = {"kernel": jnp.array([3.0, 4.0])}
+    state = tx.init(w)
+    for t in range(2):
+        _, updates, state = optim.value_and_update(lambda w: jnp.sum(w["kernel"] ** 2) / 2, tx)(
+            w, state
+        )
+        # The gradient at w + eps is longer by rho = 0.05; it weighs gamma / (1 - gamma) = 9.
+        expected = -schedule(t) * w["kernel"] * (1 + 9 * 0.05 / 5)
+        np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-5)
+
+
 def test_the_settings_are_the_config_completed_by_the_constructors_defaults():
     made = digits("vasso")
     made.base.lr = 1  # an integer where a number is wanted
@@ -83,12 +120,15 @@ def test_the_settings_are_the_config_completed_by_the_constructors_defaults():
         "theta": 0.4,
         "mask": None,
         "refresh_every": None,
+        "refresh": None,
+        "active": None,
+        "ascent_steps": None,
         "accumulator_dtype": None,
     }
     assert settings["base"]["lr"] == 1
     assert settings["base"]["momentum"] == 0.9
     assert settings["model"] == {"name": "wrn10_1", "dtype": "float32"}
-    assert settings["label_noise"] == settings["rho_schedule"] == {}
+    assert settings["label_noise"] == settings["rho_schedule"] == settings["window"] == {}
 
 
 def test_a_method_that_draws_takes_the_seed_of_the_run_unless_it_has_one():

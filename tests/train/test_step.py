@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from tests.train.tiny import LR, RHO, SHAPE, Tiny, as_float, train_once
 from vasso_jax.data import EvalBatch
@@ -102,6 +103,49 @@ def test_a_step_without_clean_pass_reports_nothing_and_leaves_the_statistics(bat
     third = step(second, batch)
     assert third.metric_sums["loss"].steps == 2
     assert np.any(third.batch_stats["bn"]["mean"] != kept.batch_stats["bn"]["mean"])
+
+
+@pytest.mark.parametrize("which", ["clean", "both"])
+def test_a_step_of_one_evaluation_reports_it_and_moves_the_statistics(batch, which):
+    # Two steps: the first is at w, as there is no direction yet.
+    model, tx = Tiny(), sam(optax.sgd(LR), RHO, refresh="descent")
+    mesh = make_mesh()
+    step = make_train_step(
+        model,
+        tx,
+        take_batch=ready_batch,
+        augment=lambda key, images: as_float(images),
+        label_smoothing=0.0,
+        batch_stats=which,
+        seed=0,
+        mesh=mesh,
+    )
+
+    def loss(params, running):
+        logits, moved = model.apply(
+            {"params": params, "batch_stats": running},
+            as_float(batch[0]),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch[1])
+        return losses.mean(), moved["batch_stats"]
+
+    state, total, eps = create_state(model, tx, SHAPE, 3, 0), 0.0, None
+    params, running = state.params, state.batch_stats
+    for t in range(2):
+        point = params if eps is None else optax.apply_updates(params, eps)
+        (value, running), g = jax.value_and_grad(loss, has_aux=True)(point, running)
+        total, eps = total + value, optax.tree.scale(RHO / optax.tree.norm(g), g)
+        params = optax.apply_updates(params, optax.tree.scale(-LR, g))
+        state = step(state, batch)
+        np.testing.assert_allclose(state.metric_sums["loss"].total, total, rtol=1e-5)
+        assert state.metric_sums["loss"].steps == t + 1
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+            (state.params, state.batch_stats),
+            (params, running),
+        )
 
 
 def test_both_passes_see_the_same_augmentation_and_dropout(batch):

@@ -34,8 +34,8 @@ Args:
     mask: which parameters are perturbed, None (all) or a mask such as `matrices` or
         `normalization`; see `l2_ball`.
     refresh_every: k >= 1, the direction is renewed every k-th step; see `sharpness_aware`.
-    refresh: what feeds the direction: `clean`, the gradient at w, or `descent`, the gradients that
-        make the steps, so that there is one evaluation; see `single_pass_sharpness_aware`.
+    refresh: what feeds the direction: `clean` (or None), the gradient at w; or `descent`, the
+        gradients that make the steps, at one evaluation; see `single_pass_sharpness_aware`.
     active: the steps at which parameters are perturbed, (start, end); see `sharpness_aware`.
     ascent_steps: n >= 1, the moves of which eps is made; see `sharpness_aware`.
     microbatches: m >= 1, the parts in which the batch is evaluated; see `sharpness_aware`.

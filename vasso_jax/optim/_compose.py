@@ -20,11 +20,11 @@ def compose(
     perturbation: Transform,
     gradient: Callable[..., SharpnessAware] = sharpness_aware,
     *,
-    refresh: Refresh = "clean",
+    refresh: Refresh | None = None,
     **options: Any,
 ) -> SharpnessAware:
     """The `base` optimizer on the gradients that `gradient(perturbation, **options)` makes."""
-    check_choice("refresh", refresh, "clean", "descent")
+    check_choice("refresh", refresh or "clean", "clean", "descent")
     if refresh == "descent":
         gradient, options = single_pass_sharpness_aware, _of_single_pass(**options)
     return optax.chain(gradient(perturbation, **options), check_transform("base", base))
@@ -44,7 +44,7 @@ def _of_single_pass(
 
 def memory(
     refresh_every: int | None,
-    refresh: Refresh,
+    refresh: Refresh | None,
     accumulator_dtype: Any,
     *,
     keeps_already: bool = False,

@@ -7,7 +7,7 @@ that is wider.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,61 +98,33 @@ def select(condition: jax.Array, a: Any, b: Any) -> Any:
     return tree_map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
-# Numbers from _LARGE on are multiplied by _SMALL, so that no square overflows: float32 squares do
-# from 1.8e19 on. Powers of two, which change no digit.
-_LARGE, _SMALL = 2.0**40, 2.0**-80
+# Sums of products are taken of numbers times 2**-24, which changes no digit. In float32 they then
+# hold norms of up to 3e26 instead of 1.8e19; numbers below 2e-12 do not count. (One sum, since with
+# a second one for large numbers XLA:GPU no longer averages in place.)
+_UNIT = 2.0**-24
 
 
-class Inner(NamedTuple):
-    """The inner product of two pytrees (real part, a float scalar), whatever their size.
+def inner(a: Any, b: Any) -> jax.Array:
+    """Real part of the inner product of two pytrees, times 2**-48: a float scalar.
 
-    Attributes:
-        plain: sum of the products. It overflows where they do.
-        small: the same for both pytrees times 2**-80, without numbers below 2**40, which do not
-            count where `plain` overflows. It is finite exactly if all numbers of a pytree are, for
-            `inner(a, a)` (in float64: and below 1e178).
+    Read it by `norm_of`, or relative to another one.
     """
 
-    plain: jax.Array
-    small: jax.Array
+    def of_leaves(x: Any, y: Any) -> jax.Array:
+        return jnp.sum(jnp.real(jnp.conj(widen(x) * _UNIT) * (widen(y) * _UNIT)))
+
+    products = jax.tree.leaves(tree_map(of_leaves, a, b))
+    return sum(products, start=jnp.zeros((), jnp.float32))
 
 
-def inner(a: Any, b: Any) -> Inner:
-    """Both sums of an `Inner`. They read the pytrees once, as they are fused."""
-
-    def of_leaves(x: Any, y: Any) -> Inner:
-        x, y = widen(x), widen(y)
-        return Inner(_sum_of_products(x, y), _sum_of_products(_reduced(x), _reduced(y)))
-
-    sums = jax.tree.leaves(tree_map(of_leaves, a, b), is_leaf=lambda node: isinstance(node, Inner))
-    start = jnp.zeros((), jnp.float32)
-    return Inner(sum((s.plain for s in sums), start), sum((s.small for s in sums), start))
-
-
-def _sum_of_products(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.real(jnp.conj(x) * y))
-
-
-def _reduced(x: jax.Array) -> jax.Array:
-    # NaN is not below. Without the choice, XLA would multiply by 2**-160 after the product.
-    return jnp.where(jnp.abs(x) < _LARGE, 0, x * _SMALL)
-
-
-def _comparable(*products: Inner) -> list[jax.Array]:
-    """The plain form of all of them, or the small one of all where one has overflowed."""
-    fits = jnp.stack([jnp.isfinite(product.plain) for product in products]).all()
-    return [jnp.where(fits, product.plain, product.small) for product in products]
-
-
-def norm_of_products(square: Inner) -> jax.Array:
-    """The square root of an inner product >= 0, as of `inner(a, a)`: a scalar."""
-    fits = jnp.isfinite(square.plain)
-    return jnp.where(fits, _root(square.plain), _root(square.small) / _SMALL)
+def norm_of(square: jax.Array) -> jax.Array:
+    """||a|| for `inner(a, a)`: a scalar."""
+    return _root(square) / _UNIT
 
 
 def global_norm(tree: Any) -> jax.Array:
     """The L2 norm of all leaves of `tree` taken as one vector: a scalar, float32 or wider."""
-    return norm_of_products(inner(tree, tree))
+    return norm_of(inner(tree, tree))
 
 
 def _root(square: jax.Array) -> jax.Array:
@@ -167,14 +139,9 @@ def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(above, numerator / jnp.where(above, denominator, 1), 0)
 
 
-def inner_ratio(numerator: Inner, denominator: Inner) -> jax.Array:
-    """The ratio of two inner products, as `ratio`."""
-    return ratio(*_comparable(numerator, denominator))
-
-
 def cosine(a: Any, b: Any) -> jax.Array:
     """<a, b> / (||a|| ||b||); 0 where either vanishes."""
-    return ratio(ratio(inner(a, b).plain, global_norm(a)), global_norm(b))
+    return ratio(inner(a, b), _root(inner(a, a)) * _root(inner(b, b)))
 
 
 def scale(tree: Any, factor: jax.Array) -> Any:
@@ -209,15 +176,16 @@ def _difference(x: Any, y: Any) -> Any:
 
 def orthogonal_part(a: Any, b: Any) -> Any:
     """The component of `a` orthogonal to `b`; `a` itself where b vanishes."""
-    return add_scaled(a, -inner_ratio(inner(b, a), inner(b, b)), b)
+    return add_scaled(a, -ratio(inner(b, a), inner(b, b)), b)
 
 
 def all_finite(tree: Any) -> jax.Array:
     """Whether no leaf of `tree` has a NaN or an infinity: a bool scalar.
 
-    It is read off the sum of squares, which is often needed besides.
+    It is read off the sum of squares, which is often needed besides. So it is also False where the
+    norm is beyond 3e26 (float32).
     """
-    return jnp.isfinite(inner(tree, tree).small)
+    return jnp.isfinite(inner(tree, tree))
 
 
 def any_nonzero(tree: Any) -> jax.Array:

@@ -22,7 +22,7 @@ from vasso_jax.optim._numerics import (
     increment,
     inner,
     leafwise,
-    norm_of_products,
+    norm_of,
     scale,
     select,
     widened,
@@ -120,7 +120,7 @@ def preconditioned_ball(
         correction = jnp.where(count > 0, 1 - jnp.asarray(b2) ** count, 1)
         d = restricted(updates, mask)
         scaled = _over_root(d, nu, correction=correction, eps=jnp.asarray(eps))
-        factor = value_at(rho, state.step) / (norm_of_products(inner(d, scaled)) + NORM_OFFSET)
+        factor = value_at(rho, state.step) / (norm_of(inner(d, scaled)) + NORM_OFFSET)
         perturbation = cast_like(scale(scaled, factor), d)
         return perturbation, PreconditionedBallState(increment(state.step), count, nu)
 

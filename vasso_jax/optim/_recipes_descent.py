@@ -15,7 +15,7 @@ from vasso_jax.optim._geometries import l2_ball
 from vasso_jax.optim._looksam import look_sharpness_aware
 from vasso_jax.optim._loss_budget import loss_budget_ball
 from vasso_jax.optim._preconditioned import preconditioned_ball
-from vasso_jax.optim._wsam import decoupled
+from vasso_jax.optim._wsam import decoupled_sharpness
 
 
 def gsam(
@@ -107,6 +107,7 @@ def wsam(
     rho: ScalarOrSchedule = 0.05,
     *,
     gamma: float = 0.9,
+    decoupled: bool = True,
     learning_rate: ScalarOrSchedule | None = None,
     mask: Mask | None = None,
     ascent_steps: int | None = None,
@@ -115,19 +116,22 @@ def wsam(
     """WSAM: the sharpness as a term of the loss, with a weight of its own.
 
         eps = rho g / (||g|| + 1e-7),  g = grad L(w),  s = gamma / (1 - gamma) (grad L(w + eps) - g)
-        w  <- base step with g + s, applied at w                                  coupled
         w  <- base step with g, applied at w, and - learning_rate s besides       decoupled
+        w  <- base step with g + s, applied at w                                  coupled
 
     Decoupled, as weight decay is in AdamW, the sharpness passes neither through the base's moments
-    nor through its preconditioner. The authors prefer it.
+    nor through its preconditioner.
 
     Cost: 2 evaluations, no memory.
 
     Args:
         gamma: in [0, 1); see `weighted_sharpness`.
-        learning_rate: that of the base, a number or its schedule, for the decoupled form; None:
-            coupled.
+        decoupled: which of the two forms.
+        learning_rate: that of the base, a number or its schedule; the decoupled form needs it.
         base, rho, mask, and what follows: see `vasso_jax.optim`.
+
+    Raises:
+        ValueError: gamma is out of range, or the learning rate is missing, or would have no effect.
 
     References:
         Yue et al., Sharpness-Aware Minimization Revisited: Weighted Sharpness as a Regularization
@@ -140,10 +144,14 @@ def wsam(
         >>> tx = wsam(optax.sgd(lr, momentum=0.9), rho=0.2, gamma=0.9, learning_rate=lr)
     """
     options: Any = {"ascent_steps": ascent_steps, "microbatches": microbatches}
+    ball = l2_ball(rho, mask=mask)
+    if not decoupled:
+        return compose(base, ball, descent=weighted_sharpness(gamma), **options)
     if learning_rate is None:
-        descent = weighted_sharpness(gamma)
-        return compose(base, l2_ball(rho, mask=mask), descent=descent, **options)
-    return decoupled(base, l2_ball(rho, mask=mask), gamma, learning_rate, **options)
+        raise ValueError(
+            "decoupled sharpness needs learning_rate=..., that of the base; or give decoupled=False"
+        )
+    return decoupled_sharpness(base, ball, gamma, learning_rate, **options)
 
 
 def lesam(
@@ -153,7 +161,7 @@ def lesam(
     rho_max: ScalarOrSchedule = 0.5,
     mask: Mask | None = None,
     refresh_every: int | None = None,
-    refresh: Refresh = "clean",
+    refresh: Refresh | None = None,
     active: Window | None = None,
     ascent_steps: int | None = None,
     microbatches: int | None = None,

@@ -24,7 +24,7 @@ class DecoupledState(NamedTuple):
     base: optax.OptState
 
 
-def decoupled(
+def decoupled_sharpness(
     base: optax.GradientTransformation,
     perturbation: optax.GradientTransformation,
     gamma: float,

@@ -20,6 +20,7 @@ Config = Any
 SECTIONS: dict[str, str | None] = {
     "method": "vasso",
     "rho_schedule": None,
+    "window": None,
     "base": "sgd",
     "schedule": "cosine",
     "model": "wrn10_1",

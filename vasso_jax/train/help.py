@@ -15,6 +15,7 @@ from vasso_jax.train import optimizer, schedules
 from vasso_jax.train.config import RunOptions
 from vasso_jax.train.parts import SUPPLIED, bind_config
 from vasso_jax.train.sections import arguments_of
+from vasso_jax.train.window import epoch_window
 
 _STYLE = docstring_parser.DocstringStyle.GOOGLE
 
@@ -54,6 +55,7 @@ def full_names(field: str) -> list[str]:
     constructors: dict[str, Any] = {
         "method": optimizer.METHODS.values(),
         "rho_schedule": [optim.rho_tied_to_lr],
+        "window": [epoch_window],
         "base": optimizer.BASES.values(),
         "schedule": schedules.SCHEDULES.values(),
         "model": models.NETWORKS.values(),
@@ -78,6 +80,8 @@ def _meanings(documented: Any) -> dict[str, str]:
     for each in reversed(classes):  # a class may say more than its bases
         doc = docstring_parser.parse(inspect.getdoc(each) or "", _STYLE)
         for entry in doc.params:
+            if "and what follows" in entry.arg_name:  # it refers to the module's
+                meanings = _meanings(optim) | meanings
             for name in entry.arg_name.split(", "):
                 meanings[name] = _resolved(name, _first_sentence(entry.description or ""))
     return meanings

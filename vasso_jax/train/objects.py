@@ -17,6 +17,7 @@ ARGUMENTS = {
     "data": "dataset",
     "method": "tx",
     "rho_schedule": "tx",
+    "window": "tx",
     "base": "tx",
     "schedule": "tx",
 }
@@ -44,7 +45,8 @@ def given_parts(
     if tx is not None:
         check_transform("tx", tx)
         parts["method"] = _part("method", tx, object=describe(tx))
-        parts["rho_schedule"] = Part("rho_schedule", None, lambda: None, {}, {})
+        for section in ("rho_schedule", "window"):
+            parts[section] = Part(section, None, lambda: None, {}, {})
         parts |= {section: _part(section, None) for section in ("base", "schedule")}
     return parts
 

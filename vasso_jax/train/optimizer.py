@@ -15,6 +15,9 @@ _TITLES = {
     "vasso_gsam": "VaSSO with GSAM's descent",
     "friendly_sam": "Friendly-SAM",
     "looksam": "LookSAM",
+    "lesam": "LE-SAM",
+    "momentum_sam": "Momentum-SAM",
+    "preconditioned_sam": "preconditioned SAM",
 }
 
 
@@ -122,12 +125,17 @@ METHODS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
     "vasso_gsam": optim.vasso_gsam,
     "looksam": optim.looksam,
     "ssam": optim.ssam,
+    "wsam": optim.wsam,
+    "lesam": optim.lesam,
+    "momentum_sam": optim.momentum_sam,
+    "preconditioned_sam": optim.preconditioned_sam,
 }
 
 
 def summary(
     method: Mapping[str, Any],
     rho_schedule: Mapping[str, Any],
+    window: Mapping[str, Any],
     base: Mapping[str, Any],
     schedule: Mapping[str, Any],
 ) -> str:
@@ -142,6 +150,11 @@ def summary(
     values = {field: value for field, value in method.items() if field not in ("name", "seed")}
     if rho_schedule:
         values["rho"] = f"{values['rho']:g} to {rho_schedule['rho_min']:g} with the learning rate"
+    if window:
+        end = window["end_epoch"]
+        values["epochs"] = (
+            f"{window['start_epoch']:g} to {'the end' if end is None else f'{end:g}'}"
+        )
     name = method["name"]
     title = _TITLES.get(name, name.upper() if name in METHODS else name)
     return f"{title} ({_listed(values)}) on {text}"

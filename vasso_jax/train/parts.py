@@ -17,16 +17,18 @@ from vasso_jax.train.objects import ARGUMENTS, check_model, check_transform
 from vasso_jax.train.optimizer import BASES, METHODS
 from vasso_jax.train.schedules import SCHEDULES
 from vasso_jax.train.sections import Part, bind, plain_signature
+from vasso_jax.train.window import epoch_window
 
 # Arguments that the run supplies, by section, and that therefore are no fields of it.
 SUPPLIED = {
     "method": ("microbatches",),
     "rho_schedule": ("learning_rate", "rho_max", "lr_max", "lr_min"),
+    "window": ("epochs", "steps_per_epoch"),
     "schedule": ("lr", "epochs", "steps_per_epoch"),
     "model": ("num_classes", "parent"),
 }
 # Empty, these mean that there is no such thing.
-OPTIONAL = ("label_noise", "rho_schedule")
+OPTIONAL = ("label_noise", "rho_schedule", "window")
 
 
 def bind_config(config: Config, given: Mapping[str, Part] | None = None) -> dict[str, Part]:
@@ -53,8 +55,9 @@ def bind_config(config: Config, given: Mapping[str, Part] | None = None) -> dict
             parts[section] = given[section]
         else:
             parts[section] = _bind(section, names[section], sections[section], options)
-    if parts["rho_schedule"].settings and "rho" not in parts["method"].settings:
-        raise ValueError(f"rho_schedule has no effect: method {names['method']} has no rho")
+    for section, argument in (("rho_schedule", "rho"), ("window", "active")):
+        if parts[section].settings and argument not in parts["method"].settings:
+            raise ValueError(f"{section} has no effect: method {names['method']} has no {argument}")
     return parts
 
 
@@ -89,7 +92,7 @@ def _bind(section: str, name: Any, fields: dict[str, Any], options: Part) -> Par
         return Part(section, None, constructor, {}, {}, supplied)
     if section == "method":
         base, *others = _arguments(section, name, constructor)
-        supplied = (base, *supplied)
+        supplied = (base, *supplied, *(_RATE & {*others}))
         if fields.get("microbatches") is not None:
             raise ValueError(
                 "method.microbatches cannot be set: the trainer takes each batch whole"
@@ -150,6 +153,7 @@ def _base(name: str) -> Callable[..., Any]:
 _FIND: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "method": partial(lookup, "method", known=METHODS),
     "rho_schedule": lambda name: optim.rho_tied_to_lr,
+    "window": lambda name: epoch_window,
     "base": _base,
     "schedule": partial(lookup, "schedule", known=SCHEDULES),
     "model": models.constructor,
@@ -157,6 +161,10 @@ _FIND: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "label_noise": lambda name: data.LabelNoise,
     "augment": lambda name: data.Augmentation,
 }
+
+
+# What a method may take besides its base, and is given: the schedule of the learning rate.
+_RATE = {"learning_rate"}
 
 
 def make_optimizer(
@@ -173,7 +181,13 @@ def make_optimizer(
     schedule = parts["schedule"](lr, options.epochs, steps_per_epoch)
     base = parts["base"](lr=schedule)
     check_transform(f"what {parts['base'].title} returns", base)
-    tied = {"rho": _rho_tied_to(schedule, lr, parts)} if parts["rho_schedule"].settings else {}
+    tied: dict[str, Any] = dict.fromkeys(_RATE & {*parts["method"].supplied}, schedule)
+    if parts["rho_schedule"].settings:
+        tied["rho"] = _rho_tied_to(schedule, lr, parts)
+    if parts["window"].settings:
+        if parts["method"].value("active") is not None:
+            raise ValueError("the section window and method.active say the same: leave one out")
+        tied["active"] = parts["window"](options.epochs, steps_per_epoch)
     tx = parts["method"](base, **tied)
     check_transform(f"what {parts['method'].title} returns", tx)
     return schedule, tx

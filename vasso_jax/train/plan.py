@@ -161,7 +161,8 @@ def check(
         config: an ml_collections.ConfigDict; see `default_config`.
         model: takes the place of the section `model`; a Flax Linen module.
         dataset: takes the place of the section `data`.
-        tx: takes the place of the sections `method`, `rho_schedule`, `base` and `schedule`. A
+        tx: takes the place of the sections `method`, `rho_schedule`, `window`, `base` and
+            `schedule`. A
             section that is replaced may have no fields but its name.
         devices: None: all of all hosts.
 
@@ -187,7 +188,10 @@ def check(
         # this is long enough for every schedule.
         check_batches(optimizer(1_000_000)[1], scheduled=True)
         optimizer_summary = summary(
-            *(settings[section] for section in ("method", "rho_schedule", "base", "schedule"))
+            *(
+                settings[section]
+                for section in ("method", "rho_schedule", "window", "base", "schedule")
+            )
         )
     else:
         check_batches(tx, scheduled=False)

@@ -46,7 +46,8 @@ def train(
         model: takes the place of the section `model`: a Flax Linen module called as `(images,
             train) -> logits [B, num_classes]`.
         dataset: takes the place of the section `data`.
-        tx: takes the place of the sections `method`, `rho_schedule`, `base` and `schedule`: any
+        tx: takes the place of the sections `method`, `rho_schedule`, `window`, `base` and
+            `schedule`: any
             optax transform that takes each batch whole, so without `microbatches`. An
             `optax.MultiSteps` belongs around the base of a sharpness-aware optimizer.
 

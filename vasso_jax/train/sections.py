@@ -18,7 +18,7 @@ from vasso_jax.own_code import own_code
 from vasso_jax.train.descriptions import describe
 
 _DTYPES = ("float32", "bfloat16", "float64")
-_MASKS = {"matrices": optim.matrices}
+_MASKS = {"matrices": optim.matrices, "normalization": optim.normalization}
 _NUMBERS = (float, int, "float", "int")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 

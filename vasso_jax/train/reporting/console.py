@@ -62,7 +62,7 @@ class Display:
         images_per_second: float | None,
     ) -> None:
         """Shows the run's progress and the epoch's metrics so far, once there is a loss."""
-        if not metrics:
+        if "loss" not in metrics:
             return
         text = f"loss {metrics['loss']:.3f}  top-1 {metrics['top1']:.3f}{_speed(images_per_second)}"
         if self._progress:
