@@ -30,6 +30,16 @@ WINDOWED = RECIPES | {
 }
 
 
+def quick_first(recipes):
+    """All of them; those that differ from VaSSO in another part are among the slow tests."""
+    return [
+        name if name == "vasso" else pytest.param(name, marks=pytest.mark.slow) for name in recipes
+    ]
+
+
+every_windowed = pytest.mark.parametrize("recipe", quick_first(WINDOWED))
+
+
 def steps(tx, count, w=None, state=None, start=0):
     """Passes, parameters and optimizer state after each of `count` jitted steps."""
     w = params() if w is None else w
@@ -68,7 +78,7 @@ def evaluations(tx, count, plain=False):
     return len(counted)
 
 
-@pytest.mark.parametrize("recipe", WINDOWED)
+@every_windowed
 def test_outside_of_the_window_the_step_is_that_of_the_base(recipe):
     tx, base = WINDOWED[recipe](active=(3, None)), optax.sgd(LR, 0.9)
     for (passes, w, _), (_, expected, _) in zip(steps(tx, 3), steps(base, 3), strict=True):
@@ -78,8 +88,19 @@ def test_outside_of_the_window_the_step_is_that_of_the_base(recipe):
         assert jnp.isnan(passes.perturbation_norm)
 
 
-@pytest.mark.parametrize("recipe", WINDOWED)
-@pytest.mark.parametrize("active", [(0, None), (0, 9), lambda t: t >= 0])
+@pytest.mark.parametrize(
+    ("recipe", "active"),
+    [
+        ("vasso", (0, None)),
+        ("vasso", (0, 9)),
+        ("vasso", lambda t: t >= 0),
+        *(
+            pytest.param(recipe, (0, None), marks=pytest.mark.slow)
+            for recipe in WINDOWED
+            if recipe != "vasso"
+        ),
+    ],
+)
 def test_a_window_that_is_always_open_changes_nothing(recipe, active):
     ends = [steps(WINDOWED[recipe](**options), 4)[-1] for options in ({}, {"active": active})]
     assert_close(ends[1], ends[0], rtol=1e-5, atol=1e-6)
@@ -110,7 +131,7 @@ def test_a_schedule_of_rho_is_read_at_the_step_inside_of_the_window():
     np.testing.assert_allclose(norms, [np.nan] * 3 + [0.3, 0.4], rtol=1e-4)
 
 
-@pytest.mark.parametrize("recipe", WINDOWED)
+@every_windowed
 def test_a_window_is_resumed_from_the_state(recipe):
     tx = WINDOWED[recipe](active=(2, 4))
     whole = steps(tx, 6)
@@ -130,7 +151,7 @@ def test_evaluations_of_a_window(plain):
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["value_and_update", "update"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", quick_first(RECIPES))
 def test_fed_by_the_descent_a_step_is_one_evaluation(recipe, plain):
     assert evaluations(RECIPES[recipe](refresh="descent"), 10, plain) == 10
     assert evaluations(RECIPES[recipe](refresh="descent", active=(5, 8)), 10, plain) == 10

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.optim.problems import (
     BASES,
+    QUICK,
     REUSING,
     assert_close,
     assert_equal,
@@ -24,11 +25,18 @@ from tests.optim.problems import (
 )
 from vasso_jax import optim
 
-every_base = pytest.mark.parametrize("base", BASES)
 
-
-@every_base
-@every_recipe
+@pytest.mark.parametrize(
+    ("recipe", "base"),
+    [
+        *((recipe, base) for recipe in QUICK for base in BASES),
+        *(
+            pytest.param(recipe, "adam", marks=pytest.mark.slow)
+            for recipe in REUSING
+            if recipe not in QUICK
+        ),
+    ],
+)
 def test_compiled_once_learns_and_keeps_its_state_in_shape(recipe, base):
     tx, w = make(recipe, base), params()
     jitted = jax.jit(lambda w, s, x: step(tx, w, s, x))
