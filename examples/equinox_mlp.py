@@ -33,14 +33,14 @@ def main():
     @jax.jit
     def step(params, state, x, y):
         passes, updates, state = value_and_update(loss_fn, tx)(params, state, x, y)
-        return eqx.apply_updates(params, updates), state, passes.clean.value
+        return eqx.apply_updates(params, updates), state, passes
 
     rng = np.random.default_rng(0)
     for epoch in range(1, EPOCHS + 1):
         for rows in rng.permutation(len(x)).reshape(-1, BATCH_SIZE):
-            params, state, loss = step(params, state, x[rows], y[rows])
+            params, state, passes = step(params, state, x[rows], y[rows])
         if epoch % 5 == 0:
-            norm = optax.tree.get(state, "perturbation_norm")
+            loss, norm = passes.clean.value, passes.perturbation_norm
             print(f"epoch {epoch:2}  loss {loss:.4f}  norm of the perturbation {norm:.3f}")
 
     logits = jax.vmap(eqx.combine(params, static))(x_test)

@@ -46,15 +46,16 @@ def main():
 
         loss, grads = jax.value_and_grad(loss_fn)(params, x, y)
         updates, state = tx.update(grads, state, params, grad_fn=grad_fn)
-        return optax.apply_updates(params, updates), state, loss
+        d = optax.tree.get(state, "direction")
+        cosine = optax.tree.vdot(grads, d) / (optax.tree.norm(grads) * optax.tree.norm(d))
+        return optax.apply_updates(params, updates), state, loss, cosine
 
     rng = np.random.default_rng(0)
     for epoch in range(1, EPOCHS + 1):
         order = rng.permutation(len(x) // BATCH_SIZE * BATCH_SIZE)
         for rows in order.reshape(-1, BATCH_SIZE):
-            params, state, loss = step(params, state, x[rows], y[rows])
+            params, state, loss, cosine = step(params, state, x[rows], y[rows])
         if epoch % 5 == 0:
-            cosine = optax.tree.get(state, "cosine")
             print(f"epoch {epoch:2}  loss {loss:.4f}  cosine {cosine:.2f}")
 
     accuracy = jnp.mean(apply(params, x_test).argmax(-1) == y_test)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -22,7 +22,10 @@ SPECS = {"w1": P(None, "model"), "b1": P("model"), "w2": P("model"), "b2": P()}
 
 
 def apply(params, x):
-    return jax.nn.relu(x @ params["w1"] + params["b1"]) @ params["w2"] + params["b2"]
+    hidden = jax.nn.relu(x @ params["w1"] + params["b1"])
+    # Both factors are split along what is summed over, so the result's sharding must be named.
+    logits = jnp.dot(hidden, params["w2"], out_sharding=jax.typeof(x).sharding)
+    return logits + params["b2"]
 
 
 def loss_fn(params, i, x, y):
@@ -37,7 +40,7 @@ def main():
     params = {"w1": w1, "b1": jnp.zeros(128), "w2": w2, "b2": jnp.zeros(10)}
 
     devices = jax.devices("cpu")[:4]
-    mesh = jax.make_mesh((2, 2), ("data", "model"), (AxisType.Auto,) * 2, devices=devices)
+    mesh = jax.make_mesh((2, 2), ("data", "model"), devices=devices)
     shardings = {name: NamedSharding(mesh, spec) for name, spec in SPECS.items()}
     params = jax.device_put(params, shardings)
     tx = vasso(optax.sgd(0.1, momentum=0.9), rho=0.05, theta=0.4)
@@ -59,6 +62,7 @@ def main():
     for name, average in optax.tree.get(state, "direction").items():
         parts = [array.addressable_shards[0].data.shape for array in (params[name], average)]
         print(f"{name} {average.shape}: each device has {parts[0]}, and {parts[1]} of its average")
+    x_test, y_test = jax.device_put((x_test, y_test), NamedSharding(mesh, P("data")))
     accuracy = jnp.mean(jax.jit(apply)(params, x_test).argmax(-1) == y_test)
     print(f"test accuracy {accuracy:.3f}")
     return float(accuracy)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from flax.training.train_state import TrainState
 
 from tests.optim.problems import assert_close, assert_equal, batch, loss, params, plain_loss, run
@@ -175,6 +176,28 @@ def test_flax_train_state():
         opt_state=opt_state,
     )
     assert_close(moved.params, run(tx, w, steps=1), rtol=1e-5, atol=1e-6)
+
+
+def test_nnx_optimizer():
+    model, x = nnx.Linear(8, 3, rngs=nnx.Rngs(0)), batch()
+    graph, params = nnx.split(model)
+
+    def grad_fn(params, i):
+        return jax.grad(lambda p: jnp.mean((nnx.merge(graph, p)(x) - 1) ** 2))(params)
+
+    tx = optim.vasso(optax.sgd(0.1), 0.1, 0.4)
+    updates, _ = tx.update(grad_fn(params, 0), tx.init(params), params, grad_fn=grad_fn)
+    expected = optax.apply_updates(params, updates)
+    for grads in (grad_fn(params, 0), None):  # with None the optimizer asks
+        moved = nnx.merge(graph, params, copy=True)
+        nnx.Optimizer(moved, tx, wrt=nnx.Param).update(moved, grads, grad_fn=grad_fn)
+        assert_close(nnx.state(moved), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gradient_of_another_structure_is_one_message():
+    tx, w = optim.sam(optax.sgd(0.1)), {"a": jnp.ones(2)}
+    with pytest.raises(ValueError, match="the gradient must have the structure of the parameters"):
+        tx.update({"b": jnp.ones(2)}, tx.init(w), w, grad_fn=lambda p, i: p)
 
 
 def test_a_loss_and_a_grad_fn_without_an_index():

@@ -212,13 +212,12 @@ def check_alone(refresh_every: Any, descent: Any) -> None:
         )
 
 
-def check_gradient(grads: Any, params: Any) -> None:
-    """Raises ValueError unless what `grad_fn` returned has the structure of the parameters."""
+def check_gradient(what: str, grads: Any, params: Any) -> None:
+    """Raises ValueError unless a gradient has the structure of the parameters."""
     if jax.tree.structure(grads) != jax.tree.structure(params):
         raise ValueError(
-            "grad_fn(params, i) must return a gradient with the structure of the parameters, "
-            f"{jax.tree.structure(params)}; it returned {jax.tree.structure(grads)} (use "
-            "jax.grad, not jax.value_and_grad)"
+            f"{what} must have the structure of the parameters, {jax.tree.structure(params)}, not "
+            f"{jax.tree.structure(grads)} (use jax.grad, not jax.value_and_grad)"
         )
 
 

@@ -127,7 +127,7 @@ def as_evaluate(grad_fn: Callable[..., optax.Updates], microbatches: int) -> Eva
 
     def evaluate(params: optax.Params, i: Any) -> Evaluated:
         grads = with_index(params, i)
-        check_gradient(grads, params)
+        check_gradient("what grad_fn(params, i) returns", grads, params)
         return without_float0(grads), NO_RESULTS
 
     return evaluate

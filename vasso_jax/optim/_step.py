@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._arguments import check_update
+from vasso_jax.optim._arguments import check_gradient, check_update
 from vasso_jax.optim._asking import TRIAL, Ask, Needs, Reported
 from vasso_jax.optim._equations import moved
 from vasso_jax.optim._evaluation import (
@@ -76,7 +76,7 @@ def as_transform(
             return updates_like(at), Reported(state, needs)
         check_update(at, grad_fn)
         asked = isinstance(updates, Ask)
-        clean = updates.clean if asked else given(updates)
+        clean = updates.clean if asked else given(updates, at)
         evaluate = as_evaluate(grad_fn, needs.microbatches)
         passes, new_updates, new_state = step(evaluate, clean, state, at, extra_args)
         new_state = new_state._replace(count=increment(state.count))
@@ -85,9 +85,15 @@ def as_transform(
     return optax.GradientTransformationExtraArgs(init_moving, update)
 
 
-def given(grads: optax.Updates | None) -> Evaluated | None:
-    """A clean gradient that the user has evaluated."""
-    return None if grads is None else (without_float0(grads), NO_RESULTS)
+def given(grads: optax.Updates | None, params: optax.Params) -> Evaluated | None:
+    """A clean gradient that the user has evaluated; None if there is none.
+
+    `flax.nnx.Optimizer.update(model, None, ...)` makes an empty gradient of None.
+    """
+    if grads is None or (not jax.tree.leaves(grads) and jax.tree.leaves(params)):
+        return None
+    check_gradient("the gradient", grads, params)
+    return without_float0(grads), NO_RESULTS
 
 
 def moving(params: Any) -> Any:

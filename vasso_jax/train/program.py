@@ -128,6 +128,11 @@ def _check_batch_stats(which: str, tx: optax.GradientTransformation, shapes: Tra
             f"batch_stats={which} has no effect: the network has no running statistics; leave it "
             "out"
         )
+    if optim.is_single_pass(tx, shapes.params):
+        raise ValueError(
+            f"batch_stats={which} has no effect: a step of this method is one evaluation, whose "
+            "statistics are the ones; leave it out"
+        )
     if not optim.can_ask(tx, shapes.params):
         raise ValueError(
             f"batch_stats={which} has no effect: the optimizer reports no perturbed pass; leave it "
