@@ -19,6 +19,18 @@ from vasso_jax.train.state import create_state
 from vasso_jax.train.step import make_train_step
 
 
+class Behind(nn.Module):
+    """A BatchNorm of flax behind a linear layer, so that its input depends on the parameters."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dense(4, name="first")(x.reshape(len(x), -1))
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.5, name="norm")(x)
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
 @pytest.mark.parametrize("which", ["perturbed", "both"])
 @pytest.mark.parametrize(
     ("sections", "parts", "message"),
@@ -27,6 +39,7 @@ from vasso_jax.train.step import make_train_step
         ({"method": {"name": f"{HERE}:sam_hidden"}}, {}, "reports no perturbed pass"),
         ({}, {"tx": sam_hidden(optax.sgd(0.1))}, "reports no perturbed pass"),
         ({}, {"tx": optax.adam(0.1)}, "reports no perturbed pass"),
+        ({"method": {"name": "sam", "refresh": "descent"}}, {"model": Behind(2)}, "one evaluation"),
         ({"method": {"name": "sam"}}, {"model": Bare(2)}, "network has no running statistics"),
     ],
 )
@@ -45,18 +58,6 @@ def test_method_none_is_told_from_a_given_transform_before_any_data():
     with pytest.raises(ValueError, match="method none has no perturbed pass"):
         check(made)
     check(made, tx=sam_twice(optax.sgd(0.1), factor=1.0))
-
-
-class Behind(nn.Module):
-    """A BatchNorm of flax behind a linear layer, so that its input depends on the parameters."""
-
-    num_classes: int
-
-    @nn.compact
-    def __call__(self, x, train):
-        x = nn.Dense(4, name="first")(x.reshape(len(x), -1))
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.5, name="norm")(x)
-        return nn.Dense(self.num_classes, name="head")(x)
 
 
 @pytest.mark.parametrize("which", ["clean", "perturbed", "both"])

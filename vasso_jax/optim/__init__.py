@@ -16,7 +16,7 @@
 **Recipes.** `vasso`, `vasso_asam`, `vasso_gsam`, `sam`, `asam`, `friendly_sam`, `ssam`, `gsam`,
 `looksam`, `wsam`, `lesam`, `momentum_sam` and `preconditioned_sam` are published methods. Each is a
 function of a base optimizer and the arguments below, where it has them; its docstring describes the
-others.
+others. `bar` balances the factors of LoRA instead of perturbing them.
 
 A recipe returns a transform whose `update` needs `params` and `grad_fn`: see `sharpness_aware` for
 the convention, `value_and_update` for a whole step in one call. It raises ValueError for a number
@@ -43,7 +43,7 @@ Args:
         bfloat16; see `suppress_variance`. Refused by methods that keep none.
 """
 
-from vasso_jax.optim._arguments import matrices, normalization
+from vasso_jax.optim._bar import BarState, bar
 from vasso_jax.optim._descent import (
     DescentRule,
     rho_tied_to_lr,
@@ -61,6 +61,10 @@ from vasso_jax.optim._geometries import BallState, adaptive_ball, l2_ball
 from vasso_jax.optim._looksam import look_sharpness_aware
 from vasso_jax.optim._loss_budget import LossBudgetState, loss_budget_ball
 from vasso_jax.optim._m_sharpness import m_sharpness_aware
+from vasso_jax.optim._masks import (
+    matrices,
+    normalization,
+)
 from vasso_jax.optim._memory import RemembersDirection, RememberState, remember
 from vasso_jax.optim._momentum_sam import MomentumSamState, momentum_sam
 from vasso_jax.optim._preconditioned import PreconditionedBallState, preconditioned_ball
@@ -76,6 +80,7 @@ from vasso_jax.optim._wsam import DecoupledState
 
 __all__ = [
     "BallState",
+    "BarState",
     "DecoupledState",
     "DescentRule",
     "Evaluation",
@@ -92,6 +97,7 @@ __all__ = [
     "SuppressVarianceState",
     "adaptive_ball",
     "asam",
+    "bar",
     "can_ask",
     "friendly",
     "friendly_sam",

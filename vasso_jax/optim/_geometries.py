@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import (
-    Mask,
     ScalarOrSchedule,
-    check_mask,
     check_params,
     check_range,
-    masked_leaves,
-    restricted,
     value_at,
 )
 from vasso_jax.optim._equations import NORM_OFFSET, on_sphere
+from vasso_jax.optim._masks import (
+    Mask,
+    check_mask,
+    masked_leaves,
+    restricted,
+)
 from vasso_jax.optim._numerics import (
     cast_like,
     global_norm,

@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import (
-    Mask,
     ScalarOrSchedule,
-    check_mask,
     check_range,
-    restricted,
     value_at,
 )
 from vasso_jax.optim._equations import on_sphere
+from vasso_jax.optim._masks import (
+    Mask,
+    check_mask,
+    restricted,
+)
 from vasso_jax.optim._numerics import global_norm, increment, ratio, zero_count
 
 

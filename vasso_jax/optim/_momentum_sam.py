@@ -6,8 +6,16 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from vasso_jax.optim._arguments import Mask, ScalarOrSchedule, Window, check_params, check_transform
+from vasso_jax.optim._arguments import (
+    ScalarOrSchedule,
+    Window,
+    check_params,
+    check_transform,
+)
 from vasso_jax.optim._geometries import ball
+from vasso_jax.optim._masks import (
+    Mask,
+)
 from vasso_jax.optim._single_pass import single_pass
 from vasso_jax.optim._step import SharpnessAwareState, moving
 from vasso_jax.optim._typed import tree_map

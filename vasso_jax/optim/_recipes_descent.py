@@ -8,12 +8,19 @@ from typing import Any
 
 import optax
 
-from vasso_jax.optim._arguments import Mask, Refresh, ScalarOrSchedule, Window
+from vasso_jax.optim._arguments import (
+    Refresh,
+    ScalarOrSchedule,
+    Window,
+)
 from vasso_jax.optim._compose import SharpnessAware, Transform, compose, memory
 from vasso_jax.optim._descent import surrogate_gap, weighted_sharpness
 from vasso_jax.optim._geometries import l2_ball
 from vasso_jax.optim._looksam import look_sharpness_aware
 from vasso_jax.optim._loss_budget import loss_budget_ball
+from vasso_jax.optim._masks import (
+    Mask,
+)
 from vasso_jax.optim._preconditioned import preconditioned_ball
 from vasso_jax.optim._wsam import decoupled_sharpness
 
@@ -127,11 +134,12 @@ def wsam(
     Args:
         gamma: in [0, 1); see `weighted_sharpness`.
         decoupled: which of the two forms.
-        learning_rate: that of the base, a number or its schedule; the decoupled form needs it.
+        learning_rate: that of the base, a number or its schedule; the decoupled form needs it, the
+            other one ignores it.
         base, rho, mask, and what follows: see `vasso_jax.optim`.
 
     Raises:
-        ValueError: gamma is out of range, or the learning rate is missing, or would have no effect.
+        ValueError: gamma is out of range, or the learning rate is missing.
 
     References:
         Yue et al., Sharpness-Aware Minimization Revisited: Weighted Sharpness as a Regularization

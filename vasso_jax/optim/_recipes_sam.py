@@ -8,10 +8,17 @@ from typing import Any, Literal
 
 import optax
 
-from vasso_jax.optim._arguments import Mask, Refresh, ScalarOrSchedule, Window
+from vasso_jax.optim._arguments import (
+    Refresh,
+    ScalarOrSchedule,
+    Window,
+)
 from vasso_jax.optim._compose import SharpnessAware, Transform, compose, memory
 from vasso_jax.optim._directions import friendly
 from vasso_jax.optim._geometries import adaptive_ball, l2_ball
+from vasso_jax.optim._masks import (
+    Mask,
+)
 from vasso_jax.optim._sparsity import sparse_mask
 
 

@@ -8,11 +8,18 @@ from typing import Any
 
 import optax
 
-from vasso_jax.optim._arguments import Mask, Refresh, ScalarOrSchedule, Window
+from vasso_jax.optim._arguments import (
+    Refresh,
+    ScalarOrSchedule,
+    Window,
+)
 from vasso_jax.optim._compose import SharpnessAware, Transform, compose
 from vasso_jax.optim._descent import surrogate_gap
 from vasso_jax.optim._directions import suppress_variance
 from vasso_jax.optim._geometries import adaptive_ball, l2_ball
+from vasso_jax.optim._masks import (
+    Mask,
+)
 
 
 def vasso(

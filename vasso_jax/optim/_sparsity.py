@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import (
-    Mask,
     check_choice,
     check_count,
-    check_mask,
     check_range,
+)
+from vasso_jax.optim._masks import (
+    Mask,
+    check_mask,
     masked_leaves,
     restricted,
 )

@@ -10,6 +10,7 @@ Array = jax.Array
 
 # Whose results are Any instead of unknown.
 lax = cast(Any, jax.lax)
+tree_util = cast(Any, jax.tree_util)
 
 
 IsLeaf = Callable[[Any], bool] | None
