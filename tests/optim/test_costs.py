@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.optim.problems import RECIPES, REFRESHED
+from tests.optim.problems import RECIPES, REFRESHED, REUSING
 from vasso_jax import optim
 
 pytestmark = pytest.mark.slow
@@ -45,9 +45,28 @@ def test_sgd_evaluates_once():
     assert counted(10, optax.sgd(0.1)) == 10
 
 
-@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - {"looksam"}))
+@pytest.mark.parametrize(
+    "recipe", [*sorted(set(RECIPES) - {"looksam"}), "wsam", "lesam", "preconditioned_sam"]
+)
 def test_the_others_evaluate_twice(recipe):
-    assert counted(10, RECIPES[recipe](optax.sgd(0.1))) == 20
+    assert counted(10, REUSING[recipe](optax.sgd(0.1))) == 20
+
+
+def test_bar_evaluates_once():
+    def lora_loss(w, i, x):
+        return loss([w["lora_a"], w["lora_b"]], i, x)
+
+    w = dict(zip(("lora_a", "lora_b"), make_params(), strict=True))
+    tx = optim.bar(optax.sgd(0.1), 0.1)
+    evaluations = []
+
+    def counting_loss(w, i, x):
+        jax.debug.callback(lambda: evaluations.append(1))
+        return lora_loss(w, i, x)
+
+    jax.jit(optim.value_and_update(counting_loss, tx))(w, tx.init(w), jnp.ones((16, WIDTH)))
+    jax.effects_barrier()
+    assert len(evaluations) == 1
 
 
 @pytest.mark.parametrize("recipe", REFRESHED)
@@ -111,6 +130,28 @@ def test_flops_of_saved_steps_are_those_of_one_pass(recipe):
     whole, saved = (flops(compiled(tx, reuses_left)) for reuses_left in (0, 1))
     assert 1.9 < whole / one < 2.1
     assert 0.95 < saved / one < 1.1
+
+
+def reductions(tx, read):
+    """Sums over whole arrays in the compiled step; `read`: the passes are returned."""
+
+    def step(w, state, x):
+        passes, updates, state = optim.value_and_update(loss, tx)(w, state, x)
+        return passes if read else (), optax.apply_updates(w, updates), state
+
+    w = make_params()
+    program = jax.jit(step).lower(w, tx.init(w), jnp.ones((16, WIDTH))).compile()
+    return program.as_text().count(" reduce(")
+
+
+@pytest.mark.parametrize(("recipe", "per_leaf"), [("sam", 1), ("vasso", 2)])
+def test_what_is_not_read_is_not_computed(recipe, per_leaf):
+    # One norm, and for VaSSO the finite check of the clean gradient, which is a norm too. Read, the
+    # norm of eps and its product with the clean gradient are added, whose norm is there for SAM.
+    tx, leaves = RECIPES[recipe](optax.sgd(0.1)), 2
+    losses = 2 * reductions(optax.sgd(0.1), read=False)
+    assert reductions(tx, read=False) == losses + per_leaf * leaves
+    assert reductions(tx, read=True) == losses + (per_leaf + 2) * leaves
 
 
 def state_bytes(tx):
