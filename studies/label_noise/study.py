@@ -2,14 +2,13 @@
 
 import argparse
 import itertools
-import pathlib
 import statistics
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.harness.results import read_json, write_json
+from studies.held_out import write_fold
 from studies.label_noise import report
 from studies.parallel_runs import PlannedRun, run_all
 from vasso_jax.runs import load_run
@@ -31,7 +30,7 @@ RADII = {
     "VaSSO 0.4": (0.025, 0.05, 0.1, 0.2),
     "VaSSO 0.2": (0.05, 0.1, 0.2, 0.4),
 }
-TUNING_RATE, TUNING_SEEDS, FOLDS = 0.5, (100, 101), 4
+TUNING_RATE, TUNING_SEEDS = 0.5, (100, 101)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -90,7 +89,7 @@ def tune(options: argparse.Namespace) -> None:
     """
     folds = {seed: options.runs / "folds" / str(fold) for fold, seed in enumerate(TUNING_SEEDS)}
     for fold, folder in enumerate(folds.values()):
-        _write_fold(folder, fold)
+        write_fold(folder, fold)
     planned = {}
     for seed, (method, radii) in itertools.product(TUNING_SEEDS, RADII.items()):
         for rho in radii:
@@ -128,17 +127,3 @@ def _config(method: str, rho: float | None, rate: float, seed: int, epochs: int)
     config.epochs = epochs
     config.tensorboard = False
     return config
-
-
-def _write_fold(folder: pathlib.Path, fold: int) -> None:
-    """The training images of the digits as a set of its own, a quarter of them held out."""
-    from vasso_jax import data
-
-    digits = data.load("digits")
-    assert isinstance(digits, data.ImageDataset)
-    order = np.random.default_rng(0).permutation(digits.num_train)
-    held_out = np.array_split(order, FOLDS)[fold]
-    folder.mkdir(parents=True, exist_ok=True)
-    images, labels = digits.train
-    for name, indices in (("train", np.setdiff1d(order, held_out)), ("test", held_out)):
-        np.savez(folder / f"{name}.npz", images=images[indices], labels=labels[indices])
