@@ -194,10 +194,28 @@ def test_nnx_optimizer():
         assert_close(nnx.state(moved), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_base_that_needs_the_loss_turns_asking_off_where_the_clean_pass_is_not_always_made():
+    for options in ({"refresh": "descent"}, {"refresh_every": 3}):
+        tx, w = optim.vasso(optax.contrib.momo(0.1), 0.05, 0.4, **options), without_none()
+        assert not optim.can_ask(tx, w)
+        assert not optim.is_single_pass(tx, w)
+        passes, _, _ = optim.value_and_update(plain_loss, tx)(w, tx.init(w), batch())
+        assert passes.clean.taken
+        assert not passes.perturbed.taken
+
+
+def test_a_gradient_of_another_dtype_passes_a_window():
+    tx, w = optim.sam(optax.sgd(0.1), active=(2, None)), jnp.array([3.0, 4.0])
+    updates, _ = tx.update(w.astype(jnp.bfloat16), tx.init(w), w, grad_fn=lambda p, i: p)
+    assert updates.dtype == jnp.float32
+
+
 def test_a_gradient_of_another_structure_is_one_message():
     tx, w = optim.sam(optax.sgd(0.1)), {"a": jnp.ones(2)}
     with pytest.raises(ValueError, match="the gradient must have the structure of the parameters"):
         tx.update({"b": jnp.ones(2)}, tx.init(w), w, grad_fn=lambda p, i: p)
+    with pytest.raises(ValueError, match="the gradient must have the shapes of the parameters"):
+        tx.update({"a": jnp.ones(())}, tx.init(w), w, grad_fn=lambda p, i: p)
 
 
 def test_a_loss_and_a_grad_fn_without_an_index():

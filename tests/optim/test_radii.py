@@ -116,10 +116,19 @@ def test_wsam_without_sharpness_is_the_base_and_at_one_half_sam():
     ("make", "message"),
     [
         (lambda: optim.wsam(optax.sgd(0.1)), "needs learning_rate"),
-        (lambda: optim.wsam(optax.sgd(0.1), gamma=1.0, decoupled=False), r"gamma .* in \[0, 1\)"),
+        (
+            lambda: optim.wsam(optax.sgd(0.1), gamma=1.0, decoupled=False),
+            r"gamma .* in \[0\.0, 1\.0",
+        ),
+        (lambda: optim.preconditioned_sam(optax.sgd(0.1), b2=1.0), "b2 must be a number in"),
+        (lambda: optim.preconditioned_sam(optax.sgd(0.1), eps=0.0), "eps must be a number"),
+        (lambda: optim.sam(optax.sgd(0.1), refresh_every=2, ascent_steps=2), "cannot be combined"),
         (lambda: optim.lesam(optax.sgd(0.1), -1.0), "budget must be a number >= 0"),
         (lambda: optim.lesam(optax.sgd(0.1), rho_max=-1.0), "rho_max must be a number >= 0"),
-        (lambda: optim.preconditioned_sam(optax.sgd(0.1), b2=2.0), r"b2 must be a number in"),
+        (
+            lambda: optim.preconditioned_sam(optax.sgd(0.1), b2=2.0),
+            r"b2 must be a number in \[0",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):
@@ -149,3 +158,57 @@ def test_the_normalisation_layers_of_our_networks(name):
 def test_a_network_without_normalisation_is_refused():
     with pytest.raises(ValueError, match="no parameter belongs to a normalisation layer"):
         optim.normalization({"dense": jnp.zeros((2, 2))})
+
+
+def test_names_that_only_look_like_normalisation_are_left_out():
+    w = {
+        "logit_scale": 0.0,
+        "head": jnp.zeros((2, 2)),
+        "subnet": {"kernel": 0.0},
+        "normal_head": {"kernel": 0.0},
+        "denormalizer": 0.0,
+        "GroupNorm_0": {"scale": 0.0, "bias": 0.0},
+        "shortcut_bn": {"weight": 0.0},
+        "anything": {"scale": 0.0, "bias": 0.0},
+    }
+    inside = {"GroupNorm_0", "shortcut_bn", "anything"}
+    for name, part in optim.normalization(w).items():
+        assert all(leaf == (name in inside) for leaf in jax.tree.leaves(part)), name
+
+
+def test_a_gradient_whose_square_overflows_leaves_the_second_moment():
+    ball = optim.preconditioned_ball(0.5)
+    _, state = ball.update(jnp.array([1e20, 1.0]), ball.init(jnp.zeros(2)))
+    np.testing.assert_array_equal(state.nu, 0)
+
+
+def test_a_radius_without_a_cap_and_of_tiny_gradients():
+    g = jnp.array([3e-3, 4e-3])
+    ball = optim.loss_budget_ball(1.0, rho_max=None)
+    eps, _ = ball.update(g, ball.init(g))
+    np.testing.assert_allclose(jnp.linalg.norm(eps), 200, rtol=1e-3)
+
+
+def test_the_perturbation_is_not_longer_than_its_radius_where_the_momentum_is_tiny():
+    tx, w = optim.momentum_sam(optax.sgd(0.1, momentum=0.9), 3.0), jnp.zeros(1_000_000)
+    one, state = jax.jit(optim.value_and_update(lambda w, i: jnp.sum(w) * 1e-12, tx)), tx.init(w)
+    for _ in range(2):
+        passes, _, state = one(w, state)
+    assert passes.perturbation_norm <= 3.01
+
+
+def test_decoupled_sharpness_that_is_not_finite_is_left_out():
+    def grad_fn(w, i):
+        return jnp.where(w[0] > 3.0, jnp.nan, w)
+
+    w = jnp.array([3.0, 4.0])
+    tx = optim.wsam(optax.sgd(0.1), 0.05, learning_rate=0.1)
+    updates, _ = tx.update(grad_fn(w, 0), tx.init(w), w, grad_fn=grad_fn)
+    np.testing.assert_allclose(updates, -0.1 * w, rtol=1e-6)
+
+
+def test_decoupled_sharpness_around_a_lookahead():
+    w = optax.LookaheadParams.init_synced(jnp.array([3.0, 4.0]))
+    tx = optim.wsam(optax.lookahead(optax.sgd(0.1), 5, 0.5), 0.5, gamma=0.5, learning_rate=0.1)
+    updates, _ = tx.update(w.fast, tx.init(w), w, grad_fn=lambda p, i: p)
+    np.testing.assert_allclose(updates.fast, -0.1 * 1.1 * w.fast, rtol=1e-5)

@@ -152,7 +152,12 @@ def config(**fields):
             "needs a base with one momentum",
         ),
         ({"method": {"name": "wsam", "learning_rate": 0.1}}, "learning_rate cannot be set"),
-        ({"method": {"name": "wsam", "gamma": 1.0}}, r"gamma must be a number in \[0, 1\)"),
+        (
+            {"method": {"name": "wsam"}, "base__clip_norm": 1.0},
+            r"base\.clip_norm does not reach the decoupled sharpness",
+        ),
+        ({"window__start_epoch": 0.01}, "a window over the whole run has no effect"),
+        ({"method": {"name": "wsam", "gamma": 1.0}}, r"gamma must be a number in \[0\.0, 1\.0\)"),
         ({"data": {"name": "folder", "dir": 3}}, "data.dir must be a string"),
         ({"base": {"name": "sgd", "lr": abs}}, "base.lr must be a number"),
     ],

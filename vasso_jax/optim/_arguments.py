@@ -32,20 +32,24 @@ def check_range(
     high: float | None = None,
     *,
     schedule: bool = True,
+    half_open: bool = False,
 ) -> None:
-    """Raises ValueError unless `value` is an array, a number in [low, high], or a `schedule`.
+    """Raises ValueError unless `value` is a number in [low, high], or a `schedule`.
+
+    With `half_open` it must be below `high`.
 
     Traced arrays, as under `optax.inject_hyperparams`, have no value yet and pass unread.
     """
     if isinstance(value, Tracer) or (schedule and callable(value)):
         return
-    allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
+    allowed = f">= {low}" if high is None else f"in [{low}, {high}{')' if half_open else ']'}"
     number = _scalar(value)
     in_range = (
         isinstance(number, numbers.Real | bool)
         and not isinstance(number, bool)
         and low <= float(number) <= (float("inf") if high is None else high)
         and float(number) != float("inf")
+        and not (half_open and float(number) == high)
     )
     if not in_range:
         otherwise = " or an optax schedule" if schedule else ""
@@ -89,7 +93,8 @@ def check_window(active: Window | None) -> None:
     if not is_step(start) or not (end is None or (is_step(end) and end > start)):
         raise ValueError(
             "active must be (start, end), two numbers of steps with 0 <= start < end (None: no "
-            f"end), or a function of the step, got {active!r}"
+            f"end), or a function of the step, got {active!r}; under optax.inject_hyperparams, "
+            "name it in static_args=('active',)"
         )
 
 
@@ -188,8 +193,13 @@ def indexed(name: str, function: Callable[..., Any], microbatches: int) -> Calla
     return with_index
 
 
-def check_alone(refresh_every: Any, descent: Any) -> None:
-    """Raises ValueError if both are given."""
+def check_alone(refresh_every: Any, descent: Any, ascent_steps: Any) -> None:
+    """Raises ValueError if `refresh_every` is given with one of the others."""
+    if refresh_every is not None and ascent_steps is not None:
+        raise ValueError(
+            "refresh_every cannot be combined with ascent_steps, whose moves need gradients of "
+            "their own at every step"
+        )
     if refresh_every is not None and descent is not None:
         raise ValueError(
             "refresh_every cannot be combined with descent, which needs the clean gradient of "
@@ -198,12 +208,17 @@ def check_alone(refresh_every: Any, descent: Any) -> None:
 
 
 def check_gradient(what: str, grads: Any, params: Any) -> None:
-    """Raises ValueError unless a gradient has the structure of the parameters."""
+    """Raises ValueError unless a gradient has the structure and the shapes of the parameters."""
+    hint = " (use jax.grad, not jax.value_and_grad)" if isinstance(grads, tuple) else ""
     if jax.tree.structure(grads) != jax.tree.structure(params):
         raise ValueError(
             f"{what} must have the structure of the parameters, {jax.tree.structure(params)}, not "
-            f"{jax.tree.structure(grads)} (use jax.grad, not jax.value_and_grad)"
+            f"{jax.tree.structure(grads)}{hint}"
         )
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(grads)]
+    wanted = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
+    if shapes != wanted:
+        raise ValueError(f"{what} must have the shapes of the parameters, {wanted}, not {shapes}")
 
 
 def check_aux(aux: Any, otherwise: Any) -> None:

@@ -94,7 +94,8 @@ def bar(
         factors = _factors(updates if by == "gradient" else params, step, by)
         balanced = tree_map(lambda w, f: (w * f).astype(jnp.result_type(w)), params, factors)
         new_updates, new_base = base.update(updates, state.base, balanced, **extra_args)
-        total = tree_map(lambda u, b, w: u + (b - w), new_updates, balanced, params)
+        # Not balanced - w, which would lose digits.
+        total = tree_map(lambda u, w, f: u + w * (f - 1), new_updates, params, factors)
         return total, BarState(increment(state.count), new_base)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -24,7 +24,7 @@ def compose(
     **options: Any,
 ) -> SharpnessAware:
     """The `base` optimizer on the gradients that `gradient(perturbation, **options)` makes."""
-    check_choice("refresh", refresh or "clean", "clean", "descent")
+    check_choice("refresh", "clean" if refresh is None else refresh, "clean", "descent")
     if refresh == "descent":
         gradient, options = single_pass_sharpness_aware, _of_single_pass(**options)
     return optax.chain(gradient(perturbation, **options), check_transform("base", base))

@@ -100,9 +100,7 @@ def sharpness_weight(gamma: float) -> jax.Array:
     Raises:
         ValueError: gamma is a number outside [0, 1).
     """
-    check_range("gamma", gamma, 0.0, 1.0, schedule=False)
-    if not isinstance(gamma, jax.Array) and gamma == 1:
-        raise ValueError("gamma must be a number in [0, 1), got 1")
+    check_range("gamma", gamma, 0.0, 1.0, schedule=False, half_open=True)
     return jnp.asarray(gamma) / (1 - jnp.asarray(gamma))
 
 

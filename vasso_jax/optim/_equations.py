@@ -21,9 +21,10 @@ References:
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._numerics import global_norm, leafwise, scale
+from vasso_jax.optim._numerics import global_norm, leafwise, scale, uncounted
 
 # The authors add this to the norm, so a zero direction gives a zero perturbation.
 NORM_OFFSET = 1e-7
@@ -37,7 +38,7 @@ def average(d: Any, g: Any, *, theta: Any) -> Any:
 
 def on_sphere(d: optax.Updates, rho: jax.Array, offset: float = NORM_OFFSET) -> optax.Updates:
     """eps = rho d / (||d|| + 1e-7), in the dtype of d."""
-    return scale(d, rho / (global_norm(d) + offset))
+    return scale(d, rho / jnp.maximum(global_norm(d) + offset, uncounted(d)))
 
 
 def moved(w: optax.Params, eps: optax.Updates) -> optax.Params:

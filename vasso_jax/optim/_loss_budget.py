@@ -18,7 +18,7 @@ from vasso_jax.optim._masks import (
     check_mask,
     restricted,
 )
-from vasso_jax.optim._numerics import global_norm, increment, ratio, zero_count
+from vasso_jax.optim._numerics import global_norm, increment, zero_count
 
 
 class LossBudgetState(NamedTuple):
@@ -34,7 +34,7 @@ class LossBudgetState(NamedTuple):
 
 
 def loss_budget_ball(
-    budget: ScalarOrSchedule, *, rho_max: ScalarOrSchedule = 0.5, mask: Mask | None = None
+    budget: ScalarOrSchedule, *, rho_max: ScalarOrSchedule | None = 0.5, mask: Mask | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Scales a direction to the sphere in which the loss rises by a given amount (LE-SAM).
 
@@ -47,7 +47,7 @@ def loss_budget_ball(
 
     Args:
         budget: rise of the loss, >= 0, or a schedule of the step. It has the unit of the loss.
-        rho_max: cap of the radius, >= 0, or a schedule of the step.
+        rho_max: cap of the radius, >= 0, or a schedule of the step; None: no cap.
         mask: which parameters are perturbed; see `l2_ball`. ||g|| is that of these.
 
     Returns:
@@ -70,7 +70,8 @@ def loss_budget_ball(
         [0.06 0.08]
     """
     check_range("budget", budget, 0.0)
-    check_range("rho_max", rho_max, 0.0)
+    if rho_max is not None:
+        check_range("rho_max", rho_max, 0.0)
     check_mask("mask", mask)
 
     def init(params: optax.Params) -> LossBudgetState:
@@ -88,8 +89,10 @@ def loss_budget_ball(
     ) -> tuple[optax.Updates, LossBudgetState]:
         del params, extra_args
         g = restricted(updates if clean is None else clean, mask)
-        radius = ratio(value_at(budget, state.count), global_norm(g))
-        radius = jnp.minimum(radius, value_at(rho_max, state.count)).astype(jnp.float32)
+        norm, cap = global_norm(g), value_at(jnp.inf if rho_max is None else rho_max, state.count)
+        rise = value_at(budget, state.count) / jnp.where(norm > 0, norm, 1)
+        # Without a gradient there is no direction, and the radius is only remembered.
+        radius = jnp.where(norm > 0, jnp.minimum(rise, cap), cap).astype(jnp.float32)
         radius = jnp.where(fresh & jnp.isfinite(radius), radius, state.radius)
         eps = on_sphere(restricted(updates, mask), radius)
         return eps, LossBudgetState(increment(state.count), radius)

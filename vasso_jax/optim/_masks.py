@@ -1,6 +1,7 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Masks: which parameters are perturbed."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from vasso_jax.optim._typed import tree_map, tree_util
 # As in `optax.masked`: a pytree of bools with the structure of the parameters (or a prefix of it),
 # or a function that makes one from such a pytree.
 Mask = Any | Callable[[Any], Any]
+
+_NORMALIZATION = re.compile(r"(^|_)([a-z]*norm|bn)\d*(_|$)")
 
 
 def check_mask(name: str, mask: Mask | None) -> None:
@@ -51,8 +54,9 @@ def normalization(params: optax.Params) -> Any:
     """A mask of the normalisation layers (SAM-ON), found by their names.
 
     `asam(base, rho, mask=normalization)` then perturbs their scales and biases only. It is a layer
-    of that kind if it has a parameter called `scale`, as in Flax, or if `norm` or `bn` is in one of
-    the names on the path to it, in any case of letters: `BatchNorm_0`, `layer_norm`, `bn1`.
+    of that kind if it has a parameter called `scale`, as in Flax, or if a name on the path to it
+    ends in `norm` or is `bn`, with a number or after `_`, in any case of letters: `BatchNorm_0`,
+    `layer_norm`, `bn1`, `shortcut_bn`.
 
     Args:
         params: any pytree of arrays.
@@ -74,15 +78,17 @@ def normalization(params: optax.Params) -> Any:
         {'bn1': {'scale': True}, 'conv': False}
     """
 
-    name = tree_util.keystr
-    leaves = tree_util.tree_leaves_with_path(params)
-    paths = [path for path, _ in leaves]
-    scaled = {name(path[:-1]) for path in paths if "scale" in name(path[-1:])}
+    def names(path: Any) -> list[str]:
+        """The parts of a path in lower case, without brackets and quotes."""
+        return [re.sub(r"\W", "", tree_util.keystr((key,))).lower() for key in path]
+
+    paths = [names(path) for path, _ in tree_util.tree_leaves_with_path(params)]
+    scaled = [path[:-1] for path in paths if path[-1:] == ["scale"]]
 
     def is_normalization(path: Any, leaf: Any) -> bool:
         del leaf
-        names = name(path).lower()
-        return "norm" in names or "bn" in names or name(path[:-1]) in scaled
+        own = names(path)
+        return own[:-1] in scaled or any(map(_NORMALIZATION.search, own))
 
     mask = tree_util.tree_map_with_path(is_normalization, params)
     if jax.tree.leaves(params) and not any(jax.tree.leaves(mask)):

@@ -127,6 +127,11 @@ def global_norm(tree: Any) -> jax.Array:
     return norm_of(inner(tree, tree))
 
 
+def uncounted(tree: Any) -> float:
+    """The norm that numbers too small for `inner` can have together."""
+    return 2e-12 * sum(jnp.size(leaf) for leaf in jax.tree.leaves(tree)) ** 0.5
+
+
 def _root(square: jax.Array) -> jax.Array:
     """The square root, with the derivative 0 instead of infinity at 0."""
     zero = square == 0

@@ -66,13 +66,13 @@ def preconditioned_ball(
     from minimising spurious sharpness in language models; its authors' power and normalisation were
     not to be found, and may differ.
 
-    A gradient that is not finite leaves nu unchanged.
+    A gradient that is not finite leaves nu unchanged, and so does one whose square is too large.
 
     Args:
         rho: radius in the metric of P, >= 0, or a schedule of the step. As <eps, P eps> has the
             unit of P, it is not that of `l2_ball`.
         b2: decay of the average, in [0, 1).
-        eps: added to the square root, > 0.
+        eps: added to the square root, >= 1e-30.
         mask: which parameters are perturbed; see `l2_ball`.
 
     Returns:
@@ -96,8 +96,8 @@ def preconditioned_ball(
         [0.1 0.1]
     """
     check_range("rho", rho, 0.0)
-    check_range("b2", b2, 0.0, 1.0, schedule=False)
-    check_range("eps", eps, 0.0, schedule=False)
+    check_range("b2", b2, 0.0, 1.0, schedule=False, half_open=True)
+    check_range("eps", eps, 1e-30, schedule=False)
     check_mask("mask", mask)
 
     def init(params: optax.Params) -> PreconditionedBallState:
@@ -114,8 +114,8 @@ def preconditioned_ball(
     ) -> tuple[optax.Updates, PreconditionedBallState]:
         del params, extra_args
         g = updates if clean is None else clean
-        taken = all_finite(g) & fresh
         squares = tree_map(lambda x: jnp.square(jnp.abs(x)), widened(g))
+        taken = all_finite(squares) & fresh
         nu = select(taken, average(state.nu, squares, theta=jnp.asarray(1 - b2)), state.nu)
         count = select(taken, increment(state.count), state.count)
         # 1 before the first gradient, when nu is zero.

@@ -12,6 +12,7 @@ from vasso_jax.optim._arguments import (
     Refresh,
     ScalarOrSchedule,
     Window,
+    check_range,
 )
 from vasso_jax.optim._compose import SharpnessAware, Transform, compose, memory
 from vasso_jax.optim._descent import surrogate_gap, weighted_sharpness
@@ -126,8 +127,9 @@ def wsam(
         w  <- base step with g, applied at w, and - learning_rate s besides       decoupled
         w  <- base step with g + s, applied at w                                  coupled
 
-    Decoupled, as weight decay is in AdamW, the sharpness passes neither through the base's moments
-    nor through its preconditioner.
+    Decoupled, as weight decay is in AdamW, the sharpness does not pass through the base: neither
+    through its moments and preconditioner, nor through clipping, accumulation or guards in it. It
+    is left out where it is not finite.
 
     Cost: 2 evaluations, no memory.
 
@@ -153,6 +155,8 @@ def wsam(
     """
     options: Any = {"ascent_steps": ascent_steps, "microbatches": microbatches}
     ball = l2_ball(rho, mask=mask)
+    if learning_rate is not None:
+        check_range("learning_rate", learning_rate, 0.0)
     if not decoupled:
         return compose(base, ball, descent=weighted_sharpness(gamma), **options)
     if learning_rate is None:
@@ -166,7 +170,7 @@ def lesam(
     base: Transform,
     budget: ScalarOrSchedule = 0.35,
     *,
-    rho_max: ScalarOrSchedule = 0.5,
+    rho_max: ScalarOrSchedule | None = 0.5,
     mask: Mask | None = None,
     refresh_every: int | None = None,
     refresh: Refresh | None = None,
@@ -184,8 +188,8 @@ def lesam(
 
     Args:
         budget, rho_max: see `loss_budget_ball`. The authors' command for ResNet-18 on CIFAR-100:
-            0.35 and no cap, with a budget that falls to 0 by a cosine from epoch 160 of 200 on; the
-            default cap is that of their script.
+            0.35 and no cap (None), with a budget that falls to 0 by a cosine from epoch 160 of 200
+            on; the default cap is that of their script.
         base, mask, and what follows: see `vasso_jax.optim`.
 
     References:

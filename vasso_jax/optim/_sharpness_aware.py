@@ -25,7 +25,7 @@ from vasso_jax.optim._evaluation import (
     zeros_of,
 )
 from vasso_jax.optim._memory import check_memory
-from vasso_jax.optim._numerics import all_finite
+from vasso_jax.optim._numerics import all_finite, cast_like
 from vasso_jax.optim._step import (
     SharpnessAwareState,
     as_transform,
@@ -90,7 +90,7 @@ def sharpness_aware(
             `optax.chain(suppress_variance(0.4), l2_ball(0.1))`. It gets the extra keyword arguments
             of `update`, and `clean`, the clean gradient.
         descent: rule for the updates, such as `surrogate_gap(alpha)`; None: the perturbed gradient.
-        refresh_every: k >= 1; None is 1. Cannot be combined with `descent`.
+        refresh_every: k >= 1; None is 1. Cannot be combined with `descent` or `ascent_steps`.
         active: (start, end) in steps, end None for no end; or a function of the step (int32 scalar)
             that returns a bool scalar; None: always.
         ascent_steps: n >= 1; None is 1.
@@ -104,8 +104,8 @@ def sharpness_aware(
     Raises:
         TypeError: `perturbation` is not an optax transform.
         ValueError: a count is not an int >= 1, the window is empty, or `refresh_every` is given
-            with `descent`; (from `init`) `refresh_every` without a memory, or with a part that uses
-            stale gradients; (from `update`) `params` or `grad_fn` missing.
+            with `descent` or `ascent_steps`; (from `init`) `refresh_every` without a memory, or
+            with a part that uses stale gradients; (from `update`) `params` or `grad_fn` missing.
 
     References:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -127,7 +127,7 @@ def sharpness_aware(
     check_count("microbatches", microbatches, static=True)
     check_count("ascent_steps", ascent_steps, static=True)
     check_count("refresh_every", refresh_every)
-    check_alone(refresh_every, descent)
+    check_alone(refresh_every, descent, ascent_steps)
     check_window(active)
     perturbation = optax.with_extra_args_support(perturbation)
     descent = descent or perturbed_gradient
@@ -166,8 +166,8 @@ def sharpness_aware(
         def clean_pass() -> tuple[Any, ...]:
             # What only eps needs is not computed.
             _, memory = perturb(perturbation, clean, before, params, extra_args)
-            _, results, _, norm, cosine = zeros_of(both_passes)
-            return clean, results, memory, norm, cosine
+            updates, results, _, norm, cosine = zeros_of(both_passes)
+            return cast_like(clean, updates), results, memory, norm, cosine
 
         updates, results, memory, norm, cosine = (
             both_passes() if is_open is True else lax.cond(is_open, both_passes, clean_pass)

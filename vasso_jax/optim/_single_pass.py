@@ -47,7 +47,9 @@ def single_pass_sharpness_aware(
 
     Calling convention and microbatches are those of `sharpness_aware`, but the gradient that
     `update` is given is ignored: give None. In the passes of `value_and_update`, the one evaluation
-    is the perturbed pass. Outside of the window it is the clean one.
+    is the perturbed pass. Outside of the window it is the clean one. Put it first in a chain: after
+    or inside another transform, `value_and_update` evaluates a clean gradient for that one, which
+    is then ignored.
 
     Args:
         perturbation: transform from the gradient to eps that remembers its direction; see

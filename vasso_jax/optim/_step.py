@@ -25,7 +25,7 @@ from vasso_jax.optim._typed import tree_map
 
 
 class SharpnessAwareState(NamedTuple):
-    """State of `sharpness_aware`, `m_sharpness_aware` and `look_sharpness_aware`.
+    """State of `sharpness_aware`, and of its single-pass, m- and look- relatives.
 
     Attributes:
         count: int32 scalar, steps taken.

@@ -106,12 +106,11 @@ def value_and_update(
             return passes, updates, new_state
 
         at = moving(params)
-        needs = needs_of(update, state, params, _no_values(at))
+        needs = _needs_of(update, state, params)
         if needs is not None and needs.clean == "always":
             grad_fn = grad_fn_of(needs.microbatches)
             clean = whole_batch(grad_fn.evaluate, needs.microbatches)(at)
             return ask(clean, _values(clean, needs.microbatches, grad_fn), grad_fn)
-        needs = needs_of(update, state, params, {})
         if needs is not None:
             return ask(None, {}, grad_fn_of(needs.microbatches))
 
@@ -171,7 +170,8 @@ def is_single_pass(
     """Whether a step of `tx` is one evaluation, at w + eps; arguments as for `can_ask`.
 
     `value_and_update` reports it as the perturbed pass, and outside of a window as the clean one.
-    False for an optimizer that does not perturb.
+    False for an optimizer that does not perturb, for one that cannot ask, and for one whose base
+    needs the loss of a clean pass.
     """
     needs = _needs(tx, params)
     return needs is not None and needs.clean == "never"
@@ -182,12 +182,23 @@ def _needs(
 ) -> Needs | None:
     update = _update_of(tx)
 
-    def answer(params: optax.Params) -> list[Needs | None]:
-        state = tx.init(params)
-        return [needs_of(update, state, params, extra) for extra in ({}, _no_values(params))]
+    def answer(params: optax.Params) -> Needs | None:
+        return _needs_of(update, tx.init(params), params)
 
-    without, with_values = jax.eval_shape(answer, params)
-    return with_values if without is None else without
+    return jax.eval_shape(answer, params)
+
+
+def _needs_of(
+    update: Callable[..., Any], state: optax.OptState, params: optax.Params
+) -> Needs | None:
+    """What the transform needs if it is asked; None: it cannot be.
+
+    Only where the clean pass is always made, the base can be given what that returns.
+    """
+    needs = needs_of(update, state, params, _no_values(moving(params)))
+    if needs is not None and needs.clean == "always":
+        return needs
+    return needs_of(update, state, params, {})
 
 
 def _update_of(tx: optax.GradientTransformation | optax.MultiSteps) -> Any:

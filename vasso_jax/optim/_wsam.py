@@ -3,13 +3,15 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import ScalarOrSchedule, check_range, check_transform, value_at
 from vasso_jax.optim._descent import sharpness_weight
-from vasso_jax.optim._numerics import add_scaled, difference
+from vasso_jax.optim._numerics import add_scaled, all_finite, difference, select
 from vasso_jax.optim._sharpness_aware import sharpness_aware
 from vasso_jax.optim._step import SharpnessAwareState
+from vasso_jax.optim._typed import tree_map
 
 
 class DecoupledState(NamedTuple):
@@ -52,6 +54,12 @@ def decoupled_sharpness(
         (clean, sharpness), new_gradient = both_parts
         new_updates, new_base = base.update(clean, state.base, params, **extra_args)
         step = -value_at(learning_rate, state.gradient.count) * weight
-        return add_scaled(new_updates, step, sharpness), DecoupledState(new_gradient, new_base)
+        nothing = tree_map(lambda x: jnp.zeros_like(x), sharpness)
+        sharpness = select(all_finite(sharpness), sharpness, nothing)
+        if isinstance(new_updates, optax.LookaheadParams):
+            moved = new_updates._replace(fast=add_scaled(new_updates.fast, step, sharpness))
+        else:
+            moved = add_scaled(new_updates, step, sharpness)
+        return moved, DecoupledState(new_gradient, new_base)
 
     return optax.GradientTransformationExtraArgs(init, update)

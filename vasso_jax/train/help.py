@@ -44,7 +44,9 @@ def fields_of(config: Any) -> Iterator[Field]:
         prefix = f"{section}." if section else ""
         if part.name is not None:
             yield Field(f"{prefix}name", part.name, _summary(part.constructor))
-        meanings = _meanings(part.constructor)
+        # What recipes share is described by their package.
+        shared = _meanings(optim) if section == "method" else {}
+        meanings = shared | _meanings(part.constructor)
         for name in arguments_of(part.constructor, part.supplied):
             value = part.settings.get(name)  # an empty section has none
             yield Field(f"{prefix}{name}", value, meanings.get(name, ""))
@@ -80,8 +82,6 @@ def _meanings(documented: Any) -> dict[str, str]:
     for each in reversed(classes):  # a class may say more than its bases
         doc = docstring_parser.parse(inspect.getdoc(each) or "", _STYLE)
         for entry in doc.params:
-            if "and what follows" in entry.arg_name:  # it refers to the module's
-                meanings = _meanings(optim) | meanings
             for name in entry.arg_name.split(", "):
                 meanings[name] = _resolved(name, _first_sentence(entry.description or ""))
     return meanings

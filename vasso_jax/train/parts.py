@@ -92,7 +92,7 @@ def _bind(section: str, name: Any, fields: dict[str, Any], options: Part) -> Par
         return Part(section, None, constructor, {}, {}, supplied)
     if section == "method":
         base, *others = _arguments(section, name, constructor)
-        supplied = (base, *supplied, *(_RATE & {*others}))
+        supplied = (base, *supplied, *_wanted_rate(constructor))
         if fields.get("microbatches") is not None:
             raise ValueError(
                 "method.microbatches cannot be set: the trainer takes each batch whole"
@@ -125,6 +125,14 @@ def _arguments(section: str, name: str, constructor: Callable[..., Any]) -> list
             f"{plain_signature(constructor)}"
         )
     return list(parameters)
+
+
+def _wanted_rate(constructor: Callable[..., Any]) -> tuple[str, ...]:
+    """`learning_rate`, if a method of ours wants to know the schedule of its base."""
+    wanted = constructor in METHODS.values() and (
+        "learning_rate" in inspect.signature(constructor).parameters
+    )
+    return ("learning_rate",) if wanted else ()
 
 
 def _needs(constructor: Callable[..., Any], argument: str) -> bool:
@@ -163,10 +171,6 @@ _FIND: dict[str, Callable[[Any], Callable[..., Any]]] = {
 }
 
 
-# What a method may take besides its base, and is given: the schedule of the learning rate.
-_RATE = {"learning_rate"}
-
-
 def make_optimizer(
     parts: Mapping[str, Part], options: RunOptions, steps_per_epoch: int
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
@@ -181,13 +185,20 @@ def make_optimizer(
     schedule = parts["schedule"](lr, options.epochs, steps_per_epoch)
     base = parts["base"](lr=schedule)
     check_transform(f"what {parts['base'].title} returns", base)
-    tied: dict[str, Any] = dict.fromkeys(_RATE & {*parts["method"].supplied}, schedule)
+    tied: dict[str, Any] = {}
+    if "learning_rate" in parts["method"].supplied:
+        tied["learning_rate"] = schedule
     if parts["rho_schedule"].settings:
         tied["rho"] = _rho_tied_to(schedule, lr, parts)
     if parts["window"].settings:
         if parts["method"].value("active") is not None:
             raise ValueError("the section window and method.active say the same: leave one out")
         tied["active"] = parts["window"](options.epochs, steps_per_epoch)
+    if parts["method"].value("decoupled") and parts["base"].value("clip_norm"):
+        raise ValueError(
+            "base.clip_norm does not reach the decoupled sharpness of wsam: leave it out, or set "
+            "method.decoupled=False"
+        )
     tx = parts["method"](base, **tied)
     check_transform(f"what {parts['method'].title} returns", tx)
     return schedule, tx

@@ -53,7 +53,9 @@ class TrainState(flax.struct.PyTreeNode):
 def zero_metrics(tx: optax.GradientTransformation, params: Any) -> dict[str, MetricSum]:
     """Metric sums at the start of a run; a perturbation's where steps can report it."""
     names = METRICS if optim.can_ask(tx, params) else METRICS[:3]
-    return {name: MetricSum(jnp.zeros(()), jnp.zeros(())) for name in names}
+    return {
+        name: MetricSum(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)) for name in names
+    }
 
 
 def nodes_of(kind: type, tree: Any) -> list[Any]:

@@ -17,18 +17,20 @@ def epoch_window(
     Raises:
         ValueError: an epoch is out of range, or the window is the whole run or less than a step.
     """
-    if not isinstance(end_epoch, int | float | None):
-        raise ValueError(f"end_epoch must be a number, got {end_epoch!r}")
+    for name, value in (("start_epoch", start_epoch), ("end_epoch", end_epoch)):
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise ValueError(f"{name} must be a number, got {value!r}")
     if not 0 <= start_epoch < max(epochs, 1):
         raise ValueError(f"start_epoch must be in [0, epochs), got {start_epoch} of {epochs}")
     if end_epoch is not None and not start_epoch < end_epoch < math.inf:
         raise ValueError(f"end_epoch must be after start_epoch={start_epoch:g}, got {end_epoch}")
     if end_epoch is not None and epochs and end_epoch > epochs:
         raise ValueError(f"end_epoch={end_epoch:g} is after the end of the run, epoch {epochs}")
-    if not start_epoch and end_epoch in (None, epochs):
-        raise ValueError("a window over the whole run has no effect: leave it out")
+    total = epochs * steps_per_epoch
     start = round(start_epoch * steps_per_epoch)
     end = None if end_epoch is None else round(end_epoch * steps_per_epoch)
-    if (end is not None and end <= start) or start >= max(epochs * steps_per_epoch, 1):
+    if start == 0 and end in (None, total):
+        raise ValueError("a window over the whole run has no effect: leave it out")
+    if (end is not None and end <= start) or start >= max(total, 1):
         raise ValueError("the window must hold at least one step of this run")
     return start, end
