@@ -26,7 +26,11 @@ def test_sgd_and_adam_add_the_decay_to_the_gradient_and_adamw_does_not():
     )
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"gsam", "vasso_gsam"}))
+# One needs a momentum, the other a learning rate, and gives the base the clean gradient.
+OTHERS = {"momentum_sam", "wsam"}
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"gsam", "vasso_gsam", *OTHERS}))
 def test_clipping_bounds_the_perturbed_gradient_before_the_decay(method):
     base = BASES["sgd"](1.0, momentum=0.0, weight_decay=0.5, clip_norm=1.0)
     tx = METHODS[method](base)
@@ -44,19 +48,27 @@ COSINE = {"name": "cosine", "warmup_epochs": 5.0, "final_lr": 0.0}
 
 def test_the_summary_leaves_out_what_does_not_apply():
     method = {"name": "vasso", "rho": 0.1, "theta": 0.4, "mask": None}
-    assert summary(method, {}, SGD, COSINE) == (
+    assert summary(method, {}, {}, SGD, COSINE) == (
         "VaSSO (rho 0.1, theta 0.4) on sgd (lr 0.05 cosine after 5 epochs of warm-up, "
         "momentum 0.9, weight decay 0.001)"
     )
     adam = {"name": "adam", "lr": 0.05, "weight_decay": 0.0, "clip_norm": 1.0}
     constant = {"name": "constant", "warmup_epochs": 0.0}
-    assert summary({"name": "none"}, {}, adam, constant) == "adam (lr 0.05 constant, clip norm 1)"
+    assert (
+        summary({"name": "none"}, {}, {}, adam, constant) == "adam (lr 0.05 constant, clip norm 1)"
+    )
     method = {"name": "vasso_asam", "rho": 0.5, "theta": 0.0, "accumulator_dtype": "bfloat16"}
-    assert summary(method, {"rho_min": 0.1}, adam | {"clip_norm": 0.0}, constant) == (
+    assert summary(method, {"rho_min": 0.1}, {}, adam | {"clip_norm": 0.0}, constant) == (
         "VaSSO in ASAM's geometry (rho 0.5 to 0.1 with the learning rate, theta 0, "
         "accumulator dtype bfloat16) on adam (lr 0.05 constant)"
     )
-    assert summary({"name": "my.module:Mine"}, {}, adam, constant).startswith("my.module:Mine (")
+    window = {"start_epoch": 5.0, "end_epoch": None}
+    assert summary({"name": "sam", "rho": 0.1}, {}, window, adam, constant).startswith(
+        "SAM (rho 0.1, epochs 5 to the end) on adam"
+    )
+    assert summary({"name": "my.module:Mine"}, {}, {}, adam, constant).startswith(
+        "my.module:Mine ("
+    )
 
 
 @pytest.mark.parametrize(
