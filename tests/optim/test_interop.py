@@ -420,9 +420,6 @@ def test_under_pmap():
     del w["empty"], w["none"]
     x = jnp.stack([batch(i) for i in range(2)])
 
-    def mean_loss(w, i, x):
-        return jax.lax.pmean(loss(w, x), "devices")
-
     def one(w, state, x):
         def grad_fn(p, i):
             return jax.lax.pmean(jax.grad(loss)(p, x), "devices")
@@ -433,7 +430,6 @@ def test_under_pmap():
     moved = jax.pmap(one, "devices", in_axes=(None, None, 0), devices=jax.devices()[:2])(
         w, tx.init(w), x
     )
-    expected, _, _ = [None] * 3
     _, updates, _ = optim.value_and_update(lambda w, i: (loss(w, x[0]) + loss(w, x[1])) / 2, tx)(
         w, tx.init(w)
     )
