@@ -50,6 +50,11 @@ every_recipe = pytest.mark.parametrize(
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in REUSING],
 )
 
+# One for each kind of step and state; what the others add to these is in their own tests.
+every_kind = pytest.mark.parametrize(
+    "recipe", [*QUICK, "vasso, one pass", "vasso, window", "vasso_gsam", "looksam", "ssam"]
+)
+
 
 def make(recipe, base="momentum", **options):
     return REUSING[recipe](BASES[base](), **options)

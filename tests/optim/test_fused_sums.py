@@ -19,7 +19,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.optim.problems import BASES, REUSING, every_recipe
+from tests.optim.problems import BASES, REUSING, every_kind
 from vasso_jax import optim
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
@@ -151,7 +151,7 @@ def test_steps_are_those_of_numpy(recipe, theta, mapped):
     assert_close(found, stacked(expected)(v))
 
 
-@every_recipe
+@every_kind
 def test_steps_are_those_of_single_operations(recipe):
     x, v = normal(0, FEATURES, EXAMPLES), normal(1, 10)
     found = run(recipe, x, v)

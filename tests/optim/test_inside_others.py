@@ -14,7 +14,7 @@ from tests.optim.problems import (
     assert_close,
     assert_equal,
     batch,
-    every_recipe,
+    every_kind,
     loss,
     make,
     params,
@@ -27,7 +27,7 @@ from vasso_jax import optim
 pytestmark = pytest.mark.slow
 
 
-@every_recipe
+@every_kind
 def test_inside_a_chain_what_follows_sees_its_updates(recipe):
     tx = optax.chain(make(recipe, "sgd"), optax.scale(2.0))
     w = params()
@@ -110,7 +110,7 @@ def test_hyperparameters_follow_schedules_of_the_step(recipe):
     assert jnp.any(jnp.abs(unscheduled["w"] - w["w"]) > 1e-5)
 
 
-@every_recipe
+@every_kind
 def test_multi_steps_accumulates_the_clean_gradient(recipe):
     tx, w = optax.MultiSteps(make(recipe), 2), params()
     state = tx.init(w)
@@ -123,7 +123,7 @@ def test_multi_steps_accumulates_the_clean_gradient(recipe):
 MINE = {"w": True, "b": False, "scale": False, "empty": False, "none": None}
 
 
-@every_recipe
+@every_kind
 def test_masked_perturbs_and_moves_its_own_parameters_only(recipe):
     w = params()
     others = jax.tree.map(lambda mine: not mine, MINE)
@@ -140,7 +140,7 @@ def test_masked_perturbs_and_moves_its_own_parameters_only(recipe):
     assert jnp.any(updates["w"] != 0)
 
 
-@every_recipe
+@every_kind
 def test_partition_gives_each_part_its_own_optimizer(recipe):
     w = params()
     labels = jax.tree.map(lambda mine: "sharp" if mine else "plain", MINE)
@@ -156,7 +156,7 @@ def loss_on_batch(w, i):
     return loss(w, batch())
 
 
-@every_recipe
+@every_kind
 def test_vmap_over_seeds(recipe):
     tx = make(recipe)
     seeds = jnp.stack([batch(0), batch(1)])
@@ -172,7 +172,7 @@ def test_vmap_over_seeds(recipe):
         assert_close(jax.tree.map(lambda x, i=i: x[i], many), one, rtol=1e-4, atol=1e-5)
 
 
-@every_recipe
+@every_kind
 def test_scan_over_steps(recipe):
     tx, w = make(recipe), params()
     batches = jnp.stack([batch(i) for i in range(4)])
@@ -182,7 +182,7 @@ def test_scan_over_steps(recipe):
     assert_close(scanned, run(tx, w), rtol=1e-5, atol=1e-6)
 
 
-@every_recipe
+@every_kind
 def test_cond_around_a_step(recipe):
     tx, w = make(recipe), params()
     state = tx.init(w)
@@ -193,7 +193,7 @@ def test_cond_around_a_step(recipe):
     assert_close(guarded(True)[0], run(tx, w, steps=1), rtol=1e-5, atol=1e-6)
 
 
-@every_recipe
+@every_kind
 def test_map_params_finds_what_is_shaped_like_the_parameters(recipe):
     tx, w = make(recipe, "adam"), params()
     state = tx.init(w)
@@ -206,7 +206,7 @@ def test_map_params_finds_what_is_shaped_like_the_parameters(recipe):
     assert "n" in marks
 
 
-@every_recipe
+@every_kind
 def test_saved_and_restored_by_orbax(recipe, tmp_path):
     tx, w = make(recipe), params()
     del w["empty"]  # orbax refuses arrays of size zero
