@@ -117,3 +117,22 @@ def spec(tree):
 def plain_loss(w, i, x):
     """For `value_and_update`."""
     return loss(w, x)
+
+
+def descends(tx, steps=10, w=None):
+    """Runs jitted steps, asserts that the loss falls, and returns the last passes."""
+    w = params() if w is None else w
+    first, state = loss(w, batch()), tx.init(w)
+    one = jax.jit(optim.value_and_update(plain_loss, tx))
+    for _ in range(steps):
+        passes, updates, state = one(w, state, batch())
+        w = optax.apply_updates(w, updates)
+    assert loss(w, batch()) < first
+    return passes
+
+
+def without_none():
+    """The parameters without None and the empty leaf, which not all of optax takes."""
+    w = params()
+    del w["none"], w["empty"]
+    return w
