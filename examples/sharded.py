@@ -26,7 +26,7 @@ def apply(params, x):
 
 
 def loss_fn(params, i, x, y):
-    return optax.softmax_cross_entropy_with_integer_labels(apply(params, x), y).mean()
+    return optax.softmax_cross_entropy(apply(params, x), jax.nn.one_hot(y, 10)).mean()
 
 
 def main():
