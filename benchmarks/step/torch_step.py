@@ -3,7 +3,8 @@
 The published step: forward and backward, an in-place move of the parameters by the perturbation,
 forward and backward again, the move back, and the base optimizer's step (SGD with momentum and
 decay). `tuned` is the same arithmetic as an experienced user would run it: channels last, bfloat16
-autocast, `torch.compile` of the network and a fused base optimizer. Otherwise it is eager mode.
+autocast, `torch.compile` of the network (on a GPU with its search for the fastest kernels and with
+CUDA graphs) and a fused base optimizer. Otherwise it is eager mode.
 Both update all parameters in one call (`torch._foreach_*`) and let cuDNN choose its algorithms.
 """
 
@@ -55,12 +56,14 @@ def make_step(
         fused=tuned or None,
     )
     torch.backends.cudnn.benchmark = True  # as XLA tries several algorithms
-    forward = torch.compile(network) if tuned else network
+    mode = "max-autotune" if device == "cuda" else "default"
+    forward = torch.compile(network, mode=mode) if tuned else network
     averages: list[torch.Tensor] = []
     bfloat16 = precision == "bfloat16"
 
     def backward() -> None:
         base.zero_grad()
+        torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             loss = torch.nn.functional.cross_entropy(forward(x).float(), y)
         loss.backward()

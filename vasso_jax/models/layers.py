@@ -49,9 +49,12 @@ class BatchNorm(nn.Module):
             wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
             axes = tuple(range(x.ndim - 1))
             count = x.size // x.shape[-1]
-            mean = wide.mean(axes)
-            # The mean square minus the squared mean would lose precision where the mean is large.
-            var = jnp.square(wide - mean).mean(axes)
+            # Both sums take one pass over x. Of deviations from the running mean they are small,
+            # where the mean square of x minus its squared mean would cancel.
+            deviation = wide - running_mean.value
+            shift = deviation.mean(axes)
+            mean = running_mean.value + shift
+            var = jnp.maximum(jnp.square(deviation).mean(axes) - jnp.square(shift), 0)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))
                 running_mean.value += self.momentum * (mean - running_mean.value)
