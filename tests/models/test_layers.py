@@ -36,3 +36,23 @@ def test_batch_norm_in_bfloat16_takes_its_statistics_in_float32():
     jax.tree.map(np.testing.assert_array_equal, moved_low, moved)
     flat = np.asarray(x, np.float64).reshape(-1, 3)
     np.testing.assert_allclose(moved["batch_stats"]["mean"], 0.1 * flat.mean(0), rtol=1e-5)
+
+
+def test_batch_norm_takes_the_variance_about_the_running_mean():
+    """The mean square minus the squared mean of x itself would be off by about 10 here."""
+    x = np.random.default_rng(0).normal(1e4, 1, (64, 8, 8, 3)).astype(np.float32)
+    exact = x.astype(np.float64).reshape(-1, 3)
+    norm = BatchNorm(momentum=1.0)
+    variables = norm.init(jax.random.key(0), x, train=True)
+    for _ in range(2):  # the first one moves the running mean there
+        y, moved = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+        variables = {**variables, **moved}
+    np.testing.assert_allclose(moved["batch_stats"]["var"], exact.var(0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(np.std(y, (0, 1, 2)), 1, rtol=1e-3)
+
+
+def test_batch_norm_of_a_constant_is_its_bias():
+    for constant in (0.0, 0.1, 300.0):
+        x = np.full((4, 4, 4, 2), constant, np.float32)
+        y, _ = BatchNorm().init_with_output(jax.random.key(0), x, train=True)
+        assert np.all(np.abs(y) < 0.05)

@@ -144,14 +144,25 @@ def reductions(tx, read):
     return program.as_text().count(" reduce(")
 
 
-@pytest.mark.parametrize(("recipe", "per_leaf"), [("sam", 1), ("vasso", 2)])
-def test_what_is_not_read_is_not_computed(recipe, per_leaf):
+@pytest.mark.parametrize(("recipe", "norms"), [("sam", 1), ("vasso", 2)])
+def test_what_is_not_read_is_not_computed(recipe, norms):
     # One norm, and for VaSSO the finite check of the clean gradient, which is a norm too. Read, the
     # norm of eps and its product with the clean gradient are added, whose norm is there for SAM.
-    tx, leaves = RECIPES[recipe](optax.sgd(0.1)), 2
+    # Each is one sum over both parameters.
+    tx = RECIPES[recipe](optax.sgd(0.1))
     losses = 2 * reductions(optax.sgd(0.1), read=False)
-    assert reductions(tx, read=False) == losses + per_leaf * leaves
-    assert reductions(tx, read=True) == losses + (per_leaf + 2) * leaves
+    assert reductions(tx, read=False) == losses + norms
+    assert reductions(tx, read=True) == losses + norms + 2
+
+
+def test_a_set_mesh_keeps_the_sums_of_arrays_apart():
+    """They may be split over its devices."""
+    mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,))
+    tx, (apart, joined) = RECIPES["sam"](optax.sgd(0.1)), (2, 1)
+    losses = 2 * reductions(optax.sgd(0.1), read=False)
+    with jax.set_mesh(mesh):
+        assert reductions(tx, read=False) == losses + apart
+    assert reductions(tx, read=False) == losses + joined
 
 
 def state_bytes(tx):

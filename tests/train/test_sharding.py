@@ -14,8 +14,14 @@ from vasso_jax.models.layers import BatchNorm, conv
 from vasso_jax.optim import vasso
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.input_pipeline import ready_batch
-from vasso_jax.train.sharding import batch_sharding, make_mesh, spread, with_shardings
-from vasso_jax.train.state import create_state, state_shardings
+from vasso_jax.train.sharding import (
+    batch_sharding,
+    in_cudnn_order,
+    make_mesh,
+    spread,
+    with_shardings,
+)
+from vasso_jax.train.state import create_state, state_formats
 from vasso_jax.train.step import make_eval_step, make_train_step
 from vasso_jax.train.weights import latest_checkpoint, start_from
 
@@ -35,13 +41,14 @@ class Net(nn.Module):
 class Run:
     """The network above with VaSSO on four devices; same weights, same batches."""
 
-    def __init__(self, fsdp):
+    def __init__(self, fsdp, cudnn_order=False):
         self.mesh = make_mesh(fsdp, jax.devices()[:4])
         self.model, self.tx = Net(), vasso(optax.adamw(1e-3), rho=0.1, theta=0.4)
         shapes = jax.eval_shape(self._create)
-        self.shardings = state_shardings(shapes, self.mesh)
-        self.abstract_state = with_shardings(shapes, self.shardings)
-        self.state = jax.jit(self._create, out_shardings=self.shardings)()
+        self.shardings = state_formats(shapes, self.mesh)
+        formats = in_cudnn_order(self.shardings, shapes) if cudnn_order else self.shardings
+        self.abstract_state = with_shardings(shapes, formats)
+        self.state = jax.jit(self._create, out_shardings=formats)()
         self._step = make_train_step(
             self.model,
             self.tx,
@@ -51,6 +58,7 @@ class Run:
             batch_stats="clean",
             seed=0,
             mesh=self.mesh,
+            formats=formats,
         )
 
     def _create(self):
@@ -98,6 +106,39 @@ def test_spread_parameters_take_the_same_steps_and_stay_spread(copied, fsdp):
         assert shapes["head"]["kernel"] == (64, 10)
     statistics = jax.tree.leaves((run.state.batch_stats, run.state.metric_sums))
     assert all(x.is_fully_replicated for x in statistics)
+
+
+def is_in_cudnn_order(state):
+    """Whether this holds for every kernel of the convolution and for nothing else."""
+    orders = [(x.shape, x.format.layout.major_to_minor) for x in jax.tree.leaves(state)]
+    kernels = [order for shape, order in orders if shape == (3, 3, 3, 64)]
+    assert len(kernels) == 4  # the parameter, VaSSO's average, and AdamW's two
+    others = [order for shape, order in orders if shape != (3, 3, 3, 64)]
+    return {*kernels} == {(3, 0, 1, 2)} and all([*order] == sorted(order) for order in others)
+
+
+@pytest.mark.slow
+def test_the_order_in_memory_of_gpus_changes_no_number_and_no_checkpoint(copied, tmp_path):
+    run = Run(2, cudnn_order=True)
+    assert is_in_cudnn_order(run.state)
+    before = run.state
+    np.testing.assert_allclose(run.losses(3), copied[1], rtol=1e-4)
+    assert is_in_cudnn_order(run.state)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))  # donated
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(3, run.state)
+    checkpoints.wait()
+    resumed, elsewhere = Run(2, cudnn_order=True), Run(1)
+    started = start_from(latest_checkpoint(str(tmp_path)), resumed.state, keep_head=True)
+    jax.tree.map(np.testing.assert_array_equal, started.params, run.state.params)
+    assert is_in_cudnn_order(started)
+    for other in (resumed, elsewhere):
+        other.state = checkpoints.restore(3, other.abstract_state)
+        jax.tree.map(np.testing.assert_array_equal, other.state, run.state)
+    checkpoints.close()
+    assert is_in_cudnn_order(resumed.state)
+    assert resumed.losses(1) == run.losses(1)
+    assert is_in_cudnn_order(resumed.state)
 
 
 def test_evaluation_and_checkpoints_do_not_depend_on_how_it_lies(copied, tmp_path):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vasso_jax.optim._typed import tree_map
+from vasso_jax.optim._typed import lax, tree_map
 
 
 def dtype_of(leaf: Any) -> jnp.dtype:
@@ -102,6 +102,8 @@ def select(condition: jax.Array, a: Any, b: Any) -> Any:
 # hold norms of up to 3e26 instead of 1.8e19; numbers below 2e-12 do not count. (One sum, since with
 # a second one for large numbers XLA:GPU no longer averages in place.)
 _UNIT = 2.0**-24
+# Most arrays of a network, biases and scales, have no more numbers than this.
+_SMALL = 4096
 
 
 def inner(a: Any, b: Any) -> jax.Array:
@@ -111,10 +113,36 @@ def inner(a: Any, b: Any) -> jax.Array:
     """
 
     def of_leaves(x: Any, y: Any) -> jax.Array:
-        return jnp.sum(jnp.real(jnp.conj(widen(x) * _UNIT) * (widen(y) * _UNIT)))
+        if x is y:
+            x = widen(x) * _UNIT
+            return jnp.real(jnp.conj(x) * x)
+        # Not half of the factor to each: XLA:GPU would store x * 2**-24 for both kinds of product.
+        return jnp.real(jnp.conj(widen(x)) * (widen(y) * _UNIT**2))
 
     products = jax.tree.leaves(tree_map(of_leaves, a, b))
-    return sum(products, start=jnp.zeros((), jnp.float32))
+    if jax.sharding.get_abstract_mesh().empty:
+        products = _joined(products)
+    return sum(map(jnp.sum, products), start=jnp.zeros((), jnp.float32))
+
+
+def _joined(arrays: list[jax.Array]) -> list[jax.Array]:
+    """A vector of each dtype, together with the same sum as `arrays`.
+
+    On a GPU the sum of each array is a kernel or two of its own. Not where a mesh is set, since
+    arrays that are split over devices would be gathered for it.
+    """
+    partial: dict[jnp.dtype, list[jax.Array]] = {}
+    for array in arrays:
+        partial.setdefault(array.dtype, []).append(jnp.ravel(_partial_sums(array)))
+    # Without the barrier XLA would make a sum of each array again.
+    return [lax.optimization_barrier(jnp.concatenate(sums)) for sums in partial.values()]
+
+
+def _partial_sums(x: jax.Array) -> jax.Array:
+    """At most `_SMALL` numbers with the same sum as `x`."""
+    if x.size <= _SMALL:
+        return x
+    return jnp.sum(x, tuple(range(x.ndim - 1)) if x.shape[-1] <= _SMALL else None)
 
 
 def norm_of(square: jax.Array) -> jax.Array:

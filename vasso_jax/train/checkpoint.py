@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vasso_jax.train.errors import UsageError
+from vasso_jax.train.sharding import in_order_of
 
 _BEST_METRIC = "test_top1"
 
@@ -71,7 +72,7 @@ class Checkpoints:
         """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         try:
-            return self._manager.restore(step, args=args)["state"]
+            state = self._manager.restore(step, args=args)["state"]
         except (MemoryError, jax.errors.JaxRuntimeError):
             raise  # not the fault of the files
         except Exception as error:  # damaged files raise many kinds of error
@@ -81,6 +82,7 @@ class Checkpoints:
                 f"the checkpoint {self._directory / str(step)} cannot be read. If it is damaged, "
                 f"{way_out}start in a new workdir.\n({_brief(error)})"
             ) from error
+        return in_order_of(state, abstract_state)
 
     def wait(self) -> None:
         """Returns once everything saved is on disk.

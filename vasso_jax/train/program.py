@@ -15,7 +15,7 @@ from vasso_jax.train.config import RunOptions
 from vasso_jax.train.fit import check_network, check_optimizer
 from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
 from vasso_jax.train.sharding import with_shardings
-from vasso_jax.train.state import TrainState, create_state, state_shardings
+from vasso_jax.train.state import TrainState, create_state, state_formats
 from vasso_jax.train.step import make_eval_step, make_train_step
 
 
@@ -45,7 +45,7 @@ class Program:
         model: the network.
         schedule: learning rate by step; None where it is inside a given transform.
         steps_per_epoch: optimizer steps per epoch.
-        abstract_state: shapes, dtypes and shardings of the state.
+        abstract_state: shapes, dtypes and placement of the state.
         create_state: makes the initial state on the mesh.
         train_step: `(state, item) -> state`; see `make_train_step`.
         eval_step: `(state, item) -> sums`; see `make_eval_step`.
@@ -94,14 +94,14 @@ def make_program(
     check_optimizer(tx, shapes.params, shapes.opt_state)
     if options.batch_stats != "clean":
         _check_batch_stats(options.batch_stats, tx, shapes)
-    shardings = state_shardings(shapes, mesh)
+    formats = state_formats(shapes, mesh)
     statistics = {"mean": spec.mean, "std": spec.std}
     return Program(
         model=model,
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
-        abstract_state=with_shardings(shapes, shardings),
-        create_state=jax.jit(create, out_shardings=shardings),
+        abstract_state=with_shardings(shapes, formats),
+        create_state=jax.jit(create, out_shardings=formats),
         train_step=make_train_step(
             model,
             tx,
@@ -111,6 +111,7 @@ def make_program(
             batch_stats=options.batch_stats,
             seed=options.seed,
             mesh=mesh,
+            formats=formats,
         ),
         eval_step=make_eval_step(
             model,

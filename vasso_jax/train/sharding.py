@@ -6,18 +6,22 @@ parallelism, arXiv 2004.13336 and 1910.02054): every device keeps a part, and ea
 whole.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
+from jax.experimental.layout import Format, Layout
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # Smaller arrays are replicated: a message of a few kB takes as long as an empty one, and hardly any
 # memory would be saved. Most biases and BatchNorm parameters are that small.
 _SMALL = 1024
 _AXES, _TYPES = ("data", "fsdp"), (AxisType.Auto,) * 2
+# The kernels [h, w, in, out] of convolutions as cuDNN wants them in memory: out, h, w, in.
+_CUDNN_ORDER = Layout(major_to_minor=(3, 0, 1, 2))
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -96,6 +100,26 @@ def spread(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(sharding, tree)
 
 
+def in_cudnn_order(shardings: Any, shapes: Any) -> Any:
+    """`shardings`, with the order in memory that cuDNN wants for arrays of four axes.
+
+    It is the one that XLA for GPUs chooses where it may (`Layout.AUTO`). In another order, each
+    pass transposes every kernel and its gradient, and the update is written twice.
+
+    Args:
+        shardings: a pytree of NamedSharding.
+        shapes: the arrays or shapes that they are for.
+
+    Returns:
+        A pytree of NamedSharding or `jax.experimental.layout.Format`.
+    """
+    return jax.tree.map(
+        lambda sharding, x: Format(_CUDNN_ORDER, sharding) if x.ndim == 4 else sharding,
+        shardings,
+        shapes,
+    )
+
+
 def gather(params: Any, mesh: Mesh) -> Any:
     """Traced: gathers `params`, placed by `spread`, to every device.
 
@@ -109,12 +133,26 @@ def gather(params: Any, mesh: Mesh) -> Any:
     return jax.lax.with_sharding_constraint(params, replicated(mesh))
 
 
+def tells_of_split(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
+    """The context to trace an optimizer in, which sets the mesh if parameters are split over it."""
+    if mesh.shape["fsdp"] == 1:
+        return contextlib.nullcontext()
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
 def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """A pytree of ShapeDtypeStruct with the given shardings added."""
+    """A pytree of ShapeDtypeStruct with the given shardings, or formats, added."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         shapes,
         shardings,
+    )
+
+
+def in_order_of(tree: Any, like: Any) -> Any:
+    """`tree`, which orbax has read, with its arrays in the order in memory of those of `like`."""
+    return jax.tree.map(
+        lambda x, wanted: jax.device_put(x, wanted.format) if wanted.ndim == 4 else x, tree, like
     )
 
 

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from vasso_jax import data, optim
 from vasso_jax.train.rngs import stream_key
-from vasso_jax.train.sharding import batch_sharding, gather
-from vasso_jax.train.state import TrainState, state_shardings
+from vasso_jax.train.sharding import batch_sharding, gather, tells_of_split
+from vasso_jax.train.state import TrainState
 
 
 def make_train_step(
@@ -25,6 +25,7 @@ def make_train_step(
     batch_stats: str,
     seed: int,
     mesh: Mesh,
+    formats: TrainState | None = None,
 ) -> Callable[..., TrainState]:
     """Builds `step(state, item) -> state`, jitted; the given state's buffers are reused.
 
@@ -47,8 +48,8 @@ def make_train_step(
             new = decay * old + (1 - decay) * batch, and for integer counters; what else there is,
             such as a bool, is that of the perturbed pass.
         seed: of the run; augmentation and dropout keys depend on it and the step.
-        mesh: of `make_mesh`; the batch is split over all its devices, and the returned state is
-            placed as `state_shardings` says.
+        mesh: of `make_mesh`; the batch is split over all its devices.
+        formats: of `state_formats`: how the returned state is placed; None: the compiler decides.
     """
 
     def apply(
@@ -80,9 +81,10 @@ def make_train_step(
         augment_key, dropout_key = jax.random.split(key)
         batch = jax.lax.with_sharding_constraint(take_batch(item, state.step), batch_sharding(mesh))
         images = augment(augment_key, batch.images)
-        passes, updates, opt_state = value_and_update(
-            state.params, state.opt_state, images, batch.labels, state.batch_stats, dropout_key
-        )
+        with tells_of_split(mesh):
+            passes, updates, opt_state = value_and_update(
+                state.params, state.opt_state, images, batch.labels, state.batch_stats, dropout_key
+            )
         decay = None
         if batch_stats == "both":
             decay = _decay(
@@ -101,7 +103,7 @@ def make_train_step(
             "perturbation_norm": (passes.perturbed.taken, passes.perturbation_norm),
             "cosine": (passes.clean.taken & passes.perturbed.taken, passes.cosine),
         }
-        new_state = TrainState(
+        return TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=_moved(state.batch_stats, passes, which, decay),
@@ -110,10 +112,9 @@ def make_train_step(
                 name: total.plus(*measured[name]) for name, total in state.metric_sums.items()
             },
         )
-        # A buffer can be reused only if the new array has the same sharding.
-        return jax.lax.with_sharding_constraint(new_state, state_shardings(new_state, mesh))
 
-    return jax.jit(step, donate_argnums=0)
+    # A buffer can be reused only if the new array is placed as the old one.
+    return jax.jit(step, donate_argnums=0, out_shardings=formats)
 
 
 def _decay(move: Callable[[Any], Any], running: Any) -> Any:

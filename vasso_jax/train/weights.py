@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from vasso_jax.runs import RunFolder
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.errors import UsageError
+from vasso_jax.train.sharding import in_order_of
 from vasso_jax.train.state import TrainState
 
 _Path = tuple[str, ...]
@@ -33,7 +34,7 @@ def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) 
 
     Args:
         checkpoint: of `latest_checkpoint`, by any optimizer.
-        state: at step 0; its shardings say where the arrays go.
+        state: at step 0; the arrays are placed as its own.
         keep_head: whether a last layer for another number of classes is an error; if not, the last
             layer of `state` is kept.
 
@@ -87,7 +88,8 @@ def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) 
     merged = flax.traverse_util.unflatten_dict(
         flat | _flatten(restored)  # only a new head is missing there
     )
-    return state.replace(params=merged["params"], batch_stats=merged.get("batch_stats", {}))
+    params = in_order_of(merged["params"], state.params)
+    return state.replace(params=params, batch_stats=merged.get("batch_stats", {}))
 
 
 def write_run(run: str, variables: dict[str, Any]) -> None:
