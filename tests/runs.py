@@ -11,33 +11,35 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from tests.train.networks import SMALL
 from vasso_jax.runs import RunFolder
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Differ from run to run.
 TIMES = {"seconds", "images_per_second"}
 # Two epochs of digits, saved often: the run that most tests start, stop or damage.
-SHORT = ("epochs=2", "checkpoint_every_steps=3")
+SHORT = (SMALL, "epochs=2", "checkpoint_every_steps=3")
 TOTAL_STEPS = 22
 
 
-def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefix=(), flags=()):
-    """Starts main.py with `--config.OVERRIDE` for each of `overrides`; returns the Popen.
+def arguments(workdir, *overrides, config="digits_vasso"):
+    """Those of main.py, with `--config.OVERRIDE` for each of `overrides`.
 
-    `config` is a name in configs/, perhaps with :METHOD, or a path without its .py; `flags` are
-    further arguments.
+    `config` is a name in configs/, perhaps with :METHOD, or a path without its .py.
     """
-    name, *argument = config.split(":", 1) if isinstance(config, str) else (config,)
-    command = [
-        *prefix,
-        sys.executable,
-        str(ROOT / "main.py"),
-        ":".join([f"--config={ROOT / 'configs' / name}.py", *argument]),
+    name, *method = config.split(":", 1) if isinstance(config, str) else (config,)
+    return [
+        ":".join([f"--config={ROOT / 'configs' / name}.py", *method]),
+        f"--workdir={workdir}",
+        *(f"--config.{override}" for override in overrides),
     ]
-    command += [f"--workdir={workdir}", *(f"--config.{override}" for override in overrides)]
-    command += flags
+
+
+def start(workdir, *overrides, config="digits_vasso", devices=1, env=None, prefix=(), flags=()):
+    """Starts main.py with its `arguments` and further `flags`; returns the Popen."""
+    main = (*prefix, sys.executable, str(ROOT / "main.py"))
     return subprocess.Popen(
-        command,
+        [*main, *arguments(workdir, *overrides, config=config), *flags],
         cwd=ROOT,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)} | (env or {}),
         stdout=subprocess.PIPE,

@@ -72,15 +72,14 @@ def test_it_trains_a_config_network_and_data_set_of_ones_own(installed, tmp_path
     for name in ("own_network", "own_dataset"):
         source = (runs.ROOT / f"examples/{name}.py").read_text()
         (tmp_path / f"{name}.py").write_text(source.replace("examples.own", "own"))
-    assert train(installed, tmp_path, "--config=own_network.py")["epochs"] == 1
     result = train(
         installed,
         tmp_path,
-        "--config=own_dataset.py",
-        "--config.model.name=own_network:SmallCNN",
+        "--config=own_network.py",  # whose network is that of the file
         "--config.model.width=8",
+        "--config.data.name=own_dataset:bars",
     )
-    assert result["steps"] == 8
+    assert (result["epochs"], result["steps"]) == (1, 8)
 
 
 @pytest.mark.parametrize(

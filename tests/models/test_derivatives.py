@@ -21,10 +21,14 @@ FAMILIES = {
     "pyramidnet": partial(PyramidNet, 8, 12),
     "vit": partial(ViT, 4, 16, depth=1, heads=2),
 }
-# VGG compiles fastest.
-families = pytest.mark.parametrize(
-    "family", [pytest.param(f, marks=[] if f == "vgg" else pytest.mark.slow) for f in FAMILIES]
-)
+
+
+def slow_but_for_vgg(family, *others):
+    """Parameters of a test; VGG compiles fastest."""
+    return pytest.param(family, *others, marks=[] if family == "vgg" else pytest.mark.slow)
+
+
+families = pytest.mark.parametrize("family", [slow_but_for_vgg(name) for name in FAMILIES])
 
 
 def make(family, train, batch=4, dtype="float32"):
@@ -98,9 +102,14 @@ def test_the_hessian_vector_product_of_optax():
         assert_close(product, jax.jit(slope)(params), 1e-5)
 
 
-@families
+# Inside of shard_map every axis is manual, so that one network shows what the type of the axes
+# changes: how the arguments go in and the results come out.
 @pytest.mark.parametrize(
-    "axis_type", [AxisType.Auto, pytest.param(AxisType.Explicit, marks=pytest.mark.slow)]
+    ("family", "axis_type"),
+    [
+        *(slow_but_for_vgg(family, AxisType.Auto) for family in FAMILIES),
+        pytest.param("vgg", AxisType.Explicit, marks=pytest.mark.slow),
+    ],
 )
 def test_in_shard_map_with_its_checks(family, axis_type):
     # With the running statistics: those of a batch would be those of each device's part.

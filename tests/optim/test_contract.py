@@ -76,8 +76,17 @@ def test_unknown_extra_arguments_are_accepted(recipe):
     assert spec(updates) == spec(w)
 
 
-@pytest.mark.parametrize("axis", [None, "x"], ids=["replicated", "sharded"])
-@every_recipe
+@pytest.mark.parametrize(
+    ("recipe", "axis"),
+    [
+        *((recipe, axis) for recipe in QUICK for axis in (None, "x")),
+        *(
+            pytest.param(recipe, "x", marks=pytest.mark.slow)
+            for recipe in REUSING
+            if recipe not in QUICK
+        ),
+    ],
+)
 def test_the_state_is_sharded_as_the_parameters_and_stays_so(recipe, axis):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     everywhere = NamedSharding(mesh, PartitionSpec())

@@ -10,6 +10,7 @@ import pytest
 from studies.compute import methods, report, study
 from studies.compute.__main__ import HERE, main
 from tests.studies.pictures import assert_alike
+from tests.studies.small import use_small_networks
 from vasso_jax import data
 from vasso_jax.optim import value_and_update
 from vasso_jax.runs import Run
@@ -18,10 +19,11 @@ from vasso_jax.train.window import epoch_window
 
 
 @pytest.mark.slow
-# Two processes, each of which imports JAX and compiles a step of its own.
+# Two processes, each of which imports JAX and compiles a step of its own, of a small network.
 def test_it_writes_its_results_and_does_not_train_twice(monkeypatch, tmp_path, capsys):
     chosen = {name: methods.METHODS[name] for name in ("SGD", "VaSSO, late window")}
     monkeypatch.setattr(study, "METHODS", chosen)
+    use_small_networks(monkeypatch, study)
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     (tmp_path / "tuning.json").write_text(json.dumps({"rho": {"Momentum-SAM": 0.1}}))
     arguments = [

@@ -9,6 +9,7 @@ from studies.label_noise import report, study
 from studies.label_noise.__main__ import HERE, main
 from studies.parallel_runs import PlannedRun, has_finished
 from tests.studies.pictures import assert_alike
+from tests.studies.small import use_small_networks
 from vasso_jax.runs import Run, RunFolder
 
 
@@ -17,6 +18,7 @@ def small(monkeypatch, tmp_path):
     """Arguments of two runs of one epoch."""
     methods = {name: study.METHODS[name] for name in ("SGD", "VaSSO 0.4")}
     monkeypatch.setattr(study, "METHODS", methods)
+    use_small_networks(monkeypatch, study)
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     tuning = tmp_path / "tuning.json"
     tuning.write_text(json.dumps({"rho": {"VaSSO 0.4": 0.1}}))
@@ -27,7 +29,7 @@ def small(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-# Some 28 s of processor time in two processes: each imports JAX and compiles a step of its own.
+# Two processes, each of which imports JAX and compiles a step of its own, of a small network.
 def test_it_writes_its_results_and_does_not_train_twice(small, tmp_path, capsys):
     main(small)
     assert "2 runs, 0 of them finished before" in capsys.readouterr().out

@@ -17,9 +17,13 @@ class Small(nn.Module):
 
     num_classes: int
     dtype: Any = jnp.float32
+    features: int = 16
+    hidden: int = 0  # width of one more layer
 
     @nn.compact
     def __call__(self, x, train):
-        x = conv(16, 3, 1, self.dtype, nn.initializers.he_normal(), name="conv")(x)
+        x = conv(self.features, 3, 1, self.dtype, nn.initializers.he_normal(), name="conv")(x)
         x = nn.relu(BatchNorm(name="bn")(x, train)).mean((1, 2))
+        if self.hidden:
+            x = nn.relu(nn.Dense(self.hidden, name="hidden")(x))
         return nn.Dense(self.num_classes, name="head")(x.astype(jnp.float32))

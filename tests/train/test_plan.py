@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.train.networks import NAME
 from vasso_jax import data, optim
 from vasso_jax.train import check, default_config
 from vasso_jax.train.optimizer import METHODS
@@ -23,7 +24,9 @@ def config(section, **fields):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_a_train_step(method):
-    program = check(digits(method)).program(SPEC)
+    made = digits(method)
+    made.model = {"name": NAME}
+    program = check(made).program(SPEC)
     batch = data.Batch(jnp.zeros((128, 8, 8, 1), jnp.uint8), jnp.zeros(128, jnp.int32))
     after = jax.eval_shape(program.train_step, program.abstract_state, batch)
     expected = program.abstract_state

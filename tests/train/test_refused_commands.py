@@ -1,23 +1,72 @@
 """What main.py refuses: wrong input and a damaged environment, each with one clear message."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from tests import runs
+from tests.train.networks import SMALL
 
 
 def refused(process, *messages):
     """The process must end with status 2 and one message, that has all `messages`."""
-    status, out, err = runs.finish(process)
+    is_refusal(*runs.finish(process), *messages)
+
+
+def is_refusal(status, out, err, *messages):
     assert status == 2, err
     assert err.startswith("error: "), err
     for message in messages:
         assert message in err
     assert "Traceback" not in out + err
+
+
+# Reads a command a line, and answers with its exit status. Each runs in a copy of this process,
+# which has loaded everything already: that is what takes longest where a command is refused.
+SERVER = """
+import json, os, sys
+import vasso_jax.cli.train, vasso_jax.train.plan
+from vasso_jax.cli.main import run
+
+for line in sys.stdin:
+    arguments, *files = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    for number, path in enumerate(files, start=1):
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
+    sys.argv = ["main.py", *arguments]  # which is also read by ml_collections
+    run("train")
+    sys.exit()
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Runs a command of main.py on four devices: arguments -> exit status, output, errors."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=runs.ROOT,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # JAX warns of every copy
+        text=True,
+    )
+
+    def answer(arguments, folder):
+        files = folder / "out", folder / "err"
+        print(json.dumps([arguments, *map(str, files)]), file=process.stdin, flush=True)
+        return int(process.stdout.readline()), *(path.read_text() for path in files)
+
+    yield answer
+    process.communicate()
 
 
 @pytest.mark.slow
@@ -69,9 +118,10 @@ def refused(process, *messages):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
-def test_wrong_input_is_one_message_and_status_2(tmp_path, config, overrides, messages):
+def test_wrong_input_is_one_message_and_status_2(server, tmp_path, config, overrides, messages):
     began = time.monotonic()
-    refused(runs.start(tmp_path / "run", *overrides, config=config, devices=4), *messages)
+    arguments = runs.arguments(tmp_path / "run", *overrides, config=config)
+    is_refusal(*server(arguments, tmp_path), *messages)
     assert time.monotonic() - began < 15
     assert not (tmp_path / "run/config.json").exists()
 
@@ -112,13 +162,14 @@ def test_an_unwritable_workdir_is_one_message(tmp_path):
 @pytest.mark.parametrize(
     ("found_in", "options"),
     [
-        ("a parameter", ("checkpoint_every_steps=1",)),
-        ("the test loss", ("batch_size=718",)),
+        # What float32 does not hold comes out of the first step.
+        ("a parameter", ("checkpoint_every_steps=1", "base.lr=1e38", "base.weight_decay=1e3")),
+        ("the test loss", ("batch_size=1436",)),
         ("the training loss", ()),
     ],
 )
 def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path, found_in, options):
-    process = runs.start(tmp_path, "base.lr=1e30", "epochs=4", *options)
+    process = runs.start(tmp_path, SMALL, "base.lr=1e30", "epochs=4", *options)
     refused(process, f"the run diverged: {found_in} is", "smaller base.lr")
     for step in runs.steps_saved(tmp_path):
         assert all(np.isfinite(x).all() for x in runs.checkpoint(tmp_path, step).values())
@@ -128,10 +179,11 @@ def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path, 
 
 @pytest.mark.slow
 def test_a_disk_that_cannot_hold_a_checkpoint_is_one_message(tmp_path):
-    # No file may grow beyond 100 kB.
-    limited = ("bash", "-c", 'ulimit -f 100; exec "$@"', "bash")
+    # No file may grow beyond 30 kB, less than one array of the network.
+    limited = ("bash", "-c", 'ulimit -f 30; exec "$@"', "bash")
     environment = {"JAX_ENABLE_COMPILATION_CACHE": "0"}
-    process = runs.start(tmp_path, *runs.SHORT, env=environment, prefix=limited)
+    wide = (*runs.SHORT, "model.features=1024")
+    process = runs.start(tmp_path, *wide, env=environment, prefix=limited)
     refused(process, "a checkpoint could not be written", "free some space")
 
 

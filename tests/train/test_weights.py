@@ -11,6 +11,7 @@ import pytest
 
 from tests import runs
 from tests.models.test_golden_outputs import load as golden
+from tests.train.networks import NAME
 from vasso_jax.cli import import_torch
 from vasso_jax.models import create, from_torch
 from vasso_jax.train import UsageError, train
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 def config(**fields):
     config = digits_config("vasso")
-    config.update({"epochs": 0, **fields})
+    config.update({"epochs": 0, "model": {"name": NAME}, **fields})
     return config
 
 
@@ -61,7 +62,7 @@ def test_another_number_of_classes_gets_a_new_head_and_all_else_as_it_was(digits
     images = rng.integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
     data_dir = write_npz(tmp_path / "data", images, np.arange(16) % 3)
     fields = {"init_from": str(workdir), "data": {"name": "npz", "dir": data_dir}}
-    with pytest.raises(UsageError, match=r"params/fc/bias has shape \(10,\) there, \(3,\) here"):
+    with pytest.raises(UsageError, match=r"params/head/bias has shape \(10,\) there, \(3,\) here"):
         train(config(**fields), str(tmp_path / "evaluation"))
     # With a rate of next to nothing, what was loaded stays.
     train(
@@ -71,7 +72,7 @@ def test_another_number_of_classes_gets_a_new_head_and_all_else_as_it_was(digits
     before, after = params(workdir, runs.TOTAL_STEPS), params(tmp_path / "run", 1)
     assert before.keys() == after.keys()
     for name, array in after.items():
-        if name.startswith("params/fc"):
+        if name.startswith("params/head"):
             assert array.shape[-1] == 3
         elif name.startswith("params"):
             np.testing.assert_allclose(array, before[name], rtol=1e-6, err_msg=name)
@@ -80,11 +81,12 @@ def test_another_number_of_classes_gets_a_new_head_and_all_else_as_it_was(digits
 def test_weights_of_another_network_are_refused(digits, tmp_path):
     workdir, _ = digits
     fields = {"init_from": str(workdir)}
-    with pytest.raises(UsageError, match=r"another network: params/.*shortcut.* is missing there"):
-        train(config(model={"name": "wrn10_2"}, **fields), str(tmp_path / "wider"))
+    longer = config(model={"name": NAME, "hidden": 8}, **fields)
+    with pytest.raises(UsageError, match=r"another network: params/hidden/bias is missing there"):
+        train(longer, str(tmp_path / "longer"))
     images, labels = np.zeros((8, 8, 8, 3), np.uint8), np.arange(8)
     fields |= {"data": {"name": "npz", "dir": write_npz(tmp_path / "data", images, labels)}}
-    with pytest.raises(UsageError, match=r"another network: params/conv1/kernel has shape"):
+    with pytest.raises(UsageError, match=r"another network: params/conv/kernel has shape"):
         train(config(**fields), str(tmp_path / "colour"))
 
 
