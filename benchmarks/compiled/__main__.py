@@ -1,30 +1,31 @@
-"""What a TPU slice does in a train step: the trainer's step, compiled without a TPU.
+"""What a GPU or TPU does in a train step: the trainer's step, compiled without such a device.
 
-    python -m benchmarks.compiled [--models resnet50_imagenet ...] [--topologies v5e:2x2 ...]
+    python -m benchmarks.compiled --topologies h100:1 [v5e:2x2 ...] [--models resnet18 ...]
         [--methods sgd vasso] [--fsdp 1 4] [--per_device 128] [--out FILE] [--markdown]
 
-The compiler comes with libtpu (pip install -e '.[tpu]') and needs no TPU. For each case it reports
-one device's share of the compiled program: FLOPs, bytes moved to and from memory, memory needed,
-and data exchanged with other devices. With --out, cases that the file holds are not compiled again.
-The settings are those of configs/imagenet_resnet50.py and imagenet_vit_s32.py; `sgd` means their
-base optimizer alone. The batch is streamed.
+A topology is h100:N for N GPUs of one host (pip install -e '.[cuda12]'), or a slice of TPUs (pip
+install -e '.[tpu]'). The compilers need no such device, and nothing runs. For each case the command
+reports one device's share of the compiled program: FLOPs, bytes moved to and from memory, memory
+needed, and data exchanged with other devices; for GPUs also the kernels by kind, and the time that
+a step takes at least. A GPU's program is compiled without autotuning, which needs one: its fusions,
+layouts and collectives are the real ones, its algorithms of convolutions are not.
+
+The settings are those of the network's config in configs/, in bfloat16; `sgd` means its base
+optimizer alone. The batch is streamed. With --out, cases in the file are not compiled again.
 """
 
 import argparse
 import importlib.metadata
-import importlib.util
 import itertools
-import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax.experimental import topologies
 from rich.console import Console
 
 from benchmarks.compiled import tables
 from benchmarks.compiled.program import compile_step, measure
+from benchmarks.compiled.topologies import devices
 from benchmarks.harness.arguments import Parser, one_message, positive
 from benchmarks.harness.configs import read_config
 from benchmarks.harness.processes import ROOT
@@ -34,17 +35,27 @@ from vasso_jax.data.datasets import IMAGENET_STATISTICS
 from vasso_jax.train import check
 from vasso_jax.train.plan import DataSpec
 
-CONFIGS = {"vit_s32": "imagenet_vit_s32", "resnet50_imagenet": "imagenet_resnet50"}
-TOPOLOGIES = ("v5e:2x2", "v5e:4x4", "v5e:16x16")
+CONFIGS = {
+    "vit_s32": "imagenet_vit_s32",
+    "resnet50_imagenet": "imagenet_resnet50",
+    "resnet18": "cifar10_resnet18",
+    "wrn28_10": "cifar100_wrn28_10",
+    "pyramidnet110": "cifar100_pyramidnet110",
+    "vgg11_bn": "cifar10_vgg11_bn",
+}
+# Training images, classes, size of an image, mean and standard deviation.
+_CIFAR = ((0.5,) * 3, (0.25,) * 3)  # their values do not matter here
+_SETS = {
+    "imagenet2012": (1_281_167, 1000, 224, *IMAGENET_STATISTICS),
+    "cifar10": (50_000, 10, 32, *_CIFAR),
+    "cifar100": (50_000, 100, 32, *_CIFAR),
+}
 
 
 @one_message()
 def main() -> None:
     """The command above."""
     options = _options()
-    # There is no TPU here, and no metadata server to ask for one.
-    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
-    jax.config.update("jax_platforms", "cpu")
     console = Console()
     out = options.out
     records = read_json(out) if out and out.exists() else []
@@ -67,51 +78,39 @@ def main() -> None:
     if options.markdown:
         print(tables.markdown(records, list(CONFIGS)), end="")
     else:
-        console.print(tables.table(records))
+        Console(width=max(console.width, 120)).print(tables.table(records))
 
 
 def _options() -> argparse.Namespace:
     parser = Parser(__doc__, out="JSON file of the cases")
     parser.add_argument("--models", nargs="+", choices=CONFIGS, default=list(CONFIGS))
-    parser.add_argument("--topologies", nargs="+", default=TOPOLOGIES, metavar="v5e:AxB")
+    parser.add_argument("--topologies", nargs="+", required=True, metavar="h100:N|v5e:AxB")
     parser.add_argument("--methods", nargs="+", default=("sgd", "vasso"), metavar="METHOD")
-    parser.add_argument("--fsdp", nargs="+", type=positive, default=(1, 4), metavar="N")
+    parser.add_argument("--fsdp", nargs="+", type=positive, default=(1,), metavar="N")
     parser.add_argument("--per_device", type=positive, default=128, help="images per device (128)")
-    parser.add_argument("--markdown", action="store_true", help="the table of docs/scaling.md")
+    parser.add_argument("--markdown", action="store_true", help="a table of the documentation")
     return parser.parse_args()
 
 
 def _measure(model: str, method: str, topology: str, fsdp: int, per_device: int) -> dict[str, Any]:
-    devices = _devices(topology)
+    own = devices(topology)
     name = method_section(method)["name"]
     config = read_config([f"--config={ROOT}/configs/{CONFIGS[model]}.py:{name}"])
     config.fsdp = fsdp
-    config.batch_size = per_device * len(devices)
-    plan = check(config, devices=devices)
-    size = plan.settings["data"]["image_size"]
-    imagenet = DataSpec(1_281_167, 1000, (size, size, 3), *IMAGENET_STATISTICS)
+    config.batch_size = per_device * len(own)
+    config.model.dtype = "bfloat16"
+    plan = check(config, devices=own)
+    images, classes, size, mean, std = _SETS[plan.settings["data"]["name"]]
     begin = time.perf_counter()
-    compiled = compile_step(plan, imagenet)
+    step = compile_step(plan, DataSpec(images, classes, (size, size, 3), mean, std))
+    compiler = "jax-cuda12-plugin" if step.of_gpu else "libtpu"
     return {
-        "devices": len(devices),
-        **measure(compiled),
+        "devices": len(own),
+        **measure(step),
         "seconds": round(time.perf_counter() - begin, 1),
         "jax": jax.__version__,
-        "libtpu": importlib.metadata.version("libtpu"),
+        compiler: importlib.metadata.version(compiler),
     }
-
-
-def _devices(topology: str) -> Sequence[jax.Device]:
-    try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
-    except RuntimeError as error:
-        if importlib.util.find_spec("libtpu") is None:
-            raise ImportError(
-                "the compiler for TPUs is missing: pip install -e '.[tpu]'"
-            ) from error
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the TPU compiler knows no topology {topology!r}: {reason}") from error
-    return found.devices
 
 
 if __name__ == "__main__":

@@ -67,6 +67,11 @@ def collectives(program: str) -> list[Collective]:
     return found
 
 
+def array_bytes(text: str) -> list[int]:
+    """The size of each array whose type and shape stand in the text of a program."""
+    return [_bytes(dtype) * _product(sizes) for dtype, sizes in _ARRAY.findall(text)]
+
+
 def _product(sizes: str) -> int:
     product = 1
     for size in filter(None, sizes.split(",")):

@@ -1,17 +1,35 @@
 """The compiled train step of a plan, and what the compiler reports about it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from benchmarks.compiled.collectives import collectives
+from benchmarks.compiled.kernels import H100, KINDS, Kernel, kernels, shortest_seconds
+from benchmarks.harness.train_step import flops
 from vasso_jax import data
 from vasso_jax.train.plan import DataSpec, Plan
 from vasso_jax.train.sharding import batch_sharding
 
 
-def compile_step(plan: Plan, spec: DataSpec) -> jax.stages.Compiled:
+class CompiledStep(NamedTuple):
+    """A train step, compiled.
+
+    Attributes:
+        compiled: what JAX has compiled.
+        flops: of one device: those of the program as written, over the number of devices.
+        network: name of the class of the network.
+        of_gpu: whether it is a program for GPUs.
+    """
+
+    compiled: jax.stages.Compiled
+    flops: float
+    network: str
+    of_gpu: bool
+
+
+def compile_step(plan: Plan, spec: DataSpec) -> CompiledStep:
     """The train step with a streamed batch, compiled for the devices of the plan.
 
     Args:
@@ -25,22 +43,41 @@ def compile_step(plan: Plan, spec: DataSpec) -> jax.stages.Compiled:
         jax.ShapeDtypeStruct((size,), jnp.int32, sharding=split),
     )
     step: Any = program.train_step
-    return step.lower(program.abstract_state, batch).compile()
+    traced = step.trace(program.abstract_state, batch)
+    of_gpu = plan.mesh.devices.flat[0].platform == "gpu"
+    lowered = traced.lower(lowering_platforms=("cuda",)) if of_gpu else traced.lower()
+    # To try which kernels are fastest takes a GPU.
+    options: Any = {"xla_gpu_autotune_level": 0} if of_gpu else None
+    return CompiledStep(
+        compiled=lowered.compile(options),
+        flops=flops(lowered) / plan.mesh.size,
+        network=type(program.model).__name__,
+        of_gpu=of_gpu,
+    )
 
 
-def measure(compiled: jax.stages.Compiled) -> dict[str, Any]:
-    """The compiler's figures for one device's share; all but `flops` are bytes or counts."""
-    costs: Any = compiled.cost_analysis()
-    memory: Any = compiled.memory_analysis()
+def measure(step: CompiledStep) -> dict[str, Any]:
+    """The figures of one device's share.
+
+    Returns:
+        Bytes or counts; FLOPs are floating-point numbers. GPUs also have their kernels and
+        `shortest_seconds`; see there.
+    """
+    program = step.compiled.as_text()
+    memory: Any = step.compiled.memory_analysis()
     exchanged: dict[str, dict[str, int]] = {}
-    for each in collectives(compiled.as_text()):
+    for each in collectives(program):
         total = exchanged.setdefault(each.kind, {"operations": 0, "arrays": 0, "bytes": 0})
         total["operations"] += 1
         total["arrays"] += len(each.arrays)
         total["bytes"] += each.bytes
+    if step.of_gpu:
+        moved = _of_kernels(kernels(program, step.network), step.flops)
+    else:
+        costs: Any = step.compiled.cost_analysis()
+        moved = {"flops": costs["flops"], "bytes_accessed": costs["bytes accessed"]}
     return {
-        "flops": costs["flops"],
-        "bytes_accessed": costs["bytes accessed"],
+        **moved,
         "memory": {
             "arguments": memory.argument_size_in_bytes,
             "temporaries": memory.temp_size_in_bytes,
@@ -49,4 +86,19 @@ def measure(compiled: jax.stages.Compiled) -> dict[str, Any]:
             "program": memory.generated_code_size_in_bytes,
         },
         "collectives": exchanged,
+    }
+
+
+def _of_kernels(found: list[Kernel], flops: float) -> dict[str, Any]:
+    def total(some: list[Kernel]) -> dict[str, int]:
+        return {"kernels": len(some), "bytes": sum(each.bytes for each in some)}
+
+    everything = total(found)
+    return {
+        "flops": flops,
+        "bytes_accessed": everything["bytes"],
+        "kernels": everything["kernels"],
+        "by_kind": {kind: total([k for k in found if k.kind == kind]) for kind in KINDS},
+        "outside_the_network": total([k for k in found if not k.of_network]),
+        "shortest_seconds": shortest_seconds(found, flops, H100),
     }

@@ -163,13 +163,16 @@ def compile_step(workload: Workload, function: Any, state: Any, batch: Any) -> S
         compiled=compiled,
         state=state,
         batch=batch,
-        flops=_flops(lowered),
+        flops=flops(lowered),
         memory_bytes=used - memory.alias_size_in_bytes,
     )
 
 
-def _flops(lowered: Any) -> float:
-    """XLA's count by the CPU client: those of GPUs and TPUs count only compiled programs."""
+def flops(lowered: Any) -> float:
+    """Of the program as written, over all devices.
+
+    XLA's count by the CPU client: those of GPUs and TPUs count only compiled programs.
+    """
     module = lowered.compiler_ir("hlo").as_hlo_module()
     client = jax.devices("cpu")[0].client
     return jaxlib._jax.hlo_module_cost_analysis(client, module)["flops"]

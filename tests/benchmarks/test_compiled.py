@@ -45,9 +45,9 @@ def vasso():
     return step_of("vasso")
 
 
-def exchanged(compiled):
+def exchanged(step):
     """How many arrays of which size are summed over the devices; nothing else must be exchanged."""
-    found = collectives(compiled.as_text())
+    found = collectives(step.compiled.as_text())
     assert {each.kind for each in found} == {"all-reduce"}
     return Counter(size for each in found for _, size in each.arrays)
 

@@ -133,7 +133,7 @@ def gather(params: Any, mesh: Mesh) -> Any:
     return jax.lax.with_sharding_constraint(params, replicated(mesh))
 
 
-def tells_of_split(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
+def set_if_split(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
     """The context to trace an optimizer in, which sets the mesh if parameters are split over it."""
     if mesh.shape["fsdp"] == 1:
         return contextlib.nullcontext()

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from vasso_jax import data, optim
 from vasso_jax.train.rngs import stream_key
-from vasso_jax.train.sharding import batch_sharding, gather, tells_of_split
+from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
 from vasso_jax.train.state import TrainState
 
 
@@ -81,7 +81,7 @@ def make_train_step(
         augment_key, dropout_key = jax.random.split(key)
         batch = jax.lax.with_sharding_constraint(take_batch(item, state.step), batch_sharding(mesh))
         images = augment(augment_key, batch.images)
-        with tells_of_split(mesh):
+        with set_if_split(mesh):
             passes, updates, opt_state = value_and_update(
                 state.params, state.opt_state, images, batch.labels, state.batch_stats, dropout_key
             )

@@ -1,0 +1,117 @@
+"""The kernels of a program compiled for a GPU, read from its text."""
+
+import math
+import re
+from typing import NamedTuple
+
+from benchmarks.compiled.collectives import array_bytes
+
+# In the order in which they are tried on a name or a target.
+_KINDS = {
+    "convolution": r"cudnn\$conv",
+    "matmul": r"cublas|gemm_fusion|cudnn\$f",
+    "collective": r"all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute",
+    "copy": r"^copy",
+    "transpose": r"transpose",
+    "reduction": r"reduce",
+}
+KINDS = (*_KINDS, "elementwise")
+
+# Operations that start no kernel. What an asynchronous one does is counted where it starts.
+_FREE = re.compile(
+    r"parameter|constant|tuple|get-tuple-element|bitcast|after-all|partition-id|replica-id|\S+-done"
+)
+_OPERATION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
+_CONTROL_FLOW = ("while", "conditional")
+
+
+class Kernel(NamedTuple):
+    """One operation of a compiled program that reads and writes memory.
+
+    Attributes:
+        kind: one of KINDS.
+        bytes: of its arguments and results together.
+        of_network: whether it is a convolution, a matrix product, or carries the network's name.
+    """
+
+    kind: str
+    bytes: int
+    of_network: bool
+
+
+def kernels(program: str, network: str) -> list[Kernel]:
+    """The kernels of `compiled.as_text()`, in order.
+
+    Args:
+        program: of a GPU.
+        network: name of the class of the network, as it stands in the operations' scopes.
+
+    Raises:
+        ValueError: there is a loop or a conditional, whose kernels run a number of times that the
+            text does not tell.
+    """
+    sizes: dict[str, int] = {}
+    found = []
+    for line in program[program.index("\nENTRY") :].splitlines()[1:]:
+        if not (match := _OPERATION.match(line)):
+            continue
+        name, shape, operation, rest = match.groups()
+        sizes[name] = sum(array_bytes(shape))
+        if operation in _CONTROL_FLOW:
+            raise ValueError(f"the kernels of a program with a {operation} cannot be counted")
+        if _FREE.fullmatch(operation):
+            continue
+        arguments = re.findall(r"%([\w.-]+)", rest.split("), ")[0])
+        moved = sizes[name] + sum(sizes.get(argument, 0) for argument in arguments)
+        target = re.search(r'custom_call_target="([^"]+)"', line)
+        kind = _kind(target[1] if target else f"{name} {operation}")
+        scope = re.search(r'op_name="([^"]*)"', line)
+        of_network = kind in ("convolution", "matmul") or bool(scope and network in scope[1])
+        found.append(Kernel(kind, moved, of_network))
+    return found
+
+
+def _kind(name: str) -> str:
+    for kind, pattern in _KINDS.items():
+        if re.search(pattern, name):
+            return kind
+    return "elementwise"
+
+
+def shortest_seconds(found: list[Kernel], flops: float, device: "Limits") -> float:
+    """A time that no run of these kernels can be below, if each starts after the one before.
+
+    Convolutions and matrix products take the time of their arithmetic or of their bytes, others
+    that of their bytes, but none takes less than `launch`.
+
+    Args:
+        found: of `kernels`.
+        flops: of the convolutions and matrix products.
+        device: what it runs on.
+    """
+    large = [k for k in found if k.kind in ("convolution", "matmul")]
+    others = [k for k in found if k.kind not in ("convolution", "matmul")]
+    moved = sum(k.bytes for k in large) / device.bytes_per_second
+    arithmetic = max(flops / device.flops, moved, len(large) * device.launch)
+    return arithmetic + math.fsum(
+        max(k.bytes / device.bytes_per_second, device.launch) for k in others
+    )
+
+
+class Limits(NamedTuple):
+    """What a device cannot exceed.
+
+    Attributes:
+        bytes_per_second: to and from memory.
+        flops: per second, dense, in bfloat16.
+        launch: seconds from kernel to kernel at least.
+    """
+
+    bytes_per_second: float
+    flops: float
+    launch: float
+
+
+# Data sheet of the H100 SXM. The launch is an assumption: on an H200, small kernels in a CUDA graph
+# took 1.4 us and more.
+H100 = Limits(bytes_per_second=3.35e12, flops=989e12, launch=1.4e-6)
