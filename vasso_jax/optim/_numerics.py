@@ -119,17 +119,22 @@ def inner(a: Any, b: Any) -> jax.Array:
         # Not half of the factor to each: XLA:GPU would store x * 2**-24 for both kinds of product.
         return jnp.real(jnp.conj(widen(x)) * (widen(y) * _UNIT**2))
 
-    products = jax.tree.leaves(tree_map(of_leaves, a, b))
-    if jax.sharding.get_abstract_mesh().empty:
+    products: list[jax.Array] = jax.tree.leaves(tree_map(of_leaves, a, b))
+    if not any(map(_may_be_split, products)):
         products = _joined(products)
     return sum(map(jnp.sum, products), start=jnp.zeros((), jnp.float32))
+
+
+def _may_be_split(x: jax.Array) -> bool:
+    """Whether a mesh is set, or `x` is known to be split over the devices of one."""
+    return not jax.sharding.get_abstract_mesh().empty or any(jax.typeof(x).sharding.spec)
 
 
 def _joined(arrays: list[jax.Array]) -> list[jax.Array]:
     """A vector of each dtype, together with the same sum as `arrays`.
 
-    On a GPU the sum of each array is a kernel or two of its own. Not where a mesh is set, since
-    arrays that are split over devices would be gathered for it.
+    On a GPU the sum of each array is a kernel or two of its own. Arrays that are split over devices
+    would be gathered for it.
     """
     partial: dict[jnp.dtype, list[jax.Array]] = {}
     for array in arrays:
