@@ -6,9 +6,9 @@
 A topology is h100:N for N GPUs of one host (pip install -e '.[cuda12]'), or a slice of TPUs (pip
 install -e '.[tpu]'). The compilers need no such device, and nothing runs. For each case the command
 reports one device's share of the compiled program: FLOPs, bytes moved to and from memory, memory
-needed, and data exchanged with other devices; for GPUs also the kernels by kind, and the time that
-a step takes at least. A GPU's program is compiled without autotuning, which needs one: its fusions,
-layouts and collectives are the real ones, its algorithms of convolutions are not.
+needed, and data exchanged with other devices; for GPUs also the kernels by kind, and an estimate of
+the time by a roofline. A GPU's program is compiled without autotuning, which needs one: fusions,
+layouts and collectives are the real ones, the algorithms of convolutions are not.
 
 The settings are those of the network's config in configs/, in bfloat16; `sgd` means its base
 optimizer alone. The batch is streamed. With --out, cases in the file are not compiled again.

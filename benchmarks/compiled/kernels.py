@@ -22,7 +22,7 @@ _FREE = re.compile(
     r"parameter|constant|tuple|get-tuple-element|bitcast|after-all|partition-id|replica-id|\S+-done"
 )
 _OPERATION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
-_CONTROL_FLOW = ("while", "conditional")
+_CONTROL_FLOW = ("while", "conditional", "call", "async-start")
 
 
 class Kernel(NamedTuple):
@@ -61,7 +61,9 @@ def kernels(program: str, network: str) -> list[Kernel]:
             raise ValueError(f"the kernels of a program with a {operation} cannot be counted")
         if _FREE.fullmatch(operation):
             continue
-        arguments = re.findall(r"%([\w.-]+)", rest.split("), ")[0])
+        # The result of an operation that only starts holds its arguments, or takes their place.
+        started = operation.endswith("-start")
+        arguments = [] if started else re.findall(r"%([\w.-]+)", rest.split("), ")[0])
         moved = sizes[name] + sum(sizes.get(argument, 0) for argument in arguments)
         target = re.search(r'custom_call_target="([^"]+)"', line)
         kind = _kind(target[1] if target else f"{name} {operation}")
@@ -78,11 +80,12 @@ def _kind(name: str) -> str:
     return "elementwise"
 
 
-def shortest_seconds(found: list[Kernel], flops: float, device: "Limits") -> float:
-    """A time that no run of these kernels can be below, if each starts after the one before.
+def estimated_seconds(found: list[Kernel], flops: float, device: "Limits") -> float:
+    """What these kernels take one after the other, by a roofline.
 
-    Convolutions and matrix products take the time of their arithmetic or of their bytes, others
-    that of their bytes, but none takes less than `launch`.
+    Convolutions and matrix products together take the time of their arithmetic or of their bytes,
+    every other kernel that of its bytes, but none less than `launch`. Caches can make it less,
+    algorithms that do not reach the limits make it more.
 
     Args:
         found: of `kernels`.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.compiled.collectives import collectives
-from benchmarks.compiled.kernels import H100, KINDS, Kernel, kernels, shortest_seconds
+from benchmarks.compiled.kernels import H100, KINDS, Kernel, estimated_seconds, kernels
 from benchmarks.harness.train_step import flops
 from vasso_jax import data
 from vasso_jax.train.plan import DataSpec, Plan
@@ -61,7 +61,7 @@ def measure(step: CompiledStep) -> dict[str, Any]:
 
     Returns:
         Bytes or counts; FLOPs are floating-point numbers. GPUs also have their kernels and
-        `shortest_seconds`; see there.
+        `estimated_seconds`; see there.
     """
     program = step.compiled.as_text()
     memory: Any = step.compiled.memory_analysis()
@@ -100,5 +100,5 @@ def _of_kernels(found: list[Kernel], flops: float) -> dict[str, Any]:
         "kernels": everything["kernels"],
         "by_kind": {kind: total([k for k in found if k.kind == kind]) for kind in KINDS},
         "outside_the_network": total([k for k in found if not k.of_network]),
-        "shortest_seconds": shortest_seconds(found, flops, H100),
+        "estimated_seconds": estimated_seconds(found, flops, H100),
     }

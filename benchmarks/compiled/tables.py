@@ -10,7 +10,7 @@ def table(records: list[dict[str, Any]]) -> Table:
     """The table that the command prints."""
     found = Table(title="one device's share of a train step; nothing ran")
     for column in (
-        *("topology", "model", "method", "fsdp", "TFLOP", "GB moved", "kernels", "at least, ms"),
+        *("topology", "model", "method", "fsdp", "TFLOP", "GB moved", "kernels", "estimate, ms"),
         *("state and batch, MB", "temporaries, MB", "exchanged: operations, arrays, MB"),
     ):
         found.add_column(column, justify="right")
@@ -24,7 +24,7 @@ def table(records: list[dict[str, Any]]) -> Table:
             f"{record['flops'] / 1e12:.4f}",
             f"{record['bytes_accessed'] / 1e9:.2f}",
             str(record.get("kernels", "")),
-            f"{1e3 * record['shortest_seconds']:.2f}" if "shortest_seconds" in record else "",
+            f"{1e3 * record['estimated_seconds']:.2f}" if "estimated_seconds" in record else "",
             f"{record['memory']['arguments'] / 1e6:.1f}",
             f"{record['memory']['temporaries'] / 1e6:.0f}",
             "\n".join(exchanged),
@@ -49,7 +49,7 @@ def _of_gpus(records: list[dict[str, Any]], models: Sequence[str]) -> str:
     columns = (
         *("network", "method", "GPUs", "fsdp", "GFLOP", "kernels", "GB moved"),
         *("of these outside the network", "temporaries, MB", "exchanged: operations, MB"),
-        "at least, ms",
+        "estimate, ms",
     )
     lines = [columns, ("---",) * len(columns)]
     for record in sorted(records, key=lambda r: (models.index(r["model"]), _place(r))):
@@ -64,7 +64,7 @@ def _of_gpus(records: list[dict[str, Any]], models: Sequence[str]) -> str:
             f"{outside['kernels']:,}; {outside['bytes'] / 1e9:.2f}",
             f"{record['memory']['temporaries'] / 1e6:.0f}",
             f"{operations}; {megabytes:.1f}" if operations else "-",
-            f"{1e3 * record['shortest_seconds']:.2f}",
+            f"{1e3 * record['estimated_seconds']:.2f}",
         )
         lines.append(cells)
     return _rows(lines)

@@ -17,15 +17,15 @@ from vasso_jax.train.plan import DataSpec
 SPEC = DataSpec(1000, 10, (16, 16, 3), (0.5,) * 3, (0.25,) * 3)
 
 
-def plan_of(method, fsdp=1):
+def plan_of(method, fsdp=1, **options):
     """Of WRN-10-1 on four devices."""
     config = default_config()
-    config.update({"method": {"name": method}, "batch_size": 32, "fsdp": fsdp})
+    config.update({"method": {"name": method}, "batch_size": 32, "fsdp": fsdp, **options})
     return check(config, devices=jax.devices()[:4])
 
 
-def step_of(method, fsdp=1):
-    return compile_step(plan_of(method, fsdp), SPEC)
+def step_of(method, fsdp=1, **options):
+    return compile_step(plan_of(method, fsdp, **options), SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,14 @@ def test_vasso_costs_two_of_sgds_steps_and_one_copy_of_the_parameters(sgd, vasso
     for part in ("arguments", "outputs_in_arguments"):
         more = two["memory"][part] - one["memory"][part]
         assert copy <= more < copy + 256  # and some scalars
+
+
+@pytest.mark.slow
+def test_statistics_of_both_passes_need_no_further_convolution(vasso):
+    both = step_of("vasso", batch_stats="both")
+    count = [step.compiled.as_text().count(" convolution(") for step in (vasso, both)]
+    assert count[0] == count[1] > 0
+    assert measure(both)["flops"] == pytest.approx(measure(vasso)["flops"], rel=0.01)
 
 
 @pytest.mark.slow

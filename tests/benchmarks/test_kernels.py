@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks.compiled.kernels import H100, Kernel, Limits, kernels, shortest_seconds
+from benchmarks.compiled.kernels import H100, Kernel, Limits, estimated_seconds, kernels
 from tests.runs import ROOT
 
 PROGRAM = """HloModule jit_step
@@ -27,8 +27,8 @@ ENTRY %main.7 (p0: f32[4,8], p1: bf16[8]) -> f32[4,8] {
   %input_transpose_fusion = f32[8,4]{1,0} fusion(%p0), kind=kInput
   %gemm_fusion_dot = f32[4,4]{1,0} fusion(%p0, %input_transpose_fusion), kind=kCustom
   %copy.3 = f32[4,8]{1,0} copy(%p0)
-  %all-reduce-start = f32[8]{0} all-reduce-start(%input_reduce_fusion), channel_id=1
-  %all-reduce-done = f32[8]{0} all-reduce-done(%all-reduce-start)
+  %all-gather-start = (f32[8]{0}, f32[32]{0}) all-gather-start(%input_reduce_fusion), channel_id=1
+  %all-gather-done = f32[32]{0} all-gather-done(%all-gather-start)
   ROOT %out = f32[4,8]{1,0} bitcast(%copy.3)
 }
 """  # noqa: E501
@@ -43,21 +43,22 @@ def test_every_kind_is_counted_once_with_what_it_reads_and_writes():
         Kernel("transpose", 2 * matrix, False),
         Kernel("matmul", 2 * matrix + 4 * 16, True),
         Kernel("copy", 2 * matrix, False),
-        Kernel("collective", 2 * vector, False),
+        Kernel("collective", vector + 4 * vector, False),
     ]
 
 
-def test_a_loop_is_refused():
-    with pytest.raises(ValueError, match="while cannot be counted"):
-        kernels(PROGRAM.replace("copy(%p0)", "while(%p0)"), "Net")
+@pytest.mark.parametrize("operation", ["while", "conditional", "call"])
+def test_what_runs_another_computation_is_refused(operation):
+    with pytest.raises(ValueError, match=f"{operation} cannot be counted"):
+        kernels(PROGRAM.replace("copy(%p0)", f"{operation}(%p0)"), "Net")
 
 
-def test_the_shortest_time_is_that_of_bytes_arithmetic_or_launches():
+def test_the_estimate_is_that_of_bytes_arithmetic_or_launches():
     device = Limits(bytes_per_second=10.0, flops=100.0, launch=1.0)
     convolution, loop = Kernel("convolution", 50, True), Kernel("elementwise", 30, True)
-    assert shortest_seconds([convolution], 100, device) == 5
-    assert shortest_seconds([convolution], 700, device) == 7
-    assert shortest_seconds([loop, loop._replace(bytes=1)], 0, device) == 3 + 1
+    assert estimated_seconds([convolution], 100, device) == 5
+    assert estimated_seconds([convolution], 700, device) == 7
+    assert estimated_seconds([loop, loop._replace(bytes=1)], 0, device) == 3 + 1
 
 
 @pytest.mark.slow
@@ -82,4 +83,4 @@ def test_resnet18_on_an_h100(tmp_path):
     assert sgd["outside_the_network"]["bytes"] < 1.3 * 5 * copy
     assert vasso["outside_the_network"]["bytes"] < 1.3 * 10 * copy
     assert sgd["by_kind"]["transpose"]["kernels"] == 0
-    assert sgd["shortest_seconds"] > sgd["flops"] / H100.flops
+    assert sgd["estimated_seconds"] > sgd["flops"] / H100.flops

@@ -51,6 +51,23 @@ def test_batch_norm_takes_the_variance_about_the_running_mean():
     np.testing.assert_allclose(np.std(y, (0, 1, 2)), 1, rtol=1e-3)
 
 
+def test_batch_norm_is_right_before_the_running_mean_is():
+    x = np.random.default_rng(0).normal(100, 1, (64, 8, 8, 3)).astype(np.float32)
+    y, _ = BatchNorm().init_with_output(jax.random.key(0), x, train=True)
+    np.testing.assert_allclose(np.std(y, (0, 1, 2)), 1, rtol=1e-3)
+
+
+def test_batch_norm_recovers_from_a_batch_that_is_not_finite():
+    x = np.random.default_rng(0).normal(3, 2, (4, 4, 4, 2)).astype(np.float32)
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(0), x, train=True)
+    expected, _ = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    broken = np.where(np.arange(2) == 0, np.inf, x)
+    _, moved = norm.apply(variables, broken, train=True, mutable=["batch_stats"])
+    y, _ = norm.apply({**variables, **moved}, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_batch_norm_of_a_constant_is_its_bias():
     for constant in (0.0, 0.1, 300.0):
         x = np.full((4, 4, 4, 2), constant, np.float32)

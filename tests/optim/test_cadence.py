@@ -210,6 +210,32 @@ def test_a_gradient_that_is_not_finite_leaves_the_fed_direction():
     assert not optim.is_single_pass(RECIPES["vasso"](refresh_every=2), w)
 
 
+def test_the_first_evaluation_of_every_step_is_reported():
+    def loss_with_aux(params, i, x):
+        value = plain_loss(params, i, x)
+        return value, 2 * value
+
+    def first(tx):
+        w = params()
+        state = tx.init(w)
+        for t in range(2):
+            passes, _, state = optim.value_and_update(loss_with_aux, tx, has_aux=True)(
+                w, state, batch(t)
+            )
+        return passes, passes.first
+
+    passes, found = first(RECIPES["vasso"](refresh="descent"))
+    assert found == passes.perturbed
+    assert np.isnan(passes.clean.value)
+    passes, found = first(RECIPES["vasso"](refresh_every=2))  # the second step makes no clean pass
+    assert (found.value, found.aux) == (passes.perturbed.value, passes.perturbed.aux)
+    passes, found = first(RECIPES["vasso"]())
+    assert found == passes.clean
+    passes, found = first(optax.sgd(LR))
+    assert found == passes.clean
+    assert all(value == loss_with_aux(params(), 0, batch(1)) for value in [found[1:]])
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_ascent_steps_by_hand(count):
     (passes, w, _), *_ = steps(optim.sam(optax.sgd(LR), 0.1, ascent_steps=count), 1)

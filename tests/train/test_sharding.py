@@ -17,6 +17,7 @@ from vasso_jax.train.input_pipeline import ready_batch
 from vasso_jax.train.sharding import (
     batch_sharding,
     in_cudnn_order,
+    is_hopper_or_later,
     make_mesh,
     spread,
     with_shardings,
@@ -139,6 +140,22 @@ def test_the_order_in_memory_of_gpus_changes_no_number_and_no_checkpoint(copied,
     assert is_in_cudnn_order(resumed.state)
     assert resumed.losses(1) == run.losses(1)
     assert is_in_cudnn_order(resumed.state)
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "expected"),
+    [
+        ("gpu", "9.0", True),
+        ("gpu", "10.0", True),
+        ("gpu", "8.0", False),
+        ("gpu", "gfx90a", False),
+        ("cpu", None, False),
+        ("tpu", None, False),
+    ],
+)
+def test_the_order_is_that_of_gpus_of_which_it_is_known(platform, capability, expected):
+    device = types.SimpleNamespace(platform=platform, compute_capability=capability)
+    assert is_hopper_or_later(device) == expected
 
 
 def test_evaluation_and_checkpoints_do_not_depend_on_how_it_lies(copied, tmp_path):

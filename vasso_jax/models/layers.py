@@ -25,7 +25,8 @@ class BatchNorm(nn.Module):
 
     With `train`, it normalises by the statistics of the batch (under `jit` with a sharded batch: of
     the global batch) and updates the running statistics. The output uses the biased variance, the
-    running average the unbiased one; flax.linen.BatchNorm uses the biased one for both.
+    running average the unbiased one; flax.linen.BatchNorm uses the biased one for both. The
+    variance is exact to about 1e-7 times the squared distance of mean and running mean.
 
     Attributes:
         momentum: weight of the new statistics in the running statistics.
@@ -49,11 +50,13 @@ class BatchNorm(nn.Module):
             wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
             axes = tuple(range(x.ndim - 1))
             count = x.size // x.shape[-1]
-            # Both sums take one pass over x. Of deviations from the running mean they are small,
-            # where the mean square of x minus its squared mean would cancel.
-            deviation = wide - running_mean.value
+            # Both sums take one pass over x. They are of deviations from the running mean, as those
+            # of x itself would cancel where the mean is large. The result does not depend on it.
+            center = jax.lax.stop_gradient(running_mean.value)
+            center = jnp.where(jnp.isfinite(center), center, 0)
+            deviation = wide - center
             shift = deviation.mean(axes)
-            mean = running_mean.value + shift
+            mean = center + shift
             var = jnp.maximum(jnp.square(deviation).mean(axes) - jnp.square(shift), 0)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))

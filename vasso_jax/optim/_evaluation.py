@@ -42,7 +42,7 @@ class Evaluation(NamedTuple):
             LookSAM.
         value: the loss, a scalar; with microbatches, their mean. NaN where not taken.
         aux: what the loss function returned beside it, or None; with two or more microbatches every
-            leaf has a leading axis of that size. Zeros where not taken: see `aux_or`.
+            leaf has a leading axis of that size. Without meaning where not taken: see `aux_or`.
     """
 
     taken: jax.Array
@@ -80,6 +80,19 @@ class Passes(NamedTuple):
     perturbed: Evaluation
     perturbation_norm: jax.Array
     cosine: jax.Array
+
+    @property
+    def first(self) -> Evaluation:
+        """The clean evaluation, or the perturbed one where the step made no other; always taken.
+
+        It is what to log, and where to take BatchNorm's statistics from, for the methods of one
+        evaluation per step.
+        """
+        taken, value, aux = self.clean
+        if aux is not None:
+            aux = select(taken, aux, self.perturbed.aux)
+        value = jnp.where(taken, value, self.perturbed.value)
+        return Evaluation(taken | self.perturbed.taken, value, aux)
 
 
 @dataclasses.dataclass(frozen=True)

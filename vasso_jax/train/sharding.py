@@ -7,6 +7,7 @@ whole.
 """
 
 import contextlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,11 +101,17 @@ def spread(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(sharding, tree)
 
 
+def is_hopper_or_later(device: Any) -> bool:
+    """Whether it is an NVIDIA GPU of compute capability 9.0 or more."""
+    capability = re.match(r"(\d+)\.", str(getattr(device, "compute_capability", "")))
+    return device.platform == "gpu" and capability is not None and int(capability[1]) >= 9
+
+
 def in_cudnn_order(shardings: Any, shapes: Any) -> Any:
     """`shardings`, with the order in memory that cuDNN wants for arrays of four axes.
 
-    It is the one that XLA for GPUs chooses where it may (`Layout.AUTO`). In another order, each
-    pass transposes every kernel and its gradient, and the update is written twice.
+    On an H100, XLA chooses it where it may (`Layout.AUTO`), in float32 and bfloat16. In another
+    order each pass transposes every kernel and its gradient, and the update is written twice.
 
     Args:
         shardings: a pytree of NamedSharding.
@@ -151,9 +158,11 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
 
 def in_order_of(tree: Any, like: Any) -> Any:
     """`tree`, which orbax has read, with its arrays in the order in memory of those of `like`."""
-    return jax.tree.map(
-        lambda x, wanted: jax.device_put(x, wanted.format) if wanted.ndim == 4 else x, tree, like
-    )
+
+    def put(x: jax.Array, wanted: Any) -> jax.Array:
+        return x if wanted.format.layout is None else jax.device_put(x, wanted.format)
+
+    return jax.tree.map(put, tree, like)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -13,7 +13,7 @@ from vasso_jax import optim
 from vasso_jax.own_code import own_code
 from vasso_jax.train.fit import check_logits, check_params, init_optimizer
 from vasso_jax.train.rngs import stream_key
-from vasso_jax.train.sharding import in_cudnn_order, replicated, spread
+from vasso_jax.train.sharding import in_cudnn_order, is_hopper_or_later, replicated, spread
 
 # What a step measures, the most important first.
 METRICS = ("loss", "top1", "top5", "perturbation_norm", "cosine")
@@ -68,7 +68,7 @@ def nodes_of(kind: type, tree: Any) -> list[Any]:
 
 
 def state_formats(state: TrainState, mesh: Mesh) -> TrainState:
-    """How each array of a state (or its shape) is placed on the mesh, and on GPUs its layout.
+    """How each array of a state (or its shape) is placed on the mesh, and in memory.
 
     Returns:
         A TrainState of NamedSharding or `jax.experimental.layout.Format`.
@@ -77,8 +77,8 @@ def state_formats(state: TrainState, mesh: Mesh) -> TrainState:
     shardings = everywhere.replace(
         params=spread(state.params, mesh), opt_state=spread(state.opt_state, mesh)
     )
-    on_gpus = mesh.devices.flat[0].platform == "gpu"
-    return in_cudnn_order(shardings, state) if on_gpus else shardings
+    on_hopper = is_hopper_or_later(mesh.devices.flat[0])
+    return in_cudnn_order(shardings, state) if on_hopper else shardings
 
 
 def create_state(

@@ -93,9 +93,7 @@ def make_train_step(
             )
         reported, which = passes.clean, batch_stats
         if optim.is_single_pass(tx, state.params):
-            # Whichever of the two the one evaluation was.
-            value = jnp.where(passes.clean.taken, passes.clean.value, passes.perturbed.value)
-            reported = optim.Evaluation(jnp.array(True), value, passes.perturbed.aux)
+            reported = passes.first
             which = "perturbed"
         measured = {
             "loss": (reported.taken, reported.value),
