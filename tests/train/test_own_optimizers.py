@@ -29,7 +29,7 @@ from vasso_jax.train import UsageError, check, train
         ),
         (
             {"base": {"name": f"{HERE}:careless_sgd", "momentun": 0.9}},
-            r"^base .*:careless_sgd: .*unexpected keyword argument 'momentun' \(.*own_parts.py, "
+            r"^base .*:careless_sgd: .*unexpected keyword argument 'momentun'.* \(.*own_parts.py, "
             r"line \d+\); it was called as base\(momentun=\.\.\., lr=\.\.\.\)$",
         ),
         (
