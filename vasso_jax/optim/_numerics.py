@@ -147,7 +147,12 @@ def _partial_sums(x: jax.Array) -> jax.Array:
     """At most `_SMALL` numbers with the same sum as `x`."""
     if x.size <= _SMALL:
         return x
-    return jnp.sum(x, tuple(range(x.ndim - 1)) if x.shape[-1] <= _SMALL else None)
+    # Sums over all axes but the outermost in memory are one kernel each on a GPU, together with the
+    # arithmetic before. That axis is the first, but the last of a convolution's kernel in the order
+    # that cuDNN wants.
+    kept = x.ndim - 1 if x.ndim == 4 else 0
+    others = tuple(axis for axis in range(x.ndim) if axis != kept)
+    return jnp.sum(x, others if x.shape[kept] <= _SMALL else None)
 
 
 def norm_of(square: jax.Array) -> jax.Array:
