@@ -147,7 +147,8 @@ def test_the_parser_reads_every_form():
         collectives(PROGRAM.replace("all-to-all(", "reduce-scatter("))
 
 
-def test_the_table_on_the_page_is_that_of_the_records():
-    records = json.loads((ROOT / "benchmarks/compiled/results/pod.json").read_text())
-    page = (ROOT / "docs/scaling.md").read_text()
-    assert tables.markdown(records, list(CONFIGS)) in page
+@pytest.mark.parametrize(("record", "page"), [("pod", "scaling"), ("h100", "speed")])
+def test_the_table_on_the_page_is_that_of_the_records(record, page):
+    records = json.loads((ROOT / f"benchmarks/compiled/results/{record}.json").read_text())
+    table = tables.markdown(records, list(CONFIGS))
+    assert table in (ROOT / f"docs/{page}.md").read_text()
