@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Sequence
 
 import jax
@@ -40,18 +41,19 @@ def devices(topology: str) -> Sequence[jax.Device]:
     # There is no TPU here and no metadata server to ask for one, and no driver of a GPU.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
-    if topology.startswith("h100:"):
-        count = topology.removeprefix("h100:")
-        if not (count.isdecimal() and int(count)):
-            raise ValueError(f"h100:N needs the number of GPUs, got {topology!r}")
+    if gpus := re.fullmatch(r"h100:([1-9]\d*)", topology):
         platform, extra, package = "cuda", "cuda12", "jax_cuda12_plugin"
-        options = {"target_config": _H100, "topology": f"1x1x{count}"}
+        options = {"target_config": _H100, "topology": f"1x1x{gpus[1]}"}
+    elif not re.match(r"v\d", topology):
+        raise ValueError(
+            f"a topology is h100:N or a slice of TPUs such as v5e:4x4, got {topology!r}"
+        )
     else:
         platform, extra, package = "tpu", "tpu", "libtpu"
         options = {"topology_name": topology}
     try:
         return topologies.get_topology_desc(platform=platform, **options).devices
-    except (RuntimeError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # of many kinds: missing plugins and wrong names raise differently
         if importlib.util.find_spec(package) is None:
             raise ImportError(
                 f"the compiler for {topology} is missing: pip install -e '.[{extra}]'"

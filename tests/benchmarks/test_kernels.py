@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from benchmarks.compiled.kernels import H100, Kernel, Limits, estimated_seconds, kernels
+from benchmarks.compiled.topologies import devices
 from tests.runs import ROOT
 
 PROGRAM = """HloModule jit_step
@@ -22,8 +23,8 @@ ENTRY %main.7 (p0: f32[4,8], p1: bf16[8]) -> f32[4,8] {
   %p1 = bf16[8]{0} parameter(1), sharding={replicated}
   %conv = (bf16[16]{0}, u8[4]{0}) custom-call(%p1, %p1), custom_call_target="__cudnn$convForward"
   %get = bf16[16]{0} get-tuple-element(%conv), index=0
-  %loop_fusion.1 = f32[4,8]{1,0} fusion(%p0, %get), kind=kLoop, calls=%fused, metadata={op_name="jit(step)/jvp(Net)/add"}
-  %input_reduce_fusion = f32[8]{0} fusion(%loop_fusion.1), kind=kInput, metadata={op_name="jit(step)/sum"}
+  %loop_fusion.1 = f32[4,8]{1,0} fusion(%p0, %get), metadata={op_name="jit(step)/jvp(Net)/add"}
+  %input_reduce_fusion = f32[8]{0} fusion(%loop_fusion.1), metadata={op_name="jit(step)/sum"}
   %input_transpose_fusion = f32[8,4]{1,0} fusion(%p0), kind=kInput
   %gemm_fusion_dot = f32[4,4]{1,0} fusion(%p0, %input_transpose_fusion), kind=kCustom
   %copy.3 = f32[4,8]{1,0} copy(%p0)
@@ -31,7 +32,7 @@ ENTRY %main.7 (p0: f32[4,8], p1: bf16[8]) -> f32[4,8] {
   %all-gather-done = f32[32]{0} all-gather-done(%all-gather-start)
   ROOT %out = f32[4,8]{1,0} bitcast(%copy.3)
 }
-"""  # noqa: E501
+"""
 
 
 def test_every_kind_is_counted_once_with_what_it_reads_and_writes():
@@ -59,6 +60,12 @@ def test_the_estimate_is_that_of_bytes_arithmetic_or_launches():
     assert estimated_seconds([convolution], 100, device) == 5
     assert estimated_seconds([convolution], 700, device) == 7
     assert estimated_seconds([loop, loop._replace(bytes=1)], 0, device) == 3 + 1
+
+
+@pytest.mark.parametrize("topology", ["h100", "h100:0", "h100:x", "a100:1", "4x4"])
+def test_a_topology_that_nobody_has_is_refused(topology):
+    with pytest.raises(ValueError, match=f"h100:N or a slice of TPUs.*got '{topology}'"):
+        devices(topology)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 
 from tests.optim.problems import assert_close, assert_equal, batch, loss, params, run
 from vasso_jax import optim
+from vasso_jax.optim._numerics import global_norm
 
 
 @pytest.mark.parametrize("size", [1e-10, 1e-3, 1e19, 1e25])
@@ -96,3 +97,18 @@ def test_under_pmap():
     expected = optax.apply_updates(w, updates)
     for i in range(2):
         assert_close(jax.tree.map(lambda a, i=i: a[i], moved), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_the_norm_of_large_arrays_of_any_rank(mapped):
+    """Beyond 4,096 numbers an array is summed in part before it is joined with the others."""
+    shapes = [(5000,), (5000, 2), (2, 5000), (3, 3, 32, 64), (2, 8, 8, 8, 8), (64, 65), (7,), ()]
+    rng = np.random.default_rng(0)
+    tree = [rng.normal(size=(2, *shape)).astype(np.float32) for shape in shapes]
+    expected = [np.sqrt(sum(np.sum(np.float64(x[i]) ** 2) for x in tree)) for i in range(2)]
+    of_each = jax.jit(
+        jax.vmap(global_norm)
+        if mapped
+        else lambda t: jnp.stack([global_norm([x[i] for x in t]) for i in range(2)])
+    )
+    np.testing.assert_allclose(of_each(tree), expected, rtol=1e-6)

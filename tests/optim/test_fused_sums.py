@@ -85,7 +85,7 @@ def test_the_option_is_right_where_the_installed_jaxlib_is_wrong(pattern):
 @pytest.mark.slow
 def test_the_flag_of_the_documents_is_right():
     if all(map(is_right, PATTERNS)):
-        pytest.skip("not needed")
+        pytest.skip(f"jaxlib {jaxlib.__version__} computes all of these sums rightly without it")
     program = "from tests.optim.test_fused_sums import *; print(*map(is_right, PATTERNS))"
     flags = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}"
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
