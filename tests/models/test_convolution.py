@@ -177,6 +177,26 @@ def test_gradients_and_curvatures_under_vmap(images_too, x64):
     assert_equal(actual, expected, 1e-12)
 
 
+def test_vmap_over_images_is_one_convolution_with_our_gradients():
+    x, k = draw()
+    images = jnp.stack([x, jnp.sin(x)], axis=1)
+
+    def of(make):
+        def loss(images, k):
+            y = jax.vmap(make((2, 2), "SAME"), (1, None), 1)(images, k)
+            return jnp.sin(y).sum(), y
+
+        return jax.grad(loss, (0, 1), has_aux=True)
+
+    jaxpr = jax.make_jaxpr(of(ours))(images, k).jaxpr
+    assert [str(e.primitive) for e in jaxpr.eqns if "conv" in str(e.primitive)] == [
+        "convolution",
+        "convolution_kernel_gradient",
+        "convolution_input_gradient",
+    ]
+    assert_equal(*(jax.tree.leaves(of(make)(images, k)) for make in (ours, derived)), 1e-5)
+
+
 @pytest.mark.slow
 def test_third_derivative(x64):
     x, k = draw((5, 6), dtype="float64", batch=2)

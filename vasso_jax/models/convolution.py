@@ -13,8 +13,9 @@ and reverse mode of every order are fast. (`jax.custom_vjp` has no forward mode.
 has both, with tangents that are written as the transposes of the gradients; but its derivatives of
 the second order are slow inside `lax.cond` again.)
 
-`jax.vmap` of a part is `jax.vmap` of its definition. The gradient of a function that uses `vmap`
-inside is therefore the one that JAX derives.
+`jax.vmap` over images with one kernel is one convolution of all of them, whose gradients are as
+above. Any other `jax.vmap` of a part is `jax.vmap` of its definition. The gradient of a function
+that uses it inside is therefore the one that JAX derives.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
@@ -193,8 +195,13 @@ def _equally_varying(*arrays: jax.Array) -> list[jax.Array]:
     ]
 
 
-def _primitive(name: str, part: Callable[..., jax.Array]) -> Primitive:
-    """`part`, a method of `_Convolution`, as a primitive with the parameter `convolution`."""
+def _primitive(
+    name: str, part: Callable[..., jax.Array], kernel_is_second: bool = True
+) -> Primitive:
+    """`part`, a method of `_Convolution`, as a primitive with the parameter `convolution`.
+
+    Its arguments are arrays of images and a kernel, or else twice images.
+    """
 
     def definition(*args, convolution):
         return part(convolution, *args)
@@ -203,6 +210,11 @@ def _primitive(name: str, part: Callable[..., jax.Array]) -> Primitive:
         return jax.make_jaxpr(partial(part, convolution))(*args).out_avals[0]
 
     def batched(args, axes, *, convolution):
+        if kernel_is_second and axes[1] is None:
+            images = jnp.moveaxis(args[0], axes[0], 0)
+            merged = images.reshape(-1, *images.shape[2:])
+            out = primitive.bind(merged, args[1], convolution=convolution)
+            return out.reshape(*images.shape[:2], *out.shape[1:]), 0
         return jax.vmap(partial(part, convolution), axes)(*args), 0
 
     primitive = Primitive(name)
@@ -215,7 +227,9 @@ def _primitive(name: str, part: Callable[..., jax.Array]) -> Primitive:
 
 _output = _primitive("convolution", _Convolution.output)
 _input_gradient = _primitive("convolution_input_gradient", _Convolution.input_gradient)
-_kernel_gradient = _primitive("convolution_kernel_gradient", _Convolution.kernel_gradient)
+_kernel_gradient = _primitive(
+    "convolution_kernel_gradient", _Convolution.kernel_gradient, kernel_is_second=False
+)
 
 # For each part: its transposes in the first and in the second input, given a cotangent.
 ad.defbilinear(
