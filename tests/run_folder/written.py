@@ -20,6 +20,8 @@ SETTINGS = {
     "epochs": 2,
     "batch_size": 128,
     "seed": 0,
+    "batch_stats_over": "batch",
+    "microbatches": 1,
     "fsdp": 1,
     "distributed": False,
     "tensorboard": True,

@@ -20,8 +20,8 @@ from vasso_jax.train import UsageError, check, train
     [
         ({"method": {"name": f"{HERE}:accumulating_sam"}}, "MultiSteps reads the learning rate"),
         ({"base": {"name": f"{HERE}:accumulating", "lr": 0.1}}, "give the whole optimizer.*tx="),
-        ({"method": {"name": f"{HERE}:in_halves"}}, "takes each batch whole"),
-        ({"method": {"name": f"{HERE}:in_parts"}}, "takes each batch whole"),
+        ({"method": {"name": f"{HERE}:in_halves"}}, "each batch whole"),
+        ({"method": {"name": f"{HERE}:in_parts"}}, "each batch whole"),
         (
             {"schedule": {"name": "optax:constant_schedule", "value": 0.1}},
             r"^schedule optax:constant_schedule cannot be called as schedule\(lr, epochs, "
@@ -64,9 +64,9 @@ def test_an_optimizer_that_cannot_be_right_is_refused_before_the_data_is_read(
 @pytest.mark.parametrize(
     ("tx", "message"),
     [
-        (sam(optax.sgd(0.1), microbatches=2), "takes each batch whole"),
-        (optax.masked(sam(optax.sgd(0.1), microbatches=2), True), "takes each batch whole"),
-        (m_sharpness_aware(l2_ball(0.1), microbatches=2), "takes each batch whole"),
+        (sam(optax.sgd(0.1), microbatches=2), "each batch whole"),
+        (optax.masked(sam(optax.sgd(0.1), microbatches=2), True), "each batch whole"),
+        (m_sharpness_aware(l2_ball(0.1), microbatches=2), "each batch whole"),
         (optax.MultiSteps(sam(optax.sgd(0.1)), 2), "its last batch only: put it around the base"),
         (
             optax.chain(optax.MultiSteps(vasso(optax.sgd(0.1)), 2).gradient_transformation()),
@@ -86,7 +86,7 @@ def test_an_optimizer_made_for_the_parameters_is_refused_before_the_first_step()
         return check(config(), model=Linear(2), dataset=halves(), tx=tx).open(halves())
 
     assert opened().total_steps == 4
-    with pytest.raises(ValueError, match="takes each batch whole"):
+    with pytest.raises(ValueError, match="each batch whole"):
         opened(microbatches=2)
 
 

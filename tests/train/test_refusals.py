@@ -79,6 +79,13 @@ def config(**fields):
         ({"data": {"name": "cifar10", "dir": "/dev/null"}}, "cannot work in /dev/null"),
         ({"batch_size": 2000}, "exceeds the 1438 training images"),
         ({"batch_stats": "clear"}, "Did you mean clean"),
+        ({"batch_stats_over": "devise"}, "Did you mean device"),
+        ({"microbatches": 0}, "microbatches must be at least 1, got 0"),
+        (
+            {"batch_size": 128, "microbatches": 3},
+            "batch_size=128 cannot be divided over 3 microbatches on 8 devices: choose a multiple "
+            "of 24",
+        ),
         ({"label_smoothing": 1.0}, "label_smoothing must be in"),
         ({"seed": -1}, "seed must be"),
         ({"fsdp": 0}, "fsdp must be at least 1"),

@@ -104,7 +104,7 @@ def server():
             ["method.rho=0.1"],
             ["method none has no rho (set in the config, or by --config.method.rho)", "sam"],
         ),
-        ("digits_vasso", ["method.microbatches=2"], ["takes each batch whole"]),
+        ("digits_vasso", ["method.microbatches=2"], ["each batch whole", "--config.microbatches"]),
         # Names of one's own.
         ("digits_vasso", ["model.name=nowhere.nets:Net"], ["no module nowhere"]),
         ("digits_vasso", ["model.name=examples.own_network:SmalCNN"], ["Did you mean SmallCNN"]),

@@ -60,8 +60,9 @@ def check_batches(tx: Any, params: Any = None, *, scheduled: bool) -> None:
         )
     if _asks_for_microbatches(tx, params):
         raise ValueError(
-            "the optimizer asks for microbatches, but the trainer takes each batch whole: leave "
-            "its argument microbatches out"
+            "the optimizer asks for microbatches, but the trainer gives it each batch whole: leave "
+            "its argument microbatches out; the run's own option, --config.microbatches, saves as "
+            "much memory"
         )
 
 

@@ -29,6 +29,7 @@ SECTIONS: dict[str, str | None] = {
     "augment": None,
 }
 BATCH_STATS = ("clean", "perturbed", "both")
+BATCH_STATS_OVER = ("batch", "device")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,10 @@ class RunOptions:
         label_smoothing: share of the target that is spread over all classes, in [0, 1).
         batch_stats: the pass whose statistics move BatchNorm's running ones: `clean`, `perturbed`,
             or `both`, one after the other; the latter two need a method with a perturbed pass.
+        batch_stats_over: the images by whose statistics BatchNorm normalises: `batch`, those of all
+            devices, or `device`, those of its own.
+        microbatches: parts of the batch in which each pass is made, one after the other, to save
+            memory; BatchNorm normalises each by its own statistics.
         init_from: run folder to take the weights from; a head for other classes starts anew.
         eval_every_epochs: epochs between two evaluations; the last epoch is always evaluated.
         checkpoint_every_steps: steps between two checkpoints, besides those at the end of each
@@ -61,6 +66,8 @@ class RunOptions:
     seed: int = 0
     label_smoothing: float = 0.0
     batch_stats: str = "clean"
+    batch_stats_over: str = "batch"
+    microbatches: int = 1
     init_from: str = ""
     eval_every_epochs: int = 1
     checkpoint_every_steps: int = 0
@@ -75,7 +82,7 @@ class RunOptions:
                 "epochs must be at least 1, or with init_from 0 to evaluate only; got "
                 f"{self.epochs}"
             )
-        for field in ("batch_size", "eval_every_epochs", "fsdp"):
+        for field in ("batch_size", "microbatches", "eval_every_epochs", "fsdp"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if not 0 <= self.seed < 2**32:
@@ -83,6 +90,7 @@ class RunOptions:
         if not 0 <= self.label_smoothing < 1 or math.isnan(self.label_smoothing):
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
         check_choice("batch_stats", self.batch_stats, BATCH_STATS)
+        check_choice("batch_stats_over", self.batch_stats_over, BATCH_STATS_OVER)
         if self.checkpoint_every_steps < 0:
             raise ValueError(
                 f"checkpoint_every_steps must be >= 0, got {self.checkpoint_every_steps}"

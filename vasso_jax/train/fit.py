@@ -33,7 +33,7 @@ def check_network(
         params, batch_stats: the shapes of its variables.
         image_shape: (H, W, C).
         num_classes: of the data set.
-        batch_size: images per step.
+        batch_size: images per call in training.
 
     Raises:
         ValueError: a call fails, gives no logits, or changes the shape of a statistic.

@@ -95,12 +95,13 @@ def _bind(section: str, name: Any, fields: dict[str, Any], options: Part) -> Par
         supplied = (base, *supplied, *_wanted_rate(constructor))
         if fields.get("microbatches") is not None:
             raise ValueError(
-                "method.microbatches cannot be set: the trainer takes each batch whole"
+                "method.microbatches cannot be set: the trainer gives the method each batch whole; "
+                "to save memory, set the run's own option, --config.microbatches"
             )
         if _needs(constructor, "microbatches"):
             raise ValueError(
-                f"method {name} needs the argument microbatches, but the trainer takes each batch "
-                "whole: give it a default"
+                f"method {name} needs the argument microbatches, but the trainer gives it each "
+                "batch whole: give it a default"
             )
         if "seed" in others and fields.get("seed") is None:
             fields["seed"] = options.value("seed")

@@ -175,7 +175,9 @@ def check(
         processes.join_cluster()
     check_installed(options.wandb_project)
     mesh = make_mesh(options.fsdp, devices)
-    check_batch_size(options.batch_size, mesh)
+    check_batch_size(options.batch_size, options.microbatches, mesh)
+    if options.batch_stats_over == "device" and mesh.size == 1:
+        raise ValueError("batch_stats_over=device has no effect on one device; leave it out")
     settings = {**parts[""].settings, **{name: parts[name].settings for name in SECTIONS}}
     if tx is None:
         if options.batch_stats != "clean" and settings["method"]["name"] == "none":

@@ -74,26 +74,32 @@ def make_program(
 
     Raises:
         ValueError: the network does not fit the data, the optimizer does not fit the network or
-            does not take whole batches, or `batch_stats` has no effect.
+            does not take whole batches, or `batch_stats` or `batch_stats_over` has no effect.
     """
     steps_per_epoch = spec.num_train // options.batch_size
     model = make_model(spec.num_classes)
     schedule, tx = make_optimizer(steps_per_epoch)
     create = partial(create_state, model, tx, spec.image_shape, spec.num_classes, options.seed)
     shapes = jax.eval_shape(create)
+    per_device = options.batch_stats_over == "device"
     check_network(
         model,
         shapes.params,
         shapes.batch_stats,
         spec.image_shape,
         spec.num_classes,
-        options.batch_size,
+        options.batch_size // (options.microbatches * (mesh.size if per_device else 1)),
     )
     # An optimizer made for these very parameters could not be checked before.
     check_batches(tx, shapes.params, scheduled=schedule is not None)
     check_optimizer(tx, shapes.params, shapes.opt_state)
     if options.batch_stats != "clean":
         _check_batch_stats(options.batch_stats, tx, shapes)
+    if per_device and not jax.tree.leaves(shapes.batch_stats):
+        raise ValueError(
+            "batch_stats_over=device has no effect: the network has no running statistics; leave "
+            "it out"
+        )
     formats = state_formats(shapes, mesh)
     statistics = {"mean": spec.mean, "std": spec.std}
     return Program(
@@ -111,6 +117,8 @@ def make_program(
             batch_stats=options.batch_stats,
             seed=options.seed,
             mesh=mesh,
+            batch_stats_over=options.batch_stats_over,
+            microbatches=options.microbatches,
             formats=formats,
         ),
         eval_step=make_eval_step(

@@ -59,14 +59,16 @@ def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh(shape, _AXES, _TYPES, devices=devices)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises ValueError unless every device gets the same number of images, at least one."""
+def check_batch_size(batch_size: int, microbatches: int, mesh: Mesh) -> None:
+    """Raises ValueError unless each device gets equally many images of each microbatch."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if batch_size % mesh.size:
+    groups = microbatches * mesh.size
+    if batch_size % groups:
+        parts = f"{microbatches} microbatches on " if microbatches > 1 else ""
         raise ValueError(
-            f"batch_size={batch_size} cannot be divided over {mesh.size} devices: choose a "
-            f"multiple of {mesh.size}"
+            f"batch_size={batch_size} cannot be divided over {parts}{mesh.size} devices: choose a "
+            f"multiple of {groups}"
         )
 
 
@@ -133,11 +135,22 @@ def gather(params: Any, mesh: Mesh) -> Any:
     Their gradient is sharded as by `spread`. Without this, the compiler may split activations over
     channels instead.
     """
-    if mesh.shape["fsdp"] == 1:
-        return params
     # In the backward pass the same constraints apply to the gradient, in reverse order.
-    params = jax.lax.with_sharding_constraint(params, spread(params, mesh))
-    return jax.lax.with_sharding_constraint(params, replicated(mesh))
+    return keep_whole(keep_spread(params, mesh), mesh)
+
+
+def keep_spread(tree: Any, mesh: Mesh) -> Any:
+    """Traced: parameters or gradients, placed by `spread`."""
+    if mesh.shape["fsdp"] == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, spread(tree, mesh))
+
+
+def keep_whole(tree: Any, mesh: Mesh) -> Any:
+    """Traced: parameters or gradients, a copy on every device."""
+    if mesh.shape["fsdp"] == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def set_if_split(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:

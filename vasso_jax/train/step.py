@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data, optim
+from vasso_jax.train.groups import in_microbatches, mean_over_microbatches, per_device
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
 from vasso_jax.train.state import TrainState
@@ -25,6 +26,8 @@ def make_train_step(
     batch_stats: str,
     seed: int,
     mesh: Mesh,
+    batch_stats_over: str = "batch",
+    microbatches: int = 1,
     formats: TrainState | None = None,
 ) -> Callable[..., TrainState]:
     """Builds `step(state, item) -> state`, jitted; the given state's buffers are reused.
@@ -32,7 +35,6 @@ def make_train_step(
     The optimizer requests its gradients, so a pass that it does not need is skipped. Both passes of
     a sharpness-aware method see the same augmented batch and the same dropout key. Reported loss
     and accuracy come from the clean pass, or from the perturbed one of a method that has no other.
-    Batch statistics are those of the global batch.
 
     Args:
         model: a Flax Linen module called as `(images, train) -> logits [B, num_classes]`, with
@@ -49,15 +51,21 @@ def make_train_step(
             such as a bool, is that of the perturbed pass.
         seed: of the run; augmentation and dropout keys depend on it and the step.
         mesh: of `make_mesh`; the batch is split over all its devices.
+        batch_stats_over: whose batch statistics normalise an image: those of the global `batch`, or
+            those of the part of it on the same `device`. Running statistics then move by the mean
+            over the devices.
+        microbatches: parts of the batch in which each pass is made, one after the other. Gradients,
+            loss, accuracy and moved running statistics are means over them. Each has its own batch
+            statistics and dropout key.
         formats: of `state_formats`: how the returned state is placed; None: the compiler decides.
     """
 
-    def apply(
+    def forward(
         params: Any, images: jax.Array, running: Any, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        """Logits, and the running statistics updated by this batch."""
+        """Logits, and the running statistics updated by these images."""
         logits, moved = model.apply(
-            {"params": gather(params, mesh), "batch_stats": running},
+            {"params": params, "batch_stats": running},
             images,
             train=True,
             mutable=["batch_stats"],
@@ -65,25 +73,38 @@ def make_train_step(
         )
         return logits, moved.get("batch_stats", {})
 
+    apply = per_device(forward, mesh) if batch_stats_over == "device" else forward
+
     def loss_fn(
-        params: Any, i: int, images: jax.Array, labels: jax.Array, running: Any, key: jax.Array
+        params: Any, batch: tuple[jax.Array, jax.Array, jax.Array], running: Any
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-        del i  # there are no microbatches
+        images, labels, key = batch
         logits, moved = apply(params, images, running, key)
         accuracy = {f"top{k}": _top_k(logits, labels, k).mean() for k in (1, 5)}
         loss = _cross_entropy(logits, labels, label_smoothing).mean()
         return loss, (accuracy, moved)
 
-    value_and_update = optim.value_and_update(loss_fn, tx, has_aux=True)
+    if microbatches > 1:
+        batch_loss = mean_over_microbatches(loss_fn, mesh)
+    else:
+
+        def batch_loss(params: Any, batch: Any, running: Any) -> Any:
+            return loss_fn(gather(params, mesh), batch, running)
+
+    value_and_update = optim.value_and_update(batch_loss, tx, has_aux=True)
 
     def step(state: TrainState, item: Any) -> TrainState:
         key = jax.random.fold_in(stream_key(seed, "step"), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        batch = jax.lax.with_sharding_constraint(take_batch(item, state.step), batch_sharding(mesh))
-        images = augment(augment_key, batch.images)
+        taken = jax.lax.with_sharding_constraint(take_batch(item, state.step), batch_sharding(mesh))
+        images = augment(augment_key, taken.images)
+        batch = images, taken.labels, dropout_key
+        if microbatches > 1:
+            keys = jax.random.split(dropout_key, microbatches)
+            batch = *in_microbatches((images, taken.labels), microbatches, mesh), keys
         with set_if_split(mesh):
             passes, updates, opt_state = value_and_update(
-                state.params, state.opt_state, images, batch.labels, state.batch_stats, dropout_key
+                state.params, state.opt_state, batch, state.batch_stats
             )
         decay = None
         if batch_stats == "both":
