@@ -25,7 +25,7 @@ from vasso_jax.train.sharding import batch_sharding, make_mesh
 from vasso_jax.train.state import create_state, state_formats
 from vasso_jax.train.step import make_train_step
 
-SHAPE, SIZE, RHO, LR = (6, 6, 2), 32, 0.3, 0.1
+SHAPE, SIZE, RHO, LR = (6, 6, 2), 64, 0.3, 0.1
 
 
 class Net(nn.Module):
@@ -176,7 +176,7 @@ def test_a_step_is_the_mean_over_the_groups_each_by_its_own_statistics(options, 
         before, step.batch, groups, options.get("batch_stats", "clean")
     )
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5),
         (after.params, after.batch_stats),
         (params, statistics),
     )
