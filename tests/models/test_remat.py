@@ -21,13 +21,9 @@ FAMILIES = {
     "pyramidnet": (partial(PyramidNet, 8, 12), 3),
     "vit": (partial(ViT, 4, 16, depth=2, heads=2), 2),
 }
-# One whose parts are modules and one whose parts are methods.
 families = pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(name, marks=[] if name in ("wrn", "vgg") else pytest.mark.slow)
-        for name in FAMILIES
-    ],
+    [pytest.param(name, marks=[] if name == "vgg" else pytest.mark.slow) for name in FAMILIES],
 )
 
 
