@@ -1,7 +1,8 @@
 """What a GPU or TPU does in a train step: the trainer's step, compiled without such a device.
 
     python -m benchmarks.compiled --topologies h100:1 [v5e:2x2 ...] [--models resnet18 ...]
-        [--methods sgd vasso] [--fsdp 1 4] [--per_device 128] [--out FILE] [--markdown]
+        [--methods sgd vasso] [--fsdp 1 4] [--per_device 128] [--remat] [--out FILE]
+        [--markdown]
 
 A topology is h100:N for N GPUs of one host (pip install -e '.[cuda12]'), or a slice of TPUs (pip
 install -e '.[tpu]'). The compilers need no such device, and nothing runs. For each case the command
@@ -68,11 +69,12 @@ def main() -> None:
             "topology": topology,
             "fsdp": fsdp,
             "per_device": options.per_device,
+            "remat": options.remat,
         }
-        if any(case.items() <= record.items() for record in records):
+        if any(case == {key: record.get(key, False) for key in case} for record in records):
             continue
         console.print(f"compiling {case} ...", highlight=False)
-        records.append({**case, **_measure(model, method, topology, fsdp, options.per_device)})
+        records.append({**case, **_measure(**case)})
         if out:
             write_json(out, records)
     if options.markdown:
@@ -88,17 +90,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=("sgd", "vasso"), metavar="METHOD")
     parser.add_argument("--fsdp", nargs="+", type=positive, default=(1,), metavar="N")
     parser.add_argument("--per_device", type=positive, default=128, help="images per device (128)")
+    parser.add_argument("--remat", action="store_true", help="with model.remat")
     parser.add_argument("--markdown", action="store_true", help="a table of the documentation")
     return parser.parse_args()
 
 
-def _measure(model: str, method: str, topology: str, fsdp: int, per_device: int) -> dict[str, Any]:
+def _measure(
+    model: str, method: str, topology: str, fsdp: int, per_device: int, remat: bool
+) -> dict[str, Any]:
     own = devices(topology)
     name = method_section(method)["name"]
     config = read_config([f"--config={ROOT}/configs/{CONFIGS[model]}.py:{name}"])
     config.fsdp = fsdp
     config.batch_size = per_device * len(own)
     config.model.dtype = "bfloat16"
+    config.model.remat = remat
     plan = check(config, devices=own)
     images, classes, size, mean, std = _SETS[plan.settings["data"]["name"]]
     begin = time.perf_counter()

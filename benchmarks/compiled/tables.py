@@ -20,7 +20,9 @@ def table(records: list[dict[str, Any]]) -> Table:
             for kind, total in record["collectives"].items()
         )
         found.add_row(
-            *(str(record[key]) for key in ("topology", "model", "method", "fsdp")),
+            record["topology"],
+            _model(record),
+            *(str(record[key]) for key in ("method", "fsdp")),
             f"{record['flops'] / 1e12:.4f}",
             f"{record['bytes_accessed'] / 1e9:.2f}",
             str(record.get("kernels", "")),
@@ -57,7 +59,8 @@ def _of_gpus(records: list[dict[str, Any]], models: Sequence[str]) -> str:
         operations = sum(kind["operations"] for kind in exchanged)
         megabytes = sum(kind["bytes"] for kind in exchanged) / 1e6
         cells = (
-            *(str(record[key]) for key in ("model", "method", "devices", "fsdp")),
+            _model(record),
+            *(str(record[key]) for key in ("method", "devices", "fsdp")),
             f"{record['flops'] / 1e9:.0f}",
             f"{record['kernels']:,}",
             f"{record['bytes_accessed'] / 1e9:.2f}",
@@ -81,7 +84,9 @@ def _of_tpus(records: list[dict[str, Any]], models: Sequence[str]) -> str:
         memory, exchanged = record["memory"], record["collectives"]
         kinds = (exchanged.get(kind) for kind in columns[-3:])
         cells = (
-            *(str(record[key]) for key in ("devices", "model", "method", "fsdp")),
+            str(record["devices"]),
+            _model(record),
+            *(str(record[key]) for key in ("method", "fsdp")),
             f"{record['flops'] / 1e12:.3f}",
             f"{record['bytes_accessed'] / 1e9:.1f}",
             *(f"{memory[part] / 1e6:.0f}" for part in ("arguments", "temporaries")),
@@ -89,6 +94,10 @@ def _of_tpus(records: list[dict[str, Any]], models: Sequence[str]) -> str:
         )
         lines.append(cells)
     return _rows(lines)
+
+
+def _model(record: dict[str, Any]) -> str:
+    return f"{record['model']}, remat" if record.get("remat") else record["model"]
 
 
 def _place(record: dict[str, Any]) -> tuple[int, int, str]:

@@ -152,3 +152,22 @@ def test_the_table_on_the_page_is_that_of_the_records(record, page):
     records = json.loads((ROOT / f"benchmarks/compiled/results/{record}.json").read_text())
     table = tables.markdown(records, list(CONFIGS))
     assert table in (ROOT / f"docs/{page}.md").read_text()
+
+
+def test_the_figures_of_rematerialisation_are_those_of_the_records():
+    folder = ROOT / "benchmarks/compiled/results"
+    plain, remat = (
+        {(r["model"], r["method"]): r for r in json.loads((folder / name).read_text())}
+        for name in ("h100.json", "h100_remat.json")
+    )
+    page = (ROOT / "docs/networks.md").read_text()
+    assert plain.keys() == remat.keys()
+    for (model, method), record in plain.items():
+        pair = (record, remat[model, method])
+        cells = (
+            [f"{r['memory']['temporaries'] / 1e6:.0f}" for r in pair],
+            [f"{r['flops'] / 1e9:.0f}" for r in pair],
+            [f"{1e3 * r['estimated_seconds']:.2f}" for r in pair],
+        )
+        row = " | ".join((f"`{model}`", method, *map("; ".join, cells)))
+        assert f"| {row} |" in page

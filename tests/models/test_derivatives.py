@@ -20,6 +20,8 @@ FAMILIES = {
     "vgg": partial(VGG, (1, 1), hidden=8),
     "pyramidnet": partial(PyramidNet, 8, 12),
     "vit": partial(ViT, 4, 16, depth=1, heads=2),
+    "vgg_remat": partial(VGG, (1, 1), hidden=8, remat=True),
+    "wrn_remat": partial(WideResNet, 10, 1, remat=True),
 }
 
 

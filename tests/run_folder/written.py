@@ -12,7 +12,7 @@ SETTINGS = {
     "method": VASSO,
     "base": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": False},
     "schedule": {"name": "multistep", "milestones": (1, 2), "warmup_epochs": 0.0},
-    "model": {"name": "wrn10_1", "dtype": "float32"},
+    "model": {"name": "wrn10_1", "dtype": "float32", "remat": False},
     "data": {"name": "digits", "dir": "", "split_seed": 0, "workers": 0, "on_damaged": "stop"},
     "label_noise": {},
     "augment": {"crop_padding": 1, "flip": False},

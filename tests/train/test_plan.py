@@ -130,7 +130,7 @@ def test_the_settings_are_the_config_completed_by_the_constructors_defaults():
     }
     assert settings["base"]["lr"] == 1
     assert settings["base"]["momentum"] == 0.9
-    assert settings["model"] == {"name": "wrn10_1", "dtype": "float32"}
+    assert settings["model"] == {"name": "wrn10_1", "dtype": "float32", "remat": False}
     assert settings["label_noise"] == settings["rho_schedule"] == settings["window"] == {}
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vasso_jax.models.convolution import conv_general_dilated
+from vasso_jax.models.remat import keep
 
 Initializer = Callable[..., jax.Array]
 
@@ -56,9 +57,10 @@ class BatchNorm(nn.Module):
             center = jax.lax.stop_gradient(running_mean.value)
             center = jnp.where(jnp.isfinite(center), center, 0)
             deviation = wide - center
-            shift = deviation.mean(axes)
+            shift = keep(deviation.mean(axes))
             mean = center + shift
-            var = jnp.maximum(jnp.square(deviation).mean(axes) - jnp.square(shift), 0)
+            mean_square = keep(jnp.square(deviation).mean(axes))
+            var = jnp.maximum(mean_square - jnp.square(shift), 0)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))
                 running_mean.value += self.momentum * (mean - running_mean.value)

@@ -18,6 +18,7 @@ from vasso_jax.models.layers import (
     global_average_pool,
     torch_linear,
 )
+from vasso_jax.models.remat import rematerialized
 
 
 class PyramidBlock(nn.Module):
@@ -54,18 +55,22 @@ class PyramidNet(nn.Module):
         alpha: the width grows from 16 to 16 + alpha, by the same amount in each block.
         num_classes: size of the last layer.
         dtype: dtype of the arithmetic.
+        remat: a backward pass computes the activations inside each block again instead of keeping
+            them. It needs less memory and more time; results are the same.
     """
 
     depth: int
     alpha: int
     num_classes: int
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] images -> [B, num_classes] float32 logits."""
         x = conv(16, 3, 1, self.dtype, fan_out_normal_init, "conv1")(x)
         x = BatchNorm(dtype=self.dtype, name="bn1")(x, train)
+        block_type = rematerialized(PyramidBlock, self.remat, static_argnums=(2,))
         blocks = (self.depth - 2) // 6
         width = 16.0
         for stage in range(3):
@@ -74,7 +79,7 @@ class PyramidNet(nn.Module):
                 width += self.alpha / (3 * blocks)
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"layer{stage + 1}_{block}"
-                x = PyramidBlock(round(width), stride, self.dtype, name=name)(x, train)
+                x = block_type(round(width), stride, self.dtype, name=name)(x, train)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn_final")(x, train))
         x = global_average_pool(x)
         x = torch_linear(self.num_classes, x.shape[-1], self.dtype, "fc")(x)

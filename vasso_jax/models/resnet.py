@@ -22,6 +22,7 @@ from vasso_jax.models.layers import (
     torch_default_init,
     torch_linear,
 )
+from vasso_jax.models.remat import rematerialized
 
 
 class ResidualBlock(nn.Module):
@@ -68,6 +69,8 @@ class ResNet(nn.Module):
         bottleneck: bottleneck blocks, as in ResNet-50 and deeper.
         imagenet: use torchvision's stem and initialisation instead of those for small images.
         dtype: dtype of the arithmetic.
+        remat: a backward pass computes the activations inside each block again instead of keeping
+            them. It needs less memory and more time; results are the same.
     """
 
     stage_sizes: Sequence[int]
@@ -75,6 +78,7 @@ class ResNet(nn.Module):
     bottleneck: bool = False
     imagenet: bool = False
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -86,10 +90,11 @@ class ResNet(nn.Module):
         if self.imagenet:
             padding: Any = ((1, 1), (1, 1))  # flax annotates padding as str only
             x = nn.max_pool(x, (3, 3), (2, 2), padding)
+        block_type = rematerialized(ResidualBlock, self.remat, static_argnums=(2,))
         for stage, blocks in enumerate(self.stage_sizes):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = ResidualBlock(
+                x = block_type(
                     64 * 2**stage,
                     stride,
                     self.bottleneck,

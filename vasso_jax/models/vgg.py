@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from vasso_jax.models.layers import BatchNorm, conv, fan_out_normal_init, global_average_pool
+from vasso_jax.models.remat import rematerialized
 
 
 class VGG(nn.Module):
@@ -26,6 +27,8 @@ class VGG(nn.Module):
             `train` and a `dropout` rng.
         hidden: width of the two hidden dense layers.
         dtype: dtype of the arithmetic.
+        remat: a backward pass computes the activations inside each stage again instead of keeping
+            them. It needs less memory and more time; results are the same.
     """
 
     stage_sizes: Sequence[int]
@@ -33,6 +36,7 @@ class VGG(nn.Module):
     dropout_rate: float = 0.5
     hidden: int = 4096
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -46,23 +50,11 @@ class VGG(nn.Module):
                 f"VGG halves the image {len(self.stage_sizes)} times and needs one of at least "
                 f"{2 ** len(self.stage_sizes)} pixels per side, got {x.shape[1]}x{x.shape[2]}"
             )
+        run_stage = rematerialized(VGG._stage, self.remat, static_argnums=(2, 3, 4, 5))
         index = 0
         for stage, convolutions in enumerate(self.stage_sizes):
-            features = min(64 * 2**stage, 512)
-            for _ in range(convolutions):
-                x = conv(
-                    features,
-                    3,
-                    1,
-                    self.dtype,
-                    fan_out_normal_init,
-                    f"features_{index}",
-                    use_bias=True,
-                )(x)
-                x = nn.relu(BatchNorm(dtype=self.dtype, name=f"features_{index + 1}")(x, train))
-                index += 3
-            x = nn.max_pool(x, (2, 2), (2, 2))
-            index += 1
+            x = run_stage(self, x, train, min(64 * 2**stage, 512), convolutions, index)
+            index += 3 * convolutions + 1
 
         x = global_average_pool(x)
         drop = train and self.has_rng("dropout")
@@ -70,6 +62,23 @@ class VGG(nn.Module):
             x = nn.relu(self._dense(self.hidden, index)(x))
             x = nn.Dropout(self.dropout_rate, deterministic=not drop)(x)
         return self._dense(self.num_classes, 6)(x).astype(jnp.float32)
+
+    def _stage(
+        self, x: jax.Array, train: bool, features: int, convolutions: int, index: int
+    ) -> jax.Array:
+        """Convolutions with BatchNorm and ReLU, then the pooling; `index` is the first layer's."""
+        for i in range(index, index + 3 * convolutions, 3):
+            x = conv(
+                features,
+                3,
+                1,
+                self.dtype,
+                fan_out_normal_init,
+                f"features_{i}",
+                use_bias=True,
+            )(x)
+            x = nn.relu(BatchNorm(dtype=self.dtype, name=f"features_{i + 1}")(x, train))
+        return nn.max_pool(x, (2, 2), (2, 2))
 
     def _dense(self, features: int, index: int) -> nn.Dense:
         return nn.Dense(

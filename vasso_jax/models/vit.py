@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vasso_jax.models.convolution import conv_general_dilated
+from vasso_jax.models.remat import rematerialized
 
 _norm = partial(nn.LayerNorm, epsilon=1e-6)
 _kernel_init = nn.initializers.xavier_uniform()
@@ -52,6 +53,8 @@ class ViT(nn.Module):
         heads: attention heads per block.
         num_classes: size of the last layer.
         dtype: dtype of the arithmetic.
+        remat: a backward pass computes the activations inside each block again instead of keeping
+            them. It needs less memory and more time; results are the same.
     """
 
     patch: int
@@ -60,6 +63,7 @@ class ViT(nn.Module):
     heads: int
     num_classes: int
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -86,8 +90,9 @@ class ViT(nn.Module):
         )(x)
         x = x + jnp.asarray(_positions(*x.shape[1:]), x.dtype)
         x = x.reshape(len(x), -1, self.width)
+        block_type = rematerialized(EncoderBlock, self.remat)
         for block in range(self.depth):
-            x = EncoderBlock(self.heads, self.dtype, name=f"block{block}")(x)
+            x = block_type(self.heads, self.dtype, name=f"block{block}")(x)
         x = _norm(dtype=self.dtype, name="norm")(x).mean(axis=1)
         x = nn.Dense(
             self.num_classes, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="head"

@@ -18,6 +18,7 @@ from vasso_jax.models.layers import (
     global_average_pool,
     torch_default_init,
 )
+from vasso_jax.models.remat import rematerialized
 
 
 class PreActivationBlock(nn.Module):
@@ -50,24 +51,28 @@ class WideResNet(nn.Module):
         width: factor by which the stage widths 16, 32, 64 are multiplied.
         num_classes: size of the last layer.
         dtype: dtype of the arithmetic.
+        remat: a backward pass computes the activations inside each block again instead of keeping
+            them. It needs less memory and more time; results are the same.
     """
 
     depth: int
     width: int
     num_classes: int
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] images -> [B, num_classes] float32 logits."""
         x = conv(16, 3, 1, self.dtype, fan_out_normal_init, "conv1")(x)
+        block_type = rematerialized(PreActivationBlock, self.remat, static_argnums=(2,))
         for stage in range(3):
             for block in range((self.depth - 4) // 6):
                 features = 16 * 2**stage * self.width
                 stride = 2 if stage > 0 and block == 0 else 1
                 # With width 1 the first stage keeps 16 channels; later stages always widen.
                 name = f"block{stage + 1}_{block}"
-                x = PreActivationBlock(features, stride, self.dtype, name=name)(x, train)
+                x = block_type(features, stride, self.dtype, name=name)(x, train)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train))
         x = nn.Dense(self.num_classes, kernel_init=torch_default_init, dtype=self.dtype, name="fc")(
             global_average_pool(x)

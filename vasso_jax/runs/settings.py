@@ -11,11 +11,12 @@ from typing import Any
 
 from vasso_jax.names import is_own
 
-# These say where things are or how they are shown. They may change when a run is resumed, and they
-# do not make it another experiment.
+# These say where things are, how they are shown or how much memory they take. They may change when
+# a run is resumed, and they do not make it another experiment.
 MAY_CHANGE = frozenset(
     {
         *("data.dir", "data.workers", "data.on_damaged", "distributed", "fsdp"),
+        "model.remat",
         *("tensorboard", "wandb_project", "checkpoint_every_steps"),
     }
 )
@@ -48,14 +49,17 @@ def may_change(fields: Mapping[str, Any]) -> frozenset[str]:
     """The names of the fields that may change without making it another run.
 
     This is MAY_CHANGE, without `data.dir` if that is what identifies the data set: for `folder`,
-    `npz`, and the user's own data sets (`pkg.module:Name`).
+    `npz`, and the user's own data sets (`pkg.module:Name`). It is also without `model.remat` for
+    the user's own networks, where that may mean anything.
 
     Args:
         fields: all settings by dotted name, see `flatten`.
     """
-    name = str(fields.get("data.name"))
-    by_folder = name in _NAMED_BY_FOLDER or is_own(name)
-    return MAY_CHANGE - {"data.dir"} if by_folder else MAY_CHANGE
+    data, model = str(fields.get("data.name")), str(fields.get("model.name"))
+    by_folder = data in _NAMED_BY_FOLDER or is_own(data)
+    return MAY_CHANGE.difference(
+        ("data.dir",) if by_folder else (), ("model.remat",) if is_own(model) else ()
+    )
 
 
 def identity(fields: Mapping[str, Any]) -> dict[str, Any]:
