@@ -14,6 +14,7 @@ from vasso_jax.runs import RecordFile
 from vasso_jax.train import processes
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
+from vasso_jax.train.pacing import PacedCheckpoints
 from vasso_jax.train.plan import Experiment
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.sharding import replicated
@@ -47,7 +48,7 @@ class Trainer:
         self._total_steps = experiment.total_steps
         self._state = state
         self._step = int(state.step)
-        self._checkpoints = checkpoints
+        self._checkpoints = PacedCheckpoints(checkpoints)
         self._records = records
         self._display = display
         self._stop = processes.StopRequests()
@@ -66,10 +67,12 @@ class Trainer:
         self._display.start(self._total_steps, self._step)
         first = self._step // self._program.steps_per_epoch
         with self._stop, contextlib.closing(self._batches):
-            for epoch in range(first, self._options.epochs):
-                self._train_epoch(epoch)
-                self._finish_epoch(epoch)
-        self._checkpoints.wait()
+            try:
+                for epoch in range(first, self._options.epochs):
+                    self._train_epoch(epoch)
+                    self._finish_epoch(epoch)
+            finally:
+                self._checkpoints.wait()
 
     def evaluate_only(self) -> None:
         """Evaluates and records the given state without training.
@@ -103,7 +106,7 @@ class Trainer:
                 self._display.advance(self._step, total, metrics, speed)
             stopping = self._stop.arrived(self._step)
             if self._step < end and (stopping or (save_every and self._step % save_every == 0)):
-                self._save(test_top1=None)
+                self._save(at_once=True)
                 self._end_if_told()
                 self._timer.restart()
 
@@ -139,7 +142,6 @@ class Trainer:
         self._display.epoch(self._options.epochs, train, test)
         self._save(test["top1"] if test else None)
         if failure:
-            self._checkpoints.wait()
             raise failure
         if not self._is_last(epoch):
             self._end_if_told()
@@ -149,7 +151,6 @@ class Trainer:
 
     def _end_if_told(self) -> None:
         if self._stop.signal:
-            self._checkpoints.wait()
             raise Stopped(self._step, self._total_steps, self._stop.signal)
 
     def _mean_metrics(self) -> dict[str, float]:
@@ -170,16 +171,13 @@ class Trainer:
         except DataError:
             # With several hosts, the others do not know of the error, and saving needs all of them.
             if not processes.several():
-                self._save(test_top1=None)
-                self._checkpoints.wait()
+                self._save()
             raise
 
-    def _save(self, test_top1: float | None) -> None:
-        if self._step == self._checkpoints.latest_step():
-            return
+    def _save(self, test_top1: float | None = None, *, at_once: bool = False) -> None:
         # The loss was computed before the last update, which may have diverged.
         self._check_finite("a parameter", float(self._params_sum(self._state.params)))
-        self._checkpoints.save(self._step, self._state, test_top1)
+        self._checkpoints.save(self._step, self._state, test_top1, at_once=at_once)
 
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):

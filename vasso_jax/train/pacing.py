@@ -1,0 +1,81 @@
+"""Short epochs share a checkpoint.
+
+To write one occupies the processor for about half a second beside the training, however small the
+state is. So what comes soon after a write waits in the host's memory: the best and the latest.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+
+from vasso_jax.train import processes
+from vasso_jax.train.checkpoint import Checkpoints
+
+_SECONDS_BETWEEN_WRITES = 10.0
+
+
+class _Waiting(NamedTuple):
+    step: int
+    state: Any
+    test_top1: float | None
+
+
+class PacedCheckpoints:
+    """Passes states on to `Checkpoints`, no more than one every ten seconds unless told to.
+
+    With several processes, whose clocks differ, every state is passed on.
+    """
+
+    def __init__(self, checkpoints: Checkpoints):
+        """`checkpoints` may hold some already."""
+        self._checkpoints = checkpoints
+        self._newest = checkpoints.latest_step()
+        self._waiting: list[_Waiting] = []  # in the order of steps; the last is the newest
+        self._pause = 0.0 if processes.several() else _SECONDS_BETWEEN_WRITES
+        self._last_write = -self._pause
+
+    def save(self, step: int, state: Any, test_top1: float | None, *, at_once: bool) -> None:
+        """As `Checkpoints.save`; unless `at_once`, it may be written later, by `wait` at the latest.
+
+        Does nothing for the step that was saved last.
+
+        Raises:
+            UsageError: this or an earlier checkpoint could not be written.
+        """
+        if step == self._newest:
+            return
+        self._newest = step
+        # Of an older state, only the best is wanted, and only while it is better than this one.
+        best = max(self._waiting, key=lambda waiting: _rank(waiting.test_top1), default=None)
+        self._waiting = [best] if best and _rank(best.test_top1) > _rank(test_top1) else []
+        due = time.monotonic() - self._last_write >= self._pause
+        if at_once or (due and not self._waiting):
+            self._write_waiting()
+            self._write(_Waiting(step, state, test_top1))
+            return
+        # The train step reuses the buffers of the state.
+        self._waiting.append(_Waiting(step, jax.device_get(state), test_top1))
+        if due:
+            self._write(self._waiting.pop(0))
+
+    def wait(self) -> None:
+        """Returns once everything saved is on disk.
+
+        Raises:
+            UsageError: a checkpoint could not be written.
+        """
+        self._write_waiting()
+        self._checkpoints.wait()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._write(self._waiting.pop(0))
+
+    def _write(self, item: _Waiting) -> None:
+        self._last_write = time.monotonic()
+        self._checkpoints.save(*item)
+
+
+def _rank(test_top1: float | None) -> float:
+    return -1.0 if test_top1 is None else test_top1
