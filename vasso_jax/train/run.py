@@ -115,7 +115,9 @@ def _train(
     display.note(f"reading {plan.settings['data']['name']} ...")
 
     def open_plan() -> tuple[Experiment, str]:
-        experiment = plan.open(plan.source.load())
+        dataset = plan.source.load()
+        display.note("building the network ...")
+        experiment = plan.open(dataset)
         return experiment, json.dumps(experiment.dataset_facts)
 
     experiment = processes.on_all(open_plan)

@@ -17,6 +17,7 @@ from rich.table import Table
 
 # Without a terminal there is no progress bar; long epochs print a plain line this often instead.
 _PLAIN_INTERVAL_SECONDS = 60.0
+_COMPILING = "compiling the step"
 
 
 class Display:
@@ -51,8 +52,10 @@ class Display:
                 console=self.console,
                 transient=True,
             )
-            self._progress.add_task("compiling the step", total=total_steps, completed=step)
+            self._progress.add_task(_COMPILING, total=total_steps, completed=step)
             self._progress.start()
+        else:
+            self.note(f"{_COMPILING} ...")
 
     def advance(
         self,
