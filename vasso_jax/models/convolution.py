@@ -113,7 +113,7 @@ class _Convolution:
         convolve = partial(self._convolve, padding=padding, lhs_dilation=self.strides)
 
         def spelled_out(dy, turned):
-            return convolve(dy, turned.swapaxes(2, 3))  # with [h, w, F, C]
+            return convolve(dy, _materialized(turned).swapaxes(2, 3))  # with [h, w, F, C]
 
         as_derived = partial(convolve, dimension_numbers=("NHWC", "HWOI", "NHWC"))
         return _on_cpu_or_else(spelled_out, as_derived, dy, turned).astype(k.dtype)
@@ -130,6 +130,7 @@ class _Convolution:
         def spelled_out(x, dy):
             # The channels act as the batch, and the batch as the channels that are summed over:
             # images [C, H, W, B] and windows [H', W', B, F].
+            x, dy = _materialized((x, dy))
             dk = convolve(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3))
             return dk.transpose(1, 2, 0, 3)
 
@@ -168,6 +169,15 @@ class _Convolution:
             preferred_element_type=self.preferred_element_type,
             **kwargs,
         )
+
+
+def _materialized(arrays: Any) -> Any:
+    """The same arrays, computed before they are transposed.
+
+    XLA:CPU would compute them while it transposes, against the order of its inputs in memory: a
+    step of ResNet-18 takes 1.1 times as long (jax 0.10.2 and 0.12.0.1).
+    """
+    return jax.lax.optimization_barrier(arrays)
 
 
 def _on_cpu_or_else(

@@ -55,6 +55,8 @@ class RunOptions:
         wandb_project: Weights & Biases project to report to; empty: none.
         fsdp: number of devices that parameters and optimizer state are spread over; 1: a copy on
             each.
+        deterministic: on GPUs, only operations whose result is the same in every run, chosen without
+            timing them; slower. On CPUs and TPUs it is refused, as there are no others.
         distributed: join the other processes of a cluster (Slurm, Open MPI, TPU pods, Kubernetes).
 
     Raises:
@@ -74,6 +76,7 @@ class RunOptions:
     tensorboard: bool = True
     wandb_project: str = ""
     fsdp: int = 1
+    deterministic: bool = False
     distributed: bool = False
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from vasso_jax import data
 from vasso_jax.train import processes
 from vasso_jax.train.accumulation import check_batches
+from vasso_jax.train.compiler_options import check_deterministic
 from vasso_jax.train.config import SECTIONS, Config, RunOptions
 from vasso_jax.train.dataset_facts import dataset_facts
 from vasso_jax.train.input_pipeline import (
@@ -175,6 +176,8 @@ def check(
         processes.join_cluster()
     check_installed(options.wandb_project)
     mesh = make_mesh(options.fsdp, devices)
+    if options.deterministic:
+        check_deterministic(mesh.devices.flat[0])
     check_batch_size(options.batch_size, options.microbatches, mesh)
     if options.batch_stats_over == "device" and mesh.size == 1:
         raise ValueError("batch_stats_over=device has no effect on one device; leave it out")

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data, optim
+from vasso_jax.train import compiler_options
 from vasso_jax.train.accumulation import check_batches
 from vasso_jax.train.config import RunOptions
 from vasso_jax.train.fit import check_network, check_optimizer
@@ -101,13 +102,19 @@ def make_program(
             "it out"
         )
     formats = state_formats(shapes, mesh)
+    device = mesh.devices.flat[0]
+    step_options = compiler_options.for_steps(device, deterministic=options.deterministic)
     statistics = {"mean": spec.mean, "std": spec.std}
     return Program(
         model=model,
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
         abstract_state=with_shardings(shapes, formats),
-        create_state=jax.jit(create, out_shardings=formats),
+        create_state=jax.jit(
+            create,
+            out_shardings=formats,
+            compiler_options=compiler_options.for_initial_state(device),
+        ),
         train_step=make_train_step(
             model,
             tx,
@@ -120,12 +127,14 @@ def make_program(
             batch_stats_over=options.batch_stats_over,
             microbatches=options.microbatches,
             formats=formats,
+            compiler_options=step_options,
         ),
         eval_step=make_eval_step(
             model,
             take_batch=take_eval_batch,
             normalize=partial(data.normalize, **statistics),
             mesh=mesh,
+            compiler_options=step_options,
         ),
     )
 

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data, optim
+from vasso_jax.train.compiler_options import Options
 from vasso_jax.train.groups import in_microbatches, mean_over_microbatches, per_device
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
@@ -29,6 +30,7 @@ def make_train_step(
     batch_stats_over: str = "batch",
     microbatches: int = 1,
     formats: TrainState | None = None,
+    compiler_options: Options = None,
 ) -> Callable[..., TrainState]:
     """Builds `step(state, item) -> state`, jitted; the given state's buffers are reused.
 
@@ -58,6 +60,7 @@ def make_train_step(
             loss, accuracy and moved running statistics are means over them. Each has its own batch
             statistics and dropout key.
         formats: of `state_formats`: how the returned state is placed; None: the compiler decides.
+        compiler_options: of XLA.
     """
 
     def forward(
@@ -133,7 +136,7 @@ def make_train_step(
         )
 
     # A buffer can be reused only if the new array is placed as the old one.
-    return jax.jit(step, donate_argnums=0, out_shardings=formats)
+    return jax.jit(step, donate_argnums=0, out_shardings=formats, compiler_options=compiler_options)
 
 
 def _decay(move: Callable[[Any], Any], running: Any) -> Any:
@@ -183,6 +186,7 @@ def make_eval_step(
     take_batch: Callable[[Any], data.EvalBatch],
     normalize: Callable[[jax.Array], jax.Array],
     mesh: Mesh,
+    compiler_options: Options = None,
 ) -> Callable[..., dict[str, jax.Array]]:
     """Builds `step(state, item) -> {"examples", "loss", "top1", "top5"}`, jitted.
 
@@ -194,6 +198,7 @@ def make_eval_step(
         take_batch: `(item) -> EvalBatch`; traced.
         normalize: `(images uint8) -> float32 [B, H, W, C]`; traced.
         mesh: of `make_mesh`; the batch is split over all its devices.
+        compiler_options: of XLA.
     """
 
     def step(state: TrainState, item: Any) -> dict[str, jax.Array]:
@@ -210,7 +215,7 @@ def make_eval_step(
         }
         return {name: jnp.sum(x, where=valid) for name, x in per_example.items()}
 
-    return jax.jit(step)
+    return jax.jit(step, compiler_options=compiler_options)
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:

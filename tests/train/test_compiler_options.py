@@ -1,0 +1,52 @@
+"""The options of XLA that programs are compiled with."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.train.networks import Small
+from vasso_jax.train import check, compiler_options, default_config
+
+GPU = SimpleNamespace(platform="gpu")
+
+
+def test_optimization_barriers_have_an_effect():
+    def computed_twice(x):
+        return jnp.sin(x) + jnp.sin(jax.lax.optimization_barrier(x))
+
+    options = compiler_options.for_steps(jax.devices()[0])
+    program = jax.jit(computed_twice, compiler_options=options).lower(jnp.ones(8)).compile()
+    assert program.as_text().count(" sine(") == 2
+
+
+def test_other_platforms_compile_as_they_do_by_default():
+    assert compiler_options.for_steps(GPU) is None
+    assert compiler_options.for_steps(SimpleNamespace(platform="tpu")) is None
+    assert compiler_options.for_initial_state(GPU) is None
+
+
+def test_the_initial_state_is_the_usual_one():
+    def create(key):
+        return Small(10).init(key, jnp.zeros((1, 8, 8, 1)), train=False)
+
+    key = jax.random.key(3)
+    cheap = compiler_options.for_initial_state(jax.devices()[0])
+    ours, usual = (
+        jax.jit(create, compiler_options=options)(key)
+        for options in (cheap, {"xla_backend_optimization_level": 3})
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), ours, usual)
+
+
+def test_deterministic_is_an_option_of_gpus():
+    assert compiler_options.for_steps(GPU, deterministic=True) == {
+        "xla_gpu_deterministic_ops": True
+    }
+    compiler_options.check_deterministic(GPU)
+    config = default_config()
+    config.deterministic = True
+    with pytest.raises(ValueError, match="deterministic has no effect on cpu devices"):
+        check(config)
