@@ -22,7 +22,7 @@ from benchmarks.harness.arguments import Parser, one_message, settings
 from benchmarks.harness.machine import describe
 from benchmarks.harness.results import write_json
 from benchmarks.harness.timing import in_turn, summary, timed
-from benchmarks.harness.train_step import Step, Workload, make_step
+from benchmarks.harness.train_step import Step, Workload, make_step, rejit
 
 
 @one_message()
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _without_donation(step: Step, steps: int) -> Callable[[], None]:
-    function = jax.jit(step.function.__wrapped__)
+    function = rejit(step, step.function.__wrapped__)
     again = Step(function, function, step.state, step.batch)
     again.run(1)  # compiles
     return lambda: again.run(steps)
@@ -86,7 +86,7 @@ def _scanned(step: Step, steps: int) -> Callable[[], None]:
     def many(state: Any, batch: Any) -> Any:
         return jax.lax.scan(lambda s, _: (inner(s, batch), None), state, length=steps)[0]
 
-    function = jax.jit(many, donate_argnums=0)
+    function = rejit(step, many, donate_argnums=0)
     together = Step(function, function, step.state, step.batch)
     together.run(1)  # compiles
     return lambda: together.run(1)

@@ -1,8 +1,8 @@
 """What a GPU or TPU does in a train step: the trainer's step, compiled without such a device.
 
     python -m benchmarks.compiled --topologies h100:1 [v5e:2x2 ...] [--models resnet18 ...]
-        [--methods sgd vasso] [--fsdp 1 4] [--per_device 128] [--remat] [--out FILE]
-        [--markdown]
+        [--methods sgd vasso] [--fsdp 1 4] [--per_device 128] [--out FILE]
+        [--settings model.remat=True batch_stats_over=device ...] [--markdown]
 
 A topology is h100:N for N GPUs of one host (pip install -e '.[cuda12]'), or a slice of TPUs (pip
 install -e '.[tpu]'). The compilers need no such device, and nothing runs. For each case the command
@@ -69,9 +69,9 @@ def main() -> None:
             "topology": topology,
             "fsdp": fsdp,
             "per_device": options.per_device,
-            "remat": options.remat,
+            "settings": list(options.settings),
         }
-        if any(case == {key: record.get(key, False) for key in case} for record in records):
+        if any(case == {key: record.get(key, []) for key in case} for record in records):
             continue
         console.print(f"compiling {case} ...", highlight=False)
         records.append({**case, **_measure(**case)})
@@ -90,21 +90,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=("sgd", "vasso"), metavar="METHOD")
     parser.add_argument("--fsdp", nargs="+", type=positive, default=(1,), metavar="N")
     parser.add_argument("--per_device", type=positive, default=128, help="images per device (128)")
-    parser.add_argument("--remat", action="store_true", help="with model.remat")
+    parser.add_argument(
+        "--settings", nargs="+", default=(), metavar="FIELD=VALUE", help="of the config"
+    )
     parser.add_argument("--markdown", action="store_true", help="a table of the documentation")
     return parser.parse_args()
 
 
 def _measure(
-    model: str, method: str, topology: str, fsdp: int, per_device: int, remat: bool
+    model: str, method: str, topology: str, fsdp: int, per_device: int, settings: list[str]
 ) -> dict[str, Any]:
     own = devices(topology)
     name = method_section(method)["name"]
-    config = read_config([f"--config={ROOT}/configs/{CONFIGS[model]}.py:{name}"])
+    fields = (f"--config.{setting}" for setting in settings)
+    config = read_config([f"--config={ROOT}/configs/{CONFIGS[model]}.py:{name}", *fields])
     config.fsdp = fsdp
     config.batch_size = per_device * len(own)
     config.model.dtype = "bfloat16"
-    config.model.remat = remat
     plan = check(config, devices=own)
     images, classes, size, mean, std = _SETS[plan.settings["data"]["name"]]
     begin = time.perf_counter()

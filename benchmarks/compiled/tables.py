@@ -97,7 +97,7 @@ def _of_tpus(records: list[dict[str, Any]], models: Sequence[str]) -> str:
 
 
 def _model(record: dict[str, Any]) -> str:
-    return f"{record['model']}, remat" if record.get("remat") else record["model"]
+    return ", ".join((record["model"], *record.get("settings", ())))
 
 
 def _place(record: dict[str, Any]) -> tuple[int, int, str]:

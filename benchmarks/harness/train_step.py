@@ -10,7 +10,7 @@ import jaxlib
 import numpy as np
 
 from vasso_jax import data
-from vasso_jax.train import check, default_config
+from vasso_jax.train import check, compiler_options, default_config
 from vasso_jax.train.plan import DataSpec, Plan
 from vasso_jax.train.sharding import batch_sharding
 
@@ -166,6 +166,12 @@ def compile_step(workload: Workload, function: Any, state: Any, batch: Any) -> S
         flops=flops(lowered),
         memory_bytes=used - memory.alias_size_in_bytes,
     )
+
+
+def rejit(step: Step, function: Callable[..., Any], **how: Any) -> Callable[..., Any]:
+    """`function`, made of that of `step`, jitted for the same device with the trainer's options."""
+    device = jax.tree.leaves(step.state)[0].devices().pop()
+    return jax.jit(function, compiler_options=compiler_options.for_steps(device), **how)
 
 
 def flops(lowered: Any) -> float:

@@ -15,7 +15,7 @@ from benchmarks.harness.arguments import Parser, one_message, positive, settings
 from benchmarks.harness.machine import describe
 from benchmarks.harness.results import write_json
 from benchmarks.harness.timing import in_turn, summary, timed
-from benchmarks.harness.train_step import Step, Workload, make_step
+from benchmarks.harness.train_step import Step, Workload, make_step, rejit
 
 
 @one_message()
@@ -48,7 +48,7 @@ def main() -> None:
 def _joint(step: Step, seeds: int) -> Step:
     """The same step for that many states; they are equal, which does not change the time."""
     state = jax.tree.map(lambda x: jnp.stack([x] * seeds), step.state)
-    mapped = jax.jit(jax.vmap(step.function, (0, None)), donate_argnums=0)
+    mapped = rejit(step, jax.vmap(step.function.__wrapped__, (0, None)), donate_argnums=0)
     return Step(step.function, mapped.lower(state, step.batch).compile(), state, step.batch)
 
 

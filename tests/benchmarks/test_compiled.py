@@ -157,13 +157,16 @@ def test_the_table_on_the_page_is_that_of_the_records(record, page):
 def test_the_figures_of_rematerialisation_are_those_of_the_records():
     folder = ROOT / "benchmarks/compiled/results"
     plain, remat = (
-        {(r["model"], r["method"]): r for r in json.loads((folder / name).read_text())}
+        {
+            (r["model"], r["method"]): r
+            for r in json.loads((folder / name).read_text())
+            if r["devices"] == 1
+        }
         for name in ("h100.json", "h100_remat.json")
     )
     page = (ROOT / "docs/networks.md").read_text()
-    assert plain.keys() == remat.keys()
-    for (model, method), record in plain.items():
-        pair = (record, remat[model, method])
+    for (model, method), record in remat.items():
+        pair = (plain[model, method], record)
         cells = (
             [f"{r['memory']['temporaries'] / 1e6:.0f}" for r in pair],
             [f"{r['flops'] / 1e9:.0f}" for r in pair],

@@ -55,8 +55,8 @@ class RunOptions:
         wandb_project: Weights & Biases project to report to; empty: none.
         fsdp: number of devices that parameters and optimizer state are spread over; 1: a copy on
             each.
-        deterministic: on GPUs, only operations whose result is the same in every run, chosen without
-            timing them; slower. On CPUs and TPUs it is refused, as there are no others.
+        deterministic: on GPUs, only operations whose result is the same in every run, chosen
+            without timing them; slower. Refused on CPUs and TPUs, which have no others.
         distributed: join the other processes of a cluster (Slurm, Open MPI, TPU pods, Kubernetes).
 
     Raises:

@@ -36,7 +36,7 @@ class PacedCheckpoints:
         self._last_write = -self._pause
 
     def save(self, step: int, state: Any, test_top1: float | None, *, at_once: bool) -> None:
-        """As `Checkpoints.save`; unless `at_once`, it may be written later, by `wait` at the latest.
+        """As `Checkpoints.save`, but written by `wait` at the latest unless `at_once`.
 
         Does nothing for the step that was saved last.
 
