@@ -59,7 +59,8 @@ def collectives(program: str) -> list[Collective]:
                 continue
             channels.add((kind, channel[1]))
         arrays = [(dtype, _product(sizes)) for dtype, sizes in _ARRAY.findall(operation["result"])]
-        if operation["start"] and kind == "all-gather":
+        nested = operation["result"].startswith("((")
+        if operation["start"] and (kind == "all-gather" or (kind == "all-reduce" and nested)):
             arrays = arrays[len(arrays) // 2 :]  # the inputs come first
         if operation["start"] and kind == "collective-permute":
             arrays = arrays[:1]  # the result and two counters follow

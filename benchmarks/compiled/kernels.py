@@ -22,6 +22,7 @@ _FREE = re.compile(
     r"parameter|constant|tuple|get-tuple-element|bitcast|after-all|partition-id|replica-id|\S+-done"
 )
 _OPERATION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
+_SLICE = re.compile(r"(wrapped_)?slice")
 _CONTROL_FLOW = ("while", "conditional", "call", "async-start")
 
 
@@ -64,7 +65,10 @@ def kernels(program: str, network: str) -> list[Kernel]:
         # The result of an operation that only starts holds its arguments, or takes their place.
         started = operation.endswith("-start")
         arguments = [] if started else re.findall(r"%([\w.-]+)", rest.split("), ")[0])
-        moved = sizes[name] + sum(sizes.get(argument, 0) for argument in arguments)
+        read = sum(sizes.get(argument, 0) for argument in arguments)
+        if _SLICE.match(name):
+            read = sizes[name]  # and not all of what it is taken from
+        moved = read + sizes[name]
         target = re.search(r'custom_call_target="([^"]+)"', line)
         kind = _kind(target[1] if target else f"{name} {operation}")
         scope = re.search(r'op_name="([^"]*)"', line)

@@ -170,7 +170,7 @@ def compile_step(workload: Workload, function: Any, state: Any, batch: Any) -> S
 
 def rejit(step: Step, function: Callable[..., Any], **how: Any) -> Callable[..., Any]:
     """`function`, made of that of `step`, jitted for the same device with the trainer's options."""
-    device = jax.tree.leaves(step.state)[0].devices().pop()
+    device = min(jax.tree.leaves(step.batch)[0].devices(), key=lambda device: device.id)
     return jax.jit(function, compiler_options=compiler_options.for_steps(device), **how)
 
 

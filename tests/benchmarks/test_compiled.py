@@ -122,6 +122,7 @@ ENTRY %main.7_spmd (p0: f32[8]) -> f32[8] {
   %all-reduce.5 = (f32[5,8]{1,0}, pred[]{:T(128)}, /*index=2*/u32[]) all-reduce(%x, %y, %z)
   %ar = f32[7]{0} all-reduce-start(%x), channel_id=3
   %ar-done = f32[7]{0} all-reduce-done(%ar)
+  %ar2 = ((f32[6]{0}), f32[6]{0}) all-reduce-start(%x), channel_id=7
   %ag = ((f32[2]{0}, bf16[3]{0}), (f32[8]{0}, bf16[12]{0})) all-gather-start(%x, %y), channel_id=4
   %cp = (f8e4m3fn[9]{0}, f8e4m3fn[9]{0}, u32[], u32[]) collective-permute-start(%x), channel_id=5
   %aa = (f32[2,3]{1,0}, f32[2,3]{1,0}) all-to-all(%x, %y), channel_id=8
@@ -137,6 +138,7 @@ def test_the_parser_reads_every_form():
         (Collective("all-gather", (("f32", 128),)), 512),
         (Collective("all-reduce", (("f32", 40), ("pred", 1), ("u32", 1))), 165),
         (Collective("all-reduce", (("f32", 7),)), 28),
+        (Collective("all-reduce", (("f32", 6),)), 24),
         (Collective("all-gather", (("f32", 8), ("bf16", 12))), 56),
         (Collective("collective-permute", (("f8e4m3fn", 9),)), 9),
         (Collective("all-to-all", (("f32", 6), ("f32", 6))), 48),

@@ -28,6 +28,7 @@ ENTRY %main.7 (p0: f32[4,8], p1: bf16[8]) -> f32[4,8] {
   %input_transpose_fusion = f32[8,4]{1,0} fusion(%p0), kind=kInput
   %gemm_fusion_dot = f32[4,4]{1,0} fusion(%p0, %input_transpose_fusion), kind=kCustom
   %copy.3 = f32[4,8]{1,0} copy(%p0)
+  %wrapped_slice.2 = f32[2]{0} fusion(%p0), kind=kLoop
   %all-gather-start = (f32[8]{0}, f32[32]{0}) all-gather-start(%input_reduce_fusion), channel_id=1
   %all-gather-done = f32[32]{0} all-gather-done(%all-gather-start)
   ROOT %out = f32[4,8]{1,0} bitcast(%copy.3)
@@ -44,6 +45,7 @@ def test_every_kind_is_counted_once_with_what_it_reads_and_writes():
         Kernel("transpose", 2 * matrix, False),
         Kernel("matmul", 2 * matrix + 4 * 16, True),
         Kernel("copy", 2 * matrix, False),
+        Kernel("elementwise", 2 * 4 * 2, False),
         Kernel("collective", vector + 4 * vector, False),
     ]
 

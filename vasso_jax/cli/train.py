@@ -215,6 +215,8 @@ def _keep_compiled_programs() -> None:
         cache = pathlib.Path("~/.cache/vasso_jax", platform.node()).expanduser()
         cache.mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(cache))
+        # By default, what took less than a second to compile is not kept.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _print_fields() -> None:
