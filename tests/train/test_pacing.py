@@ -10,6 +10,7 @@ import pytest
 
 from vasso_jax.train import pacing
 from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.errors import UsageError
 
 
 class Written:
@@ -60,18 +61,28 @@ def test_in_the_end_the_same_is_kept_as_if_all_had_been_written(clock, saves):
     for step, (seconds, accuracy, at_once) in enumerate(saves, start=1):
         clock.seconds += seconds
         everything.save(step, step, accuracy)
-        count = len(paced.items)
+        due = not writes or clock.seconds - writes[-1] >= 10
         checkpoints.save(step, np.int32(step), accuracy, at_once=at_once)
-        if at_once:
-            assert paced.latest_step() == step
-        elif len(paced.items) > count:
-            assert len(paced.items) == count + 1
+        assert (paced.latest_step() == step) == (at_once or due)
+        if at_once or due:
             writes.append(clock.seconds)
     checkpoints.wait()
     assert paced.latest_step() == len(saves)
     assert paced.kept() == everything.kept()
     assert all(item[0] == item[1] for item in paced.items)
-    assert all(np.diff(writes) >= 10)
+
+
+class Unwritable(Written):
+    def latest_step(self):
+        return None
+
+    def wait(self):
+        raise UsageError("no space")
+
+
+def test_a_disk_that_cannot_be_written_to_is_found_out_at_the_first_checkpoint(clock):
+    with pytest.raises(UsageError, match="no space"):
+        pacing.PacedCheckpoints(Unwritable()).save(1, None, 0.5, at_once=False)
 
 
 def test_a_state_that_waits_is_a_copy_and_written_in_the_end(tmp_path, clock):

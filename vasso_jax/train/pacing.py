@@ -22,7 +22,7 @@ class _Waiting(NamedTuple):
 
 
 class PacedCheckpoints:
-    """Passes states on to `Checkpoints`, no more than one every ten seconds unless told to.
+    """Passes the newest and the best state on to `Checkpoints`, every ten seconds unless told to.
 
     With several processes, whose clocks differ, every state is passed on.
     """
@@ -50,14 +50,12 @@ class PacedCheckpoints:
         best = max(self._waiting, key=lambda waiting: _rank(waiting.test_top1), default=None)
         self._waiting = [best] if best and _rank(best.test_top1) > _rank(test_top1) else []
         due = time.monotonic() - self._last_write >= self._pause
-        if at_once or (due and not self._waiting):
+        if at_once or due:
             self._write_waiting()
             self._write(_Waiting(step, state, test_top1))
-            return
-        # The train step reuses the buffers of the state.
-        self._waiting.append(_Waiting(step, jax.device_get(state), test_top1))
-        if due:
-            self._write(self._waiting.pop(0))
+        else:
+            # The train step reuses the buffers of the state.
+            self._waiting.append(_Waiting(step, jax.device_get(state), test_top1))
 
     def wait(self) -> None:
         """Returns once everything saved is on disk.
@@ -73,8 +71,12 @@ class PacedCheckpoints:
             self._write(self._waiting.pop(0))
 
     def _write(self, item: _Waiting) -> None:
+        is_first = self._checkpoints.latest_step() is None
         self._last_write = time.monotonic()
         self._checkpoints.save(*item)
+        if is_first:
+            # A disk that cannot be written to is found out before more epochs are lost.
+            self._checkpoints.wait()
 
 
 def _rank(test_top1: float | None) -> float:
