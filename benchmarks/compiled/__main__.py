@@ -44,6 +44,12 @@ CONFIGS = {
     "pyramidnet110": "cifar100_pyramidnet110",
     "vgg11_bn": "cifar10_vgg11_bn",
 }
+_OWN_SETTINGS = {
+    "fsdp": "give --fsdp",
+    "batch_size": "give --per_device",
+    "model.dtype": "the arithmetic is bfloat16",
+    "microbatches": "the kernels and FLOPs of a loop are not counted",
+}
 # Training images, classes, size of an image, mean and standard deviation.
 _CIFAR = ((0.5,) * 3, (0.25,) * 3)  # their values do not matter here
 _SETS = {
@@ -94,7 +100,11 @@ def _options() -> argparse.Namespace:
         "--settings", nargs="+", default=(), metavar="FIELD=VALUE", help="of the config"
     )
     parser.add_argument("--markdown", action="store_true", help="a table of the documentation")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for setting in options.settings:
+        if (name := setting.partition("=")[0]) in _OWN_SETTINGS:
+            parser.error(f"--settings {name} would have no effect: {_OWN_SETTINGS[name]}")
+    return options
 
 
 def _measure(

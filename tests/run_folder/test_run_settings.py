@@ -169,3 +169,13 @@ def test_the_summary_of_the_facts():
     assert summary(FACTS | {"label_noise": noise}).endswith(
         "; symmetric label noise changed 719 training labels (50.0%)"
     )
+
+
+def test_a_run_made_before_there_was_a_field_is_one_with_what_it_did():
+    old = {"epochs": 2}
+    assert differences(old, {"epochs": 2, "microbatches": 1}) == []
+    assert differences(old, {"epochs": 2, "microbatches": 4}) == ["microbatches=1 there, 4 here"]
+    assert identity(old) == identity(
+        {**old, "microbatches": 1, "batch_stats_over": "batch", "deterministic": False}
+    )
+    assert identity(old) != identity({**old, "batch_stats_over": "device"})

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.train.networks import Small
-from vasso_jax.train import check, compiler_options, default_config
+from tests.train.networks import NAME, Small
+from vasso_jax.train import check, compiler_options, default_config, program
 
 GPU = SimpleNamespace(platform="gpu")
 
@@ -50,3 +50,25 @@ def test_deterministic_is_an_option_of_gpus():
     config.deterministic = True
     with pytest.raises(ValueError, match="deterministic has no effect on cpu devices"):
         check(config)
+
+
+def test_the_program_of_a_run_is_compiled_with_them(monkeypatch):
+    found = {}
+
+    def recorded(name):
+        make = getattr(program, name)
+
+        def recorder(*args, **kwargs):
+            found[name] = kwargs["compiler_options"]
+            return make(*args, **kwargs)
+
+        monkeypatch.setattr(program, name, recorder)
+
+    recorded("make_train_step")
+    recorded("make_eval_step")
+    monkeypatch.setattr(compiler_options, "for_steps", lambda device, **how: how)
+    config = default_config()
+    config.model.name = NAME
+    check(config).program(program.DataSpec(256, 10, (8, 8, 1), (0.5,), (1.0,)))
+    how = {"deterministic": False}
+    assert found == {"make_train_step": how, "make_eval_step": how}

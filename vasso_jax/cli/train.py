@@ -209,14 +209,15 @@ def _keep_compiled_programs() -> None:
 
     from vasso_jax.train import processes
 
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # By default, what took less than a second to compile is not kept.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if processes.several() or jax.config.values["jax_compilation_cache_dir"]:
         return
     with contextlib.suppress(OSError, RuntimeError):  # not writable; no home: only time is lost
         cache = pathlib.Path("~/.cache/vasso_jax", platform.node()).expanduser()
         cache.mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(cache))
-        # By default, what took less than a second to compile is not kept.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _print_fields() -> None:

@@ -20,6 +20,8 @@ MAY_CHANGE = frozenset(
         *("tensorboard", "wandb_project", "checkpoint_every_steps"),
     }
 )
+# What the runs did that were made before there were these fields.
+_BEFORE: dict[str, Any] = {"microbatches": 1, "batch_stats_over": "batch", "deterministic": False}
 # Runs that differ in these fields only are repetitions of one experiment.
 SEEDS = ("seed", "label_noise.seed", "method.seed")
 # These data sets are whatever lies in their folder.
@@ -71,6 +73,7 @@ def identity(fields: Mapping[str, Any]) -> dict[str, Any]:
         fields: all settings by dotted name, see `flatten`.
     """
     left_out = may_change(fields).union(SEEDS)
+    fields = {**_BEFORE, **fields}
     return {k: v for k, v in fields.items() if k not in left_out and is_set(v)}
 
 
@@ -99,7 +102,7 @@ def differences(
     """
     return [
         f"{name}={reprlib.repr(there)} there, {reprlib.repr(here)} here"
-        for name, there, here in _changed(as_json(old), as_json(new))
+        for name, there, here in _changed(_BEFORE | as_json(old), _BEFORE | as_json(new))
         if name not in ignored
     ]
 
