@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vasso_jax.data import epoch_order, evaluation_batch, take_batch
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(1, 50), st.integers(1, 50))
 def test_an_epoch_shows_no_example_twice_and_drops_less_than_a_batch(num_examples, batch_size):

@@ -25,9 +25,9 @@ FAMILIES = {
 }
 
 
-def slow_but_for_vgg(family, *others):
+def slow_but_for_vgg(family):
     """Parameters of a test; VGG compiles fastest."""
-    return pytest.param(family, *others, marks=[] if family == "vgg" else pytest.mark.slow)
+    return pytest.param(family, marks=[] if family == "vgg" else pytest.mark.slow)
 
 
 families = pytest.mark.parametrize("family", [slow_but_for_vgg(name) for name in FAMILIES])
@@ -106,11 +106,12 @@ def test_the_hessian_vector_product_of_optax():
 
 # Inside of shard_map every axis is manual, so that one network shows what the type of the axes
 # changes: how the arguments go in and the results come out.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "axis_type"),
     [
-        *(slow_but_for_vgg(family, AxisType.Auto) for family in FAMILIES),
-        pytest.param("vgg", AxisType.Explicit, marks=pytest.mark.slow),
+        *((family, AxisType.Auto) for family in FAMILIES),
+        ("vgg", AxisType.Explicit),
     ],
 )
 def test_in_shard_map_with_its_checks(family, axis_type):
@@ -138,7 +139,8 @@ def test_in_shard_map_with_its_checks(family, axis_type):
     assert_close(actual, expected, 1e-5)
 
 
-@pytest.mark.parametrize("train", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [False, True])
 def test_on_an_explicit_mesh(train):
     loss, params, _, *batch = make("wrn", train=train, batch=8)
     grad = jax.jit(jax.value_and_grad(loss))

@@ -84,6 +84,7 @@ def test_other_images(name, shape):
     assert logits_of(create(name, 7), shape).shape == (2, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["resnet50", "resnet18_imagenet", "wrn10_1", "vgg11_bn", "pyramidnet8_12", "vit_s32"]
 )

@@ -78,6 +78,7 @@ def test_initial_values_outputs_statistics_and_gradients_are_the_same(family):
         assert_equal(result, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_a_gradient_computes_anything_again(family):
     def programs(remat):

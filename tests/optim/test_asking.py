@@ -20,6 +20,7 @@ def adding_the_gradient(tx):
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [

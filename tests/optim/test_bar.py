@@ -54,6 +54,7 @@ def imbalance(layer):
     return float(jnp.sum(layer["lora_a"] ** 2) - jnp.sum(layer["lora_b"] ** 2)) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["gradient", "norm"])
 def test_a_product_is_balanced_while_sgd_keeps_its_imbalance(by):
     # Gradient descent on a product preserves the imbalance, but for the size of its steps.

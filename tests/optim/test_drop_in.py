@@ -25,6 +25,7 @@ def without_empty():
     return w
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)
 @pytest.mark.parametrize("opaque", [True, False], ids=["opaque", "transparent"])
 def test_as_the_adversarial_optimizer_of_optax_it_takes_our_steps(perturbation, opaque):

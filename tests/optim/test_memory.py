@@ -155,6 +155,7 @@ def test_a_part_that_uses_stale_gradients_is_refused(direction, where):
     optim.sharpness_aware(STALE[direction]).init(params())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "direction",
     [

@@ -118,6 +118,7 @@ def test_a_step_on_explicit_axes_keeps_the_sharding_and_is_that_of_one_device(ca
     keeps_the_sharding(case, one_step, AxisType.Explicit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "asked"),
     [
@@ -130,6 +131,7 @@ def test_so_does_a_step_by_the_plain_convention(case, asked):
     keeps_the_sharding(case, lambda *args: step(*args), AxisType.Explicit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", QUICK)
 def test_and_a_step_on_automatic_axes(case):
     keeps_the_sharding(case, one_step, AxisType.Auto)

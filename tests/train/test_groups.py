@@ -223,6 +223,7 @@ def test_without_batchnorm_microbatches_save_memory_and_change_nothing_but_round
     assert memory[1] < 0.2 * memory[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(METHODS.keys() - {"none"}))
 def test_every_method_takes_microbatches(method):
     """Traced: no method needs a derivative that the mean over microbatches does not have."""

@@ -90,6 +90,7 @@ def test_an_optimizer_made_for_the_parameters_is_refused_before_the_first_step()
         opened(microbatches=2)
 
 
+@pytest.mark.slow
 def test_accumulation_that_is_right_trains(tmp_path):
     base = optax.MultiSteps(optax.sgd(0.5), 2)
     for name, tx in (("plain", base), ("sam", sam(base.gradient_transformation(), 0.1))):
