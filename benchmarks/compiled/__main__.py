@@ -48,7 +48,6 @@ _OWN_SETTINGS = {
     "fsdp": "give --fsdp",
     "batch_size": "give --per_device",
     "model.dtype": "the arithmetic is bfloat16",
-    "microbatches": "the kernels and FLOPs of a loop are not counted",
 }
 # Training images, classes, size of an image, mean and standard deviation.
 _CIFAR = ((0.5,) * 3, (0.25,) * 3)  # their values do not matter here

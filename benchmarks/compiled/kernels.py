@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from benchmarks.compiled.collectives import array_bytes
@@ -21,9 +22,11 @@ KINDS = (*_KINDS, "elementwise")
 _FREE = re.compile(
     r"parameter|constant|tuple|get-tuple-element|bitcast|after-all|partition-id|replica-id|\S+-done"
 )
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) [^\n]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 _OPERATION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
 _SLICE = re.compile(r"(wrapped_)?slice")
-_CONTROL_FLOW = ("while", "conditional", "call", "async-start")
+_CONTROL_FLOW = ("conditional", "call", "async-start")
+_LOOP = re.compile(r"body=%?([\w.-]+).*\"known_trip_count\":\{\"n\":\"(\d+)\"")
 
 
 class Kernel(NamedTuple):
@@ -41,7 +44,7 @@ class Kernel(NamedTuple):
 
 
 def kernels(program: str, network: str) -> list[Kernel]:
-    """The kernels of `compiled.as_text()`, in order.
+    """The kernels of `compiled.as_text()`, in order; those of a loop as often as they run.
 
     Args:
         program: of a GPU.
@@ -51,30 +54,39 @@ def kernels(program: str, network: str) -> list[Kernel]:
         ValueError: there is a loop or a conditional, whose kernels run a number of times that the
             text does not tell.
     """
+    bodies = {match[1]: match[2] for match in _COMPUTATION.finditer(program)}
+    (entry,) = re.findall(r"^ENTRY %?([\w.-]+)", program, re.MULTILINE)
     sizes: dict[str, int] = {}
-    found = []
-    for line in program[program.index("\nENTRY") :].splitlines()[1:]:
-        if not (match := _OPERATION.match(line)):
-            continue
-        name, shape, operation, rest = match.groups()
-        sizes[name] = sum(array_bytes(shape))
-        if operation in _CONTROL_FLOW:
-            raise ValueError(f"the kernels of a program with a {operation} cannot be counted")
-        if _FREE.fullmatch(operation):
-            continue
-        # The result of an operation that only starts holds its arguments, or takes their place.
-        started = operation.endswith("-start")
-        arguments = [] if started else re.findall(r"%([\w.-]+)", rest.split("), ")[0])
-        read = sum(sizes.get(argument, 0) for argument in arguments)
-        if _SLICE.match(name):
-            read = sizes[name]  # and not all of what it is taken from
-        moved = read + sizes[name]
-        target = re.search(r'custom_call_target="([^"]+)"', line)
-        kind = _kind(target[1] if target else f"{name} {operation}")
-        scope = re.search(r'op_name="([^"]*)"', line)
-        of_network = kind in ("convolution", "matmul") or bool(scope and network in scope[1])
-        found.append(Kernel(kind, moved, of_network))
-    return found
+
+    def of(computation: str) -> Iterator[Kernel]:
+        for line in bodies[computation].splitlines():
+            if not (match := _OPERATION.match(line)):
+                continue
+            name, shape, operation, rest = match.groups()
+            sizes[name] = sum(array_bytes(shape))
+            if operation == "while" and (loop := _LOOP.search(rest)):
+                yield from int(loop[2]) * list(of(loop[1]))
+            elif operation == "while" or operation in _CONTROL_FLOW:
+                raise ValueError(f"the kernels of a program with a {operation} cannot be counted")
+            elif not _FREE.fullmatch(operation):
+                yield _kernel(line, match, sizes, network)
+
+    return list(of(entry))
+
+
+def _kernel(line: str, match: re.Match[str], sizes: Mapping[str, int], network: str) -> Kernel:
+    name, _, operation, rest = match.groups()
+    # The result of an operation that only starts holds its arguments, or takes their place.
+    started = operation.endswith("-start")
+    arguments = [] if started else re.findall(r"%([\w.-]+)", rest.split("), ")[0])
+    read = sum(sizes.get(argument, 0) for argument in arguments)
+    if _SLICE.match(name):
+        read = sizes[name]  # and not all of what it is taken from
+    target = re.search(r'custom_call_target="([^"]+)"', line)
+    kind = _kind(target[1] if target else f"{name} {operation}")
+    scope = re.search(r'op_name="([^"]*)"', line)
+    of_network = kind in ("convolution", "matmul") or bool(scope and network in scope[1])
+    return Kernel(kind, read + sizes[name], of_network)
 
 
 def _kind(name: str) -> str:

@@ -1,5 +1,6 @@
 """The compiled train step of a plan, and what the compiler reports about it."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,22 @@ def compile_step(plan: Plan, spec: DataSpec) -> CompiledStep:
         plan: its devices may be those of a topology description.
         spec: of the data set.
     """
+    step = _lowered(plan, spec)
+    # XLA counts a loop's FLOPs once. Microbatches change nothing about how many there are.
+    whole = dataclasses.replace(plan, options=dataclasses.replace(plan.options, microbatches=1))
+    counted = step if plan.options.microbatches == 1 else _lowered(whole, spec)
+    of_gpu = plan.mesh.devices.flat[0].platform == "gpu"
+    # To try which kernels are fastest takes a GPU.
+    options: Any = {"xla_gpu_autotune_level": 0} if of_gpu else None
+    return CompiledStep(
+        compiled=step.compile(options),
+        flops=flops(counted) / plan.mesh.size,
+        network=type(plan.make_model(spec.num_classes)).__name__,
+        of_gpu=of_gpu,
+    )
+
+
+def _lowered(plan: Plan, spec: DataSpec) -> jax.stages.Lowered:
     program = plan.program(spec)
     size, split = plan.options.batch_size, batch_sharding(plan.mesh)
     batch = data.Batch(
@@ -45,15 +62,7 @@ def compile_step(plan: Plan, spec: DataSpec) -> CompiledStep:
     step: Any = program.train_step
     traced = step.trace(program.abstract_state, batch)
     of_gpu = plan.mesh.devices.flat[0].platform == "gpu"
-    lowered = traced.lower(lowering_platforms=("cuda",)) if of_gpu else traced.lower()
-    # To try which kernels are fastest takes a GPU.
-    options: Any = {"xla_gpu_autotune_level": 0} if of_gpu else None
-    return CompiledStep(
-        compiled=lowered.compile(options),
-        flops=flops(lowered) / plan.mesh.size,
-        network=type(program.model).__name__,
-        of_gpu=of_gpu,
-    )
+    return traced.lower(lowering_platforms=("cuda",)) if of_gpu else traced.lower()
 
 
 def measure(step: CompiledStep) -> dict[str, Any]:

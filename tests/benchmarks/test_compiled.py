@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from benchmarks.compiled import tables
-from benchmarks.compiled.__main__ import CONFIGS
+from benchmarks.compiled.__main__ import CONFIGS, main
 from benchmarks.compiled.collectives import Collective, collectives
 from benchmarks.compiled.program import compile_step, measure
 from tests.runs import ROOT
@@ -93,6 +93,22 @@ def test_fsdp_gathers_the_parameters_for_each_pass_and_keeps_a_part(vasso, varia
     saved = whole["memory"]["arguments"] - spread["memory"]["arguments"]
     assert saved == 3 * 4 * sum(kernels) * 3 // 4
     assert spread["flops"] == pytest.approx(whole["flops"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("setting", "instead"),
+    [
+        ("fsdp=2", "give --fsdp"),
+        ("batch_size=64", "give --per_device"),
+        ("model.dtype=float32", "the arithmetic is bfloat16"),
+    ],
+)
+def test_a_setting_that_would_be_overwritten_is_refused(setting, instead, monkeypatch, capsys):
+    command = ["compiled", "--topologies", "h100:1", "--settings", setting]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    assert f"would have no effect: {instead}" in capsys.readouterr().err
 
 
 PROGRAM = """HloModule jit_step, entry_computation_layout={(f32[8]{0})->f32[8]{0}}

@@ -50,7 +50,33 @@ def test_every_kind_is_counted_once_with_what_it_reads_and_writes():
     ]
 
 
-@pytest.mark.parametrize("operation", ["while", "conditional", "call"])
+LOOP = """HloModule jit_step
+
+%body (carry: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %carry = (s32[], f32[8]{0}) parameter(0)
+  %x = f32[8]{0} get-tuple-element(%carry), index=1
+  %loop_fusion.1 = f32[8]{0} fusion(%x), kind=kLoop
+  ROOT %next = (s32[], f32[8]{0}) tuple(%i, %loop_fusion.1)
+}
+
+ENTRY %main.7 (p0: f32[8]) -> f32[8] {
+  %p0 = f32[8]{0} parameter(0)
+  %start = (s32[], f32[8]{0}) tuple(%i, %p0)
+  %while.1 = (s32[], f32[8]{0}) while(%start), condition=%less, body=%body, backend_config=CONFIG
+  ROOT %copy.3 = f32[8]{0} copy(%p0)
+}
+"""
+
+
+def test_the_kernels_of_a_loop_count_as_often_as_they_run():
+    program = LOOP.replace("CONFIG", '{"known_trip_count":{"n":"3"},"dynamic_variable":{}}')
+    each = Kernel("elementwise", 2 * 32, False)
+    assert kernels(program, "Net") == [each, each, each, Kernel("copy", 2 * 32, False)]
+    with pytest.raises(ValueError, match="while cannot be counted"):
+        kernels(LOOP.replace("CONFIG", "{}"), "Net")
+
+
+@pytest.mark.parametrize("operation", ["conditional", "call"])
 def test_what_runs_another_computation_is_refused(operation):
     with pytest.raises(ValueError, match=f"{operation} cannot be counted"):
         kernels(PROGRAM.replace("copy(%p0)", f"{operation}(%p0)"), "Net")

@@ -2,10 +2,12 @@
 
 import shutil
 
+import jax
 import optax
 import pytest
 
-from tests.train.own_parts import HERE, config
+from tests.train.own_parts import HERE, Linear, config, halves
+from vasso_jax import runs
 from vasso_jax.train import UsageError, check, train
 
 
@@ -44,6 +46,23 @@ def test_schedules_with_other_numbers_make_other_runs():
         for end in (0.0, 0.0, 0.05)
     ]
     assert settings[0] == settings[1] != settings[2]
+
+
+def test_statistics_of_each_device_hold_a_run_to_its_number_of_devices(tmp_path):
+    def settings_on(devices, over):
+        made = config(batch_stats_over=over)
+        of_run = jax.devices()[:devices]
+        return check(made, model=Linear(2), dataset=halves(), devices=of_run).settings
+
+    for over, others in (("batch", [1, 2, 4]), ("device", [4])):
+        folder = runs.RunFolder(tmp_path / over)
+        folder.open_for(settings_on(4, over))
+        folder.write_facts(settings_on(4, over), {})
+        folder.metrics_path.write_text("{}\n")  # it has begun
+        for devices in others:
+            folder.open_for(settings_on(devices, over))
+    with pytest.raises(ValueError, match="batch_stats_devices=4 there, 2 here"):
+        folder.open_for(settings_on(2, "device"))
 
 
 def test_a_refused_run_leaves_a_folder_that_was_there(tmp_path):

@@ -256,7 +256,7 @@ def test_each_group_has_its_own_dropout(options):
 
 def test_what_depends_on_no_effect_is_refused():
     made = config(batch_stats_over="device")
-    with pytest.raises(ValueError, match="device has no effect on one device; leave it out"):
+    with pytest.raises(ValueError, match="device has no effect on one device: leave it out"):
         check(made, model=Linear(2), dataset=halves(), devices=jax.devices()[:1])
     plan = check(made, model=Bare(2), dataset=halves())
     with pytest.raises(ValueError, match="the network has no running statistics; leave it out"):

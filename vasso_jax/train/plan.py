@@ -179,9 +179,15 @@ def check(
     if options.deterministic:
         check_deterministic(mesh.devices.flat[0])
     check_batch_size(options.batch_size, options.microbatches, mesh)
-    if options.batch_stats_over == "device" and mesh.size == 1:
-        raise ValueError("batch_stats_over=device has no effect on one device; leave it out")
     settings = {**parts[""].settings, **{name: parts[name].settings for name in SECTIONS}}
+    if options.batch_stats_over == "device":
+        if mesh.size == 1:
+            raise ValueError(
+                "batch_stats_over=device has no effect on one device: leave it out, or resume on "
+                "as many devices as the run began with"
+            )
+        # The result depends on it, so the run folder holds a resumed run to it.
+        settings["batch_stats_devices"] = mesh.size
     if tx is None:
         if options.batch_stats != "clean" and settings["method"]["name"] == "none":
             raise ValueError(
