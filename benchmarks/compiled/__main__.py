@@ -44,10 +44,11 @@ CONFIGS = {
     "pyramidnet110": "cifar100_pyramidnet110",
     "vgg11_bn": "cifar10_vgg11_bn",
 }
-_OWN_SETTINGS = {
+_REFUSED = {
     "fsdp": "give --fsdp",
     "batch_size": "give --per_device",
     "model.dtype": "the arithmetic is bfloat16",
+    "deterministic": "which algorithms it takes, a compiler without a GPU cannot tell",
 }
 # Training images, classes, size of an image, mean and standard deviation.
 _CIFAR = ((0.5,) * 3, (0.25,) * 3)  # their values do not matter here
@@ -101,8 +102,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--markdown", action="store_true", help="a table of the documentation")
     options = parser.parse_args()
     for setting in options.settings:
-        if (name := setting.partition("=")[0]) in _OWN_SETTINGS:
-            parser.error(f"--settings {name} would have no effect: {_OWN_SETTINGS[name]}")
+        if (name := setting.partition("=")[0]) in _REFUSED:
+            parser.error(f"--settings {name} is not possible: {_REFUSED[name]}")
     return options
 
 

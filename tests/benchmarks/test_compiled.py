@@ -101,14 +101,15 @@ def test_fsdp_gathers_the_parameters_for_each_pass_and_keeps_a_part(vasso, varia
         ("fsdp=2", "give --fsdp"),
         ("batch_size=64", "give --per_device"),
         ("model.dtype=float32", "the arithmetic is bfloat16"),
+        ("deterministic=True", "which algorithms it takes"),
     ],
 )
-def test_a_setting_that_would_be_overwritten_is_refused(setting, instead, monkeypatch, capsys):
+def test_a_setting_that_cannot_be_measured_is_refused(setting, instead, monkeypatch, capsys):
     command = ["compiled", "--topologies", "h100:1", "--settings", setting]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit):
         main()
-    assert f"would have no effect: {instead}" in capsys.readouterr().err
+    assert f"is not possible: {instead}" in capsys.readouterr().err
 
 
 PROGRAM = """HloModule jit_step, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
@@ -192,3 +193,20 @@ def test_the_figures_of_rematerialisation_are_those_of_the_records():
         )
         row = " | ".join((f"`{model}`", method, *map("; ".join, cells)))
         assert f"| {row} |" in page
+
+
+def test_the_figures_of_microbatches_are_those_of_the_records():
+    folder = ROOT / "benchmarks/compiled/results"
+    cells: dict[str, dict[str, str]] = {}
+    for name in ("h100.json", "h100_microbatches.json"):
+        for r in json.loads((folder / name).read_text()):
+            if r["method"] == "vasso" and r["devices"] == 1:
+                figures = (
+                    f"{r['memory']['temporaries'] / 1e6:.0f}; {1e3 * r['estimated_seconds']:.1f}"
+                )
+                cells.setdefault(r["model"], {})[" ".join(r.get("settings", ()))] = figures
+    page = (ROOT / "docs/training.md").read_text()
+    rows = {model: found.values() for model, found in cells.items() if len(found) > 1}
+    assert len(rows) == 3
+    for model, found in rows.items():
+        assert f"| `{model}` | {' | '.join(found)} |" in page
