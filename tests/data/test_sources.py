@@ -24,6 +24,23 @@ def test_digits_split_is_disjoint_complete_and_fixed_by_the_seed():
     np.testing.assert_array_equal(both[np.lexsort(both.T)], others[np.lexsort(others.T)])
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["in its package", "moved in a new version"])
+def test_digits_are_those_of_scikit_learn(moved, monkeypatch):
+    from sklearn.datasets import load_digits
+
+    wanted = load_digits()
+    if moved:
+        monkeypatch.setattr("vasso_jax.data.sources.digits.find_spec", lambda name: None)
+    digits = load("digits")
+    parts = (digits.test, digits.train)
+    images, labels = (np.concatenate([x[i] for x in parts]) for i in range(2))
+    order = np.random.default_rng(0).permutation(1797)
+    np.testing.assert_array_equal(labels, wanted.target[order])
+    np.testing.assert_array_equal(
+        images[..., 0], np.round(wanted.images[order] * (255 / 16)).astype(np.uint8)
+    )
+
+
 def by_image(arrays):
     """Sorted by content: the writer shuffles."""
     order = np.lexsort(arrays[0].reshape(len(arrays[0]), -1).T)

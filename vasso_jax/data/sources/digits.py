@@ -1,6 +1,8 @@
 """scikit-learn's handwritten digits, which need no download."""
 
 import dataclasses
+import pathlib
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -32,20 +34,31 @@ class Digits(Source):
 
     def load(self) -> ImageDataset:
         """All images, with the statistics of the training images."""
-        # Local: scikit-learn takes most of a second to import and only this set needs it.
-        from sklearn.datasets import load_digits
-
-        digits: Any = load_digits()
+        table = _table()
         # Grey levels 0..16 in the package.
-        images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-        labels = digits.target.astype(np.int32)
+        images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+        labels = table[:, -1].astype(np.int32)
         order = np.random.default_rng(self.split_seed).permutation(len(images))
         held_out = round(len(images) * _TEST_FRACTION)
         test, train = order[:held_out], order[held_out:]
         return ImageDataset(
             "digits",
-            tuple(str(digit) for digit in digits.target_names),
+            tuple(map(str, range(10))),
             *channel_statistics(images[train]),
             Split(images[train], labels[train]),
             Split(images[test], labels[test]),
         )
+
+
+def _table() -> np.ndarray:
+    """float64 [1797, 65]: 64 grey levels and the digit."""
+    # Importing scikit-learn for it would be a quarter of a cached start.
+    package = find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        path = pathlib.Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.exists():
+            return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    return np.column_stack([digits.data, digits.target])
