@@ -1,29 +1,31 @@
-"""Prefetches the elements of a grain data set in threads or in processes."""
+"""Makes elements ahead of their use, in threads or in processes, by grain."""
 
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from typing import Any
-
-import grain
 
 _MAX_THREADS = 16
 
 
-def read_ahead(elements: grain.MapDataset, workers: int) -> Iterator[Any]:
-    """Iterates over `elements` in order; the result does not depend on `workers`.
+def read_ahead(make: Callable[[int], Any], numbers: range, workers: int) -> Iterator[Any]:
+    """Iterates over `make(number)` in order; the result does not depend on `workers`.
 
     Args:
-        elements: expensive to make; picklable, if there are workers.
+        make: expensive; picklable, if there are workers.
+        numbers: one after the other, without gaps.
         workers: processes that make them; 0: threads of this process, one per core.
 
     Raises (on iteration):
         whatever making an element raises.
     """
+    import grain  # what reads no images from disk starts without it
+
+    elements = grain.MapDataset.range(numbers.start, numbers.stop).map(make)
     if not workers:
         threads = min(_MAX_THREADS, _cores())
         iterator = iter(elements.to_iter_dataset(grain.ReadOptions(threads, threads + 1)))

@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import grain
 import numpy as np
 
 from vasso_jax.data.datasets import EncodedSplit, StreamedDataset, Streaming
@@ -62,10 +61,9 @@ def training_batches(
         ValueError: an image is damaged, or its label out of range, and `on_damaged` is `stop`; the
             message names the image.
     """
-    steps = grain.MapDataset.range(first_step, _FOREVER)
     classes = len(dataset.class_names)
     make = _TrainingBatch(dataset.streaming, dataset.train, classes, batch_size, seed, host)
-    return read_ahead(steps.map(make), dataset.streaming.workers)
+    return read_ahead(make, range(first_step, _FOREVER), dataset.streaming.workers)
 
 
 def evaluation_batches(
@@ -75,10 +73,10 @@ def evaluation_batches(
 
     Arguments and errors are those of `training_batches`.
     """
-    steps = grain.MapDataset.range(-(-len(dataset.test) // batch_size))
+    batches = -(-len(dataset.test) // batch_size)
     classes = len(dataset.class_names)
     make = _TestBatch(dataset.streaming, dataset.test, classes, batch_size, host)
-    return read_ahead(steps.map(make), dataset.streaming.workers)
+    return read_ahead(make, range(batches), dataset.streaming.workers)
 
 
 @dataclasses.dataclass(frozen=True)

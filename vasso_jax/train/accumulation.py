@@ -13,6 +13,8 @@ import optax.contrib
 from vasso_jax import optim
 from vasso_jax.train.state import nodes_of
 
+_ANY_PARAMS = {"layer": {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}}
+
 
 class _AsksForMicrobatchError(Exception):
     """The optimizer asked for a part of the batch."""
@@ -35,7 +37,7 @@ def check_batches(tx: Any, params: Any = None, *, scheduled: bool) -> None:
             sharpness-aware transform.
     """
     if params is None:
-        params = {"layer": {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}}
+        params = _ANY_PARAMS
     try:
         state = jax.eval_shape(tx.init, params)
     except Exception:
@@ -75,10 +77,13 @@ def _asks_for_microbatches(tx: Any, params: Any) -> bool:
     def update(w: Any) -> Any:
         return optax.with_extra_args_support(tx).update(w, tx.init(w), w, grad_fn=grad_fn)
 
-    try:
-        jax.eval_shape(update, params)
-    except _AsksForMicrobatchError:
-        return True
-    except Exception:
+    # Tracing few parameters is quicker. An optimizer made for those of the network fails on them.
+    for each in (_ANY_PARAMS, params):
+        try:
+            jax.eval_shape(update, each)
+        except _AsksForMicrobatchError:
+            return True
+        except Exception:
+            continue
         return False
     return False
