@@ -46,26 +46,34 @@ def collectives(program: str) -> list[Collective]:
             if header := _COMPUTATION.match(line):
                 entry, name = bool(header["entry"]), header["name"]
             continue
-        operation = _COLLECTIVE.search(line)
-        if operation is None:
+        each = of_line(line)
+        if each is None:
             continue
-        kind = operation["kind"]
-        if kind == "reduce-scatter":
+        if each.kind == "reduce-scatter":
             raise ValueError("the sizes of a reduce-scatter cannot be read from a program's text")
         if name.startswith("all-reduce-scatter"):
-            kind = "reduce-scatter"
+            each = each._replace(kind="reduce-scatter")
         elif not entry and (channel := _CHANNEL.search(line)):
-            if (kind, channel[1]) in channels:
+            if (each.kind, channel[1]) in channels:
                 continue
-            channels.add((kind, channel[1]))
-        arrays = [(dtype, _product(sizes)) for dtype, sizes in _ARRAY.findall(operation["result"])]
-        nested = operation["result"].startswith("((")
-        if operation["start"] and (kind == "all-gather" or (kind == "all-reduce" and nested)):
-            arrays = arrays[len(arrays) // 2 :]  # the inputs come first
-        if operation["start"] and kind == "collective-permute":
-            arrays = arrays[:1]  # the result and two counters follow
-        found.append(Collective(kind, tuple(arrays)))
+            channels.add((each.kind, channel[1]))
+        found.append(each)
     return found
+
+
+def of_line(line: str) -> Collective | None:
+    """The collective that a line of a program makes or starts, if any."""
+    operation = _COLLECTIVE.search(line)
+    if operation is None:
+        return None
+    kind = operation["kind"]
+    arrays = [(dtype, _product(sizes)) for dtype, sizes in _ARRAY.findall(operation["result"])]
+    nested = operation["result"].startswith("((")
+    if operation["start"] and (kind == "all-gather" or (kind == "all-reduce" and nested)):
+        arrays = arrays[len(arrays) // 2 :]  # the inputs come first
+    if operation["start"] and kind == "collective-permute":
+        arrays = arrays[:1]  # the result and two counters follow
+    return Collective(kind, tuple(arrays))
 
 
 def array_bytes(text: str) -> list[int]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from benchmarks.compiled.collectives import array_bytes
+from benchmarks.compiled.collectives import array_bytes, of_line
 
 # In the order in which they are tried on a name or a target.
 _KINDS = {
@@ -24,6 +24,7 @@ _FREE = re.compile(
 )
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) [^\n]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 _OPERATION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
+_NAME = re.compile(r"%([\w.-]+)")
 _SLICE = re.compile(r"(wrapped_)?slice")
 _CONTROL_FLOW = ("conditional", "call", "async-start")
 _LOOP = re.compile(r"body=%?([\w.-]+).*\"known_trip_count\":\{\"n\":\"(\d+)\"")
@@ -74,11 +75,34 @@ def kernels(program: str, network: str) -> list[Kernel]:
     return list(of(entry))
 
 
+def overlapped(program: str) -> int:
+    """Bytes of the collectives between whose start and end other kernels are started.
+
+    Args:
+        program: `compiled.as_text()`. Collectives within a loop do not count.
+    """
+    waiting: dict[str, list[int]] = {}  # name of the start -> its bytes, and kernels since
+    total = 0
+    for line in program[program.index("\nENTRY") :].splitlines()[1:]:
+        if not (match := _OPERATION.match(line)):
+            continue
+        name, _, operation, rest = match.groups()
+        if operation.endswith("-start") and (collective := of_line(line)):
+            waiting[name] = [collective.bytes, 0]
+        elif operation.endswith("-done") and (start := _NAME.search(rest)) and start[1] in waiting:
+            size, beside = waiting.pop(start[1])
+            total += size if beside else 0
+        elif not _FREE.fullmatch(operation):
+            for each in waiting.values():
+                each[1] += 1
+    return total
+
+
 def _kernel(line: str, match: re.Match[str], sizes: Mapping[str, int], network: str) -> Kernel:
     name, _, operation, rest = match.groups()
     # The result of an operation that only starts holds its arguments, or takes their place.
     started = operation.endswith("-start")
-    arguments = [] if started else re.findall(r"%([\w.-]+)", rest.split("), ")[0])
+    arguments = [] if started else _NAME.findall(rest.split("), ")[0])
     read = sum(sizes.get(argument, 0) for argument in arguments)
     if _SLICE.match(name):
         read = sizes[name]  # and not all of what it is taken from

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.compiled.collectives import collectives
-from benchmarks.compiled.kernels import H100, KINDS, Kernel, estimated_seconds, kernels
+from benchmarks.compiled.kernels import H100, KINDS, Kernel, estimated_seconds, kernels, overlapped
 from benchmarks.harness.train_step import flops
 from vasso_jax import data
 from vasso_jax.train.plan import DataSpec, Plan
@@ -69,8 +69,8 @@ def measure(step: CompiledStep) -> dict[str, Any]:
     """The figures of one device's share.
 
     Returns:
-        Bytes or counts; FLOPs are floating-point numbers. GPUs also have their kernels and
-        `estimated_seconds`; see there.
+        Bytes or counts; FLOPs are floating-point numbers. GPUs also have their kernels,
+        `estimated_seconds` and `overlapped_bytes`; see there.
     """
     program = step.compiled.as_text()
     memory: Any = step.compiled.memory_analysis()
@@ -82,6 +82,7 @@ def measure(step: CompiledStep) -> dict[str, Any]:
         total["bytes"] += each.bytes
     if step.of_gpu:
         moved = _of_kernels(kernels(program, step.network), step.flops)
+        moved["overlapped_bytes"] = overlapped(program)
     else:
         costs: Any = step.compiled.cost_analysis()
         moved = {"flops": costs["flops"], "bytes_accessed": costs["bytes accessed"]}

@@ -8,7 +8,14 @@ import sys
 
 import pytest
 
-from benchmarks.compiled.kernels import H100, Kernel, Limits, estimated_seconds, kernels
+from benchmarks.compiled.kernels import (
+    H100,
+    Kernel,
+    Limits,
+    estimated_seconds,
+    kernels,
+    overlapped,
+)
 from benchmarks.compiled.topologies import devices
 from tests.runs import ROOT
 
@@ -74,6 +81,15 @@ def test_the_kernels_of_a_loop_count_as_often_as_they_run():
     assert kernels(program, "Net") == [each, each, each, Kernel("copy", 2 * 32, False)]
     with pytest.raises(ValueError, match="while cannot be counted"):
         kernels(LOOP.replace("CONFIG", "{}"), "Net")
+
+
+def test_a_collective_is_overlapped_if_kernels_start_between_its_start_and_its_end():
+    done = "  %all-gather-done = f32[32]{0} all-gather-done(%all-gather-start)\n"
+    assert overlapped(PROGRAM) == 0
+    kernel = "  %copy.9 = f32[8]{0} copy(%get)\n"
+    assert overlapped(PROGRAM.replace(done, kernel + done)) == 4 * 32
+    free = "  %bits = f32[8]{0} bitcast(%get)\n"
+    assert overlapped(PROGRAM.replace(done, free + done + kernel)) == 0
 
 
 @pytest.mark.parametrize("operation", ["conditional", "call"])
