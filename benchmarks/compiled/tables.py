@@ -50,8 +50,8 @@ def markdown(records: list[dict[str, Any]], models: Sequence[str]) -> str:
 def _of_gpus(records: list[dict[str, Any]], models: Sequence[str]) -> str:
     columns = (
         *("network", "method", "GPUs", "fsdp", "GFLOP", "kernels", "GB moved"),
-        *("of these outside the network", "temporaries, MB", "exchanged: operations, MB"),
-        "estimate, ms",
+        *("of these outside the network", "temporaries, MB"),
+        *("exchanged: operations; MB; MB beside kernels", "estimate, ms"),
     )
     lines = [columns, ("---",) * len(columns)]
     for record in sorted(records, key=lambda r: (models.index(r["model"]), _place(r))):
@@ -66,7 +66,9 @@ def _of_gpus(records: list[dict[str, Any]], models: Sequence[str]) -> str:
             f"{record['bytes_accessed'] / 1e9:.2f}",
             f"{outside['kernels']:,}; {outside['bytes'] / 1e9:.2f}",
             f"{record['memory']['temporaries'] / 1e6:.0f}",
-            f"{operations}; {megabytes:.1f}" if operations else "-",
+            f"{operations}; {megabytes:.1f}; {record['overlapped_bytes'] / 1e6:.1f}"
+            if operations
+            else "-",
             f"{1e3 * record['estimated_seconds']:.2f}",
         )
         lines.append(cells)

@@ -44,6 +44,7 @@ Args:
 """
 
 from vasso_jax.optim._bar import BarState, bar
+from vasso_jax.optim._clipping import clip_by_global_norm
 from vasso_jax.optim._descent import (
     DescentRule,
     rho_tied_to_lr,
@@ -99,6 +100,7 @@ __all__ = [
     "asam",
     "bar",
     "can_ask",
+    "clip_by_global_norm",
     "friendly",
     "friendly_sam",
     "gsam",

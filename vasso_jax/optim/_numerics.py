@@ -6,7 +6,7 @@ that is wider.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -111,42 +111,78 @@ def inner(a: Any, b: Any) -> jax.Array:
 
     Read it by `norm_of`, or relative to another one.
     """
-
-    def of_leaves(x: Any, y: Any) -> jax.Array:
-        if x is y:
-            x = widen(x) * _UNIT
-            return jnp.real(jnp.conj(x) * x)
-        # Not half of the factor to each: XLA:GPU would store x * 2**-24 for both kinds of product.
-        return jnp.real(jnp.conj(widen(x)) * (widen(y) * _UNIT**2))
-
-    products: list[jax.Array] = jax.tree.leaves(tree_map(of_leaves, a, b))
-    if not any(map(_may_be_split, products)):
-        products = _joined(products)
-    return sum(map(jnp.sum, products), start=jnp.zeros((), jnp.float32))
+    return inners((a, b))[0]
 
 
-def _may_be_split(x: jax.Array) -> bool:
+def inners(*pairs: tuple[Any, Any]) -> list[jax.Array]:
+    """`inner` of each pair of pytrees; all have one structure and the same shapes."""
+    leaves = [list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)) for a, b in pairs]
+    if any(_may_be_split(x) or _may_be_split(y) for each in leaves for x, y in each):
+        products = [[_product_of(x, y) for x, y in each] for each in leaves]
+        return [_sum(map(jnp.sum, each)) for each in products]
+    vectors = [_joined_products(each) for each in leaves]
+    if any(list(map(jax.typeof, each)) != list(map(jax.typeof, vectors[0])) for each in vectors):
+        return [_sum(map(jnp.sum, map(_kept, each))) for each in vectors]
+    # The sums of a matrix are kernels of all its rows.
+    rows = [jnp.sum(_kept(jnp.stack(each)), axis=1) for each in zip(*vectors, strict=True)]
+    return [_sum(row[i] for row in rows) for i in range(len(pairs))]
+
+
+def _sum(scalars: Iterable[jax.Array]) -> jax.Array:
+    return sum(scalars, start=jnp.zeros((), jnp.float32))
+
+
+def _product_of(x: Any, y: Any) -> jax.Array:
+    if x is y:
+        x = widen(x) * _UNIT
+        return jnp.real(jnp.conj(x) * x)
+    # Not half of the factor to each: XLA:GPU would store x * 2**-24 for both kinds of product.
+    return jnp.real(jnp.conj(widen(x)) * (widen(y) * _UNIT**2))
+
+
+def _may_be_split(x: Any) -> bool:
     """Whether a mesh is set, or `x` is known to be split over the devices of one."""
-    return not jax.sharding.get_abstract_mesh().empty or any(jax.typeof(x).sharding.spec)
+    return not jax.sharding.get_abstract_mesh().empty or any(
+        jax.typeof(jnp.asarray(x)).sharding.spec
+    )
 
 
-def _joined(arrays: list[jax.Array]) -> list[jax.Array]:
-    """A vector of each dtype, together with the same sum as `arrays`.
+def _joined_products(pairs: list[tuple[Any, Any]]) -> list[jax.Array]:
+    """A vector of each dtype, together with the sum of the products of all pairs.
 
-    On a GPU the sum of each array is a kernel or two of its own. Arrays that are split over devices
-    would be gathered for it.
+    On a GPU the product and the sum of each array are kernels of their own. So small arrays are
+    joined before they are multiplied, and large ones after they were summed in part. Arrays that
+    are split over devices would be gathered for it.
     """
-    partial: dict[jnp.dtype, list[jax.Array]] = {}
-    for array in arrays:
-        partial.setdefault(array.dtype, []).append(jnp.ravel(_partial_sums(array)))
-    # Without the barrier XLA would make a sum of each array again.
-    return [lax.optimization_barrier(jnp.concatenate(sums)) for sums in partial.values()]
+    small: dict[Any, list[tuple[Any, Any]]] = {}
+    parts: dict[Any, list[jax.Array]] = {}
+
+    def add(part: jax.Array) -> None:
+        parts.setdefault(part.dtype, []).append(jnp.ravel(part))
+
+    for x, y in pairs:
+        if jnp.size(x) <= _SMALL:
+            small.setdefault((widen(x).dtype, widen(y).dtype), []).append((x, y))
+        else:
+            add(_partial_sums(_product_of(x, y)))
+    for group in small.values():
+        firsts, seconds = zip(*group, strict=True)
+        first = _joined(firsts)
+        add(_product_of(first, first if all(x is y for x, y in group) else _joined(seconds)))
+    return list(map(jnp.concatenate, parts.values()))
+
+
+def _joined(arrays: Sequence[Any]) -> jax.Array:
+    return _kept(jnp.concatenate([jnp.ravel(widen(x)) for x in arrays]))
+
+
+def _kept(joined: jax.Array) -> jax.Array:
+    """As it is. Without the barrier XLA would take what was joined one by one again."""
+    return lax.optimization_barrier(joined)
 
 
 def _partial_sums(x: jax.Array) -> jax.Array:
-    """At most `_SMALL` numbers with the same sum as `x`."""
-    if x.size <= _SMALL:
-        return x
+    """At most `_SMALL` numbers with the same sum as `x`, which has more."""
     # Sums over all axes but the outermost in memory are one kernel each on a GPU, together with the
     # arithmetic before. That axis is the first, but the last of a convolution's kernel in the order
     # that cuDNN wants.
@@ -182,9 +218,10 @@ def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(above, numerator / jnp.where(above, denominator, 1), 0)
 
 
-def cosine(a: Any, b: Any) -> jax.Array:
-    """<a, b> / (||a|| ||b||); 0 where either vanishes."""
-    return ratio(inner(a, b), _root(inner(a, a)) * _root(inner(b, b)))
+def norm_and_cosine(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+    """||b|| and <a, b> / (||a|| ||b||), which is 0 where either vanishes."""
+    of_b, of_both = inners((b, b), (a, b))
+    return norm_of(of_b), ratio(of_both, _root(inner(a, a)) * _root(of_b))
 
 
 def scale(tree: Any, factor: jax.Array) -> Any:

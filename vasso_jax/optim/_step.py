@@ -20,7 +20,7 @@ from vasso_jax.optim._evaluation import (
     as_evaluate,
     mean_over,
 )
-from vasso_jax.optim._numerics import cosine, global_norm, increment, without_float0, zero_count
+from vasso_jax.optim._numerics import increment, norm_and_cosine, without_float0, zero_count
 from vasso_jax.optim._typed import tree_map
 
 
@@ -128,7 +128,8 @@ def realised(
 ) -> tuple[jax.Array, jax.Array]:
     """Norm of the perturbation after rounding, and its cosine to the clean gradient (float32)."""
     eps = tree_map(jnp.subtract, perturbed, params)
-    return global_norm(eps).astype(jnp.float32), cosine(grads, eps).astype(jnp.float32)
+    norm, cosine = norm_and_cosine(grads, eps)
+    return norm.astype(jnp.float32), cosine.astype(jnp.float32)
 
 
 def report(clean: Evaluation, perturbed: Evaluation, norm: jax.Array, cosine: jax.Array) -> Passes:

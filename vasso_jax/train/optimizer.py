@@ -170,7 +170,7 @@ def _word(value: Any) -> str:
 
 
 def _clip(norm: float) -> list[Base]:
-    return [optax.clip_by_global_norm(norm)] if norm else []
+    return [optim.clip_by_global_norm(norm)] if norm else []
 
 
 def _check_numbers(lr: optax.ScalarOrSchedule, **numbers: float) -> None:

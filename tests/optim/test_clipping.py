@@ -1,0 +1,45 @@
+"""Clipping by the norm over all arrays: as optax's, for any arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vasso_jax.optim import clip_by_global_norm
+
+
+@given(
+    sizes=st.lists(st.sampled_from([1, 3, 5000]), min_size=1, max_size=4),
+    norm=st.floats(1e-3, 1e3),
+    bound=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 99),
+)
+def test_it_is_that_of_optax(sizes, norm, bound, seed):
+    rng = np.random.default_rng(seed)
+    tree = [rng.normal(size=n).astype(np.float32) for n in sizes]
+    tree = jax.tree.map(lambda x: x * (norm / optax.tree.norm(tree)), tree)
+    found, wanted = (
+        clip(bound).update(tree, ())[0] for clip in (clip_by_global_norm, optax.clip_by_global_norm)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-6), found, wanted)
+
+
+def test_what_is_within_the_bound_keeps_its_bits_and_dtype():
+    tree = {"w": jnp.array([0.3, 0.1], jnp.bfloat16), "b": jnp.array([0.7])}
+    found, _ = clip_by_global_norm(1.0).update(tree, ())
+    jax.tree.map(np.testing.assert_array_equal, found, tree)
+    assert found["w"].dtype == jnp.bfloat16
+
+
+def test_what_is_not_finite_makes_all_nan():
+    found, _ = clip_by_global_norm(1.0).update({"w": jnp.array([jnp.nan]), "b": jnp.ones(2)}, ())
+    assert all(jnp.isnan(leaf).all() for leaf in found.values())
+
+
+@pytest.mark.parametrize("bound", [0, -1.0, float("nan"), float("inf"), "1"])
+def test_a_bound_that_is_none_is_refused(bound):
+    with pytest.raises(ValueError, match="max_norm must be"):
+        clip_by_global_norm(bound)
