@@ -30,7 +30,7 @@ from benchmarks.compiled.topologies import devices
 from benchmarks.harness.arguments import Parser, one_message, positive
 from benchmarks.harness.configs import read_config
 from benchmarks.harness.processes import ROOT
-from benchmarks.harness.results import read_json, write_json
+from benchmarks.harness.results import read_records, write_json
 from benchmarks.harness.train_step import method_section
 from vasso_jax.data.datasets import IMAGENET_STATISTICS
 from vasso_jax.train import check
@@ -47,6 +47,9 @@ CONFIGS = {
 _REFUSED = {
     "fsdp": "give --fsdp",
     "batch_size": "give --per_device",
+    "model.name": "give --models",
+    "method.name": "give --methods",
+    "data.name": "a network has its data set",
     "model.dtype": "the arithmetic is bfloat16",
     "deterministic": "which algorithms it takes, a compiler without a GPU cannot tell",
 }
@@ -65,7 +68,7 @@ def main() -> None:
     options = _options()
     console = Console()
     out = options.out
-    records = read_json(out) if out and out.exists() else []
+    records = read_records(out)
     for topology, model, fsdp, method in itertools.product(
         options.topologies, options.models, options.fsdp, options.methods
     ):
@@ -101,9 +104,14 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--markdown", action="store_true", help="a table of the documentation")
     options = parser.parse_args()
-    for setting in options.settings:
-        if (name := setting.partition("=")[0]) in _REFUSED:
+    names = [setting.partition("=")[0] for setting in options.settings]
+    for name in names:
+        if name in _REFUSED:
             parser.error(f"--settings {name} is not possible: {_REFUSED[name]}")
+        if names.count(name) > 1:
+            parser.error(f"--settings gives {name} twice")
+    for topology in options.topologies:
+        devices(topology)  # before anything is compiled
     return options
 
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from benchmarks.harness.results import check_writable
+
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
@@ -65,6 +67,13 @@ class Parser(argparse.ArgumentParser):
             help_text = f"{_COMMON[name]['help']} ({default})"
             self.add_argument(f"--{name}", default=default, **{**_COMMON[name], "help": help_text})
         self.add_argument("--out", type=pathlib.Path, metavar="PATH", help=out)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As usual, and checks that --out can be written before anything is measured."""
+        options = super().parse_args(*args, **kwargs)
+        if options.out:
+            check_writable(options.out)
+        return options
 
     def error(self, message: str) -> NoReturn:
         """See `fail`."""

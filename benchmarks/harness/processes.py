@@ -32,7 +32,8 @@ def python(*arguments: str, variables: Mapping[str, str] | None = None) -> str:
         Its standard output.
 
     Raises:
-        ValueError: the process failed; the message is the last line of its standard error.
+        ValueError: the process failed; the message is that of its standard error, or the last line
+            there.
     """
     child = subprocess.run(
         [sys.executable, *arguments],
@@ -42,6 +43,7 @@ def python(*arguments: str, variables: Mapping[str, str] | None = None) -> str:
         text=True,
     )
     if child.returncode:
-        last = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise ValueError(last[0].removeprefix("error: "))
+        said = child.stderr.strip() or f"exit status {child.returncode}"
+        _, is_message, message = f"\n{said}".rpartition("\nerror: ")
+        raise ValueError(message if is_message else said.splitlines()[-1])
     return child.stdout

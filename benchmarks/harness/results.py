@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tempfile
 from typing import Any
 
 from vasso_jax.runs import write_text
@@ -20,6 +21,27 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def check_writable(path: pathlib.Path) -> None:
+    """Ends in an OSError unless `write_json` can write the file; makes missing folders."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+def read_records(path: pathlib.Path | None) -> list[dict[str, Any]]:
+    """The records in a file that `write_json` has written; none if there is no such file yet.
+
+    Raises:
+        ValueError: the file is damaged or holds something else.
+    """
+    records = read_json(path) if path and path.exists() else []
+    if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
+        raise ValueError(f"{path} holds something else than records: give another file")
+    return records
 
 
 def read_json(path: pathlib.Path) -> Any:

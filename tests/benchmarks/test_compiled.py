@@ -102,6 +102,7 @@ def test_fsdp_gathers_the_parameters_for_each_pass_and_keeps_a_part(vasso, varia
         ("batch_size=64", "give --per_device"),
         ("model.dtype=float32", "the arithmetic is bfloat16"),
         ("deterministic=True", "which algorithms it takes"),
+        ("model.name=wrn10_1", "give --models"),
     ],
 )
 def test_a_setting_that_cannot_be_measured_is_refused(setting, instead, monkeypatch, capsys):

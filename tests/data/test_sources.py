@@ -1,6 +1,8 @@
 """Digits, and copies prepared by tensorflow-datasets in both file formats, whole and damaged."""
 
 import re
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,6 +41,18 @@ def test_digits_are_those_of_scikit_learn(moved, monkeypatch):
     np.testing.assert_array_equal(
         images[..., 0], np.round(wanted.images[order] * (255 / 16)).astype(np.uint8)
     )
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x1f\x8b\x08", b"not compressed"])
+def test_digits_that_cannot_be_read_are_one_message(damage, tmp_path, monkeypatch):
+    package = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr("vasso_jax.data.sources.digits.find_spec", lambda name: package)
+    (tmp_path / "datasets/data").mkdir(parents=True)
+    (tmp_path / "datasets/data/digits.csv.gz").write_bytes(damage)
+    assert load("digits").num_train == 1438  # scikit-learn itself can read its own
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ValueError, match=r"digits of scikit-learn cannot be read.*pip install"):
+        load("digits")
 
 
 def by_image(arrays):

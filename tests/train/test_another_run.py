@@ -34,10 +34,19 @@ def test_results_without_a_checkpoint_are_not_overwritten(tmp_path):
     with pytest.raises(UsageError, match="holds 2 epochs, but there is no checkpoint: bring"):
         train(made, str(tmp_path / "run"))
     assert records.read_text() == lines
-    # A run that was killed between its first record and its first checkpoint starts anew.
+    # A run that was killed between its first records and its first checkpoint starts anew.
     records.write_text("".join(lines.splitlines(keepends=True)[:1]))
     train(made, str(tmp_path / "run"))
     assert len(records.read_text().splitlines()) == len(lines.splitlines())
+
+
+def test_a_short_run_that_was_killed_before_its_only_checkpoint_starts_anew(tmp_path):
+    made = config(data={"name": f"{HERE}:halves"}, model={"name": f"{HERE}:Linear"}, epochs=1)
+    result = train(made, str(tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    again = train(made, str(tmp_path / "run"))
+    assert again["test_loss"] == result["test_loss"]
+    assert (tmp_path / "run/checkpoints").is_dir()
 
 
 def test_schedules_with_other_numbers_make_other_runs():

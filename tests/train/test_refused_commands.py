@@ -178,6 +178,13 @@ def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("platform", ["cuda", "none_such"])
+def test_a_platform_that_is_not_there_is_one_message(tmp_path, platform):
+    process = runs.start(tmp_path, SMALL, env={"JAX_PLATFORMS": platform})
+    refused(process, "JAX finds no devices", f"unset JAX_PLATFORMS={platform}")
+
+
+@pytest.mark.slow
 def test_a_disk_that_cannot_hold_a_checkpoint_is_one_message(tmp_path):
     # No file may grow beyond 30 kB, less than one array of the network.
     limited = ("bash", "-c", 'ulimit -f 30; exec "$@"', "bash")

@@ -9,13 +9,16 @@ import numpy as np
 import optax
 import pytest
 
+from tests.train.own_parts import Linear, config, halves
 from vasso_jax.data import Batch, EvalBatch
 from vasso_jax.models.layers import BatchNorm, conv
 from vasso_jax.optim import vasso
+from vasso_jax.train import check
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.input_pipeline import ready_batch
 from vasso_jax.train.sharding import (
     batch_sharding,
+    check_spread,
     in_cudnn_order,
     is_hopper_or_later,
     make_mesh,
@@ -205,6 +208,13 @@ def test_the_largest_axis_that_fsdp_divides_is_split_and_the_last_only_if_no_oth
 
 def test_the_mesh_has_all_devices_and_refuses_what_cannot_be():
     assert dict(make_mesh(2).shape) == {"data": 4, "fsdp": 2}
+    few = {"kernel": jax.ShapeDtypeStruct((31, 31), "float32")}
+    with pytest.raises(ValueError, match=r"fsdp=2 has no effect: no array .* 1,024 or more"):
+        check_spread(few, make_mesh(2))
+    with pytest.raises(ValueError, match="fsdp=2 has no effect"):
+        check(config(fsdp=2), model=Linear(2), dataset=halves()).open(halves())
+    check_spread(few, make_mesh(1))
+    check_spread(few | {"hidden": jax.ShapeDtypeStruct((32, 32), "float32")}, make_mesh(2))
     for fsdp, message in (
         (0, "fsdp must be at least 1, got 0"),
         (3, "fsdp=3 does not divide the 8 devices: choose a divisor of 8"),

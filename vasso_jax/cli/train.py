@@ -250,7 +250,7 @@ def _main(argv: list[str]) -> None:
             result = run_plan(plan, _WORKDIR.value or f"runs/{_run_name()}")
         except UsageError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            if processes.several():
+            if processes.joined():
                 # An ordinary end would wait for the other processes, and they for this one.
                 os._exit(2)
             sys.exit(2)

@@ -43,6 +43,11 @@ def index() -> int:
     return jax.process_index()
 
 
+def joined() -> bool:
+    """Whether this process belongs to a cluster; True also before JAX has found its devices."""
+    return jax.distributed.is_initialized()
+
+
 def count() -> int:
     """How many processes the run has."""
     return jax.process_count()

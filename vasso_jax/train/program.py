@@ -15,7 +15,7 @@ from vasso_jax.train.accumulation import check_batches
 from vasso_jax.train.config import RunOptions
 from vasso_jax.train.fit import check_network, check_optimizer
 from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
-from vasso_jax.train.sharding import with_shardings
+from vasso_jax.train.sharding import check_spread, with_shardings
 from vasso_jax.train.state import TrainState, create_state, state_formats
 from vasso_jax.train.step import make_eval_step, make_train_step
 
@@ -101,6 +101,7 @@ def make_program(
             "batch_stats_over=device has no effect: the network has no running statistics; leave "
             "it out"
         )
+    check_spread(shapes.params, mesh)
     formats = state_formats(shapes, mesh)
     device = mesh.devices.flat[0]
     step_options = compiler_options.for_steps(device, deterministic=options.deterministic)

@@ -160,7 +160,7 @@ def _start_or_resume(
     """The state to resume from."""
     step = checkpoints.latest_step()
     if step is None:
-        _check_nothing_lost(records.records, experiment.plan.options.epochs)
+        _check_nothing_lost(records.records)
         state = experiment.program.create_state()
         if weights:
             state = start_from(weights, state, keep_head=not experiment.plan.options.epochs)
@@ -177,13 +177,13 @@ def _start_or_resume(
     return state
 
 
-def _check_nothing_lost(records: list[runs.Record], epochs: int) -> None:
+def _check_nothing_lost(records: list[runs.Record]) -> None:
     """Refuses to start anew over results that a run in this folder had.
 
     Records of the first epoch may be left by a run that ended before its first checkpoint.
     """
     recorded = records[-1]["epoch"] if records else 0
-    if recorded > 1 or (recorded == epochs and runs.of_test(records)):
+    if recorded > 1:
         raise UsageError(
             f"metrics.jsonl holds {recorded} epochs, but there is no checkpoint: bring the folder "
             "checkpoints back, or start in a new workdir"

@@ -7,6 +7,7 @@ whole.
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -35,9 +36,10 @@ def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
         devices: to use; None: all devices of all hosts.
 
     Raises:
-        ValueError: fsdp is below 1, or does not divide the number of devices (of a slice).
+        ValueError: fsdp is below 1, or does not divide the number of devices (of a slice), or JAX
+            finds no devices.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = _all_devices() if devices is None else devices
     if fsdp < 1:
         raise ValueError(f"fsdp must be at least 1, got {fsdp}")
     # Only TPU devices have a slice index; those of a topology description only with several slices.
@@ -57,6 +59,20 @@ def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
         )
         return Mesh(grid, _AXES, axis_types=_TYPES)
     return jax.make_mesh(shape, _AXES, _TYPES, devices=devices)
+
+
+def _all_devices() -> Sequence[Any]:
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or ["its packages are not installed"])[0]
+        asked = os.environ.get("JAX_PLATFORMS")
+        remedy = (
+            f"unset JAX_PLATFORMS={asked}, or install what it needs"
+            if asked
+            else "check the driver and the packages of JAX for it"
+        )
+        raise ValueError(f"JAX finds no devices ({reason}): {remedy}") from error
 
 
 def check_batch_size(batch_size: int, microbatches: int, mesh: Mesh) -> None:
@@ -101,6 +117,16 @@ def spread(tree: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, PartitionSpec(*(None,) * best, "fsdp"))
 
     return jax.tree.map(sharding, tree)
+
+
+def check_spread(params: Any, mesh: Mesh) -> None:
+    """Raises ValueError if `fsdp` would leave a copy of every parameter on every device."""
+    parts = mesh.shape["fsdp"]
+    if parts > 1 and not any(any(s.spec) for s in jax.tree.leaves(spread(params, mesh))):
+        raise ValueError(
+            f"fsdp={parts} has no effect: no array of the network has {_SMALL:,} or more numbers "
+            f"along an axis that {parts} divides; leave it out"
+        )
 
 
 def is_hopper_or_later(device: Any) -> bool:

@@ -25,6 +25,24 @@ def test_common_arguments_have_their_defaults_and_are_checked(capsys):
         assert message in line
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    parser = arguments.Parser("What it does.")
+    assert parser.parse_args([f"--out={tmp_path}/new/folder/x.json"]).out.parent.is_dir()
+    for out in (tmp_path, tmp_path / "file" / "x.json"):
+        with pytest.raises(OSError, match=str(tmp_path)):
+            parser.parse_args([f"--out={out}"])
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "3"])
+def test_what_is_no_list_of_records_is_refused(tmp_path, content):
+    path = tmp_path / "x.json"
+    assert results.read_records(path) == results.read_records(None) == []
+    path.write_text(content)
+    with pytest.raises(ValueError, match="holds something else than records: give another"):
+        results.read_records(path)
+
+
 def test_an_error_that_the_user_can_fix_is_one_message(capsys):
     @arguments.one_message()
     def command():

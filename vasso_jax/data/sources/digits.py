@@ -1,5 +1,6 @@
 """scikit-learn's handwritten digits, which need no download."""
 
+import contextlib
 import dataclasses
 import pathlib
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from vasso_jax.data.sources.source import Source
 
 # Share held out for testing; scikit-learn has no official split.
 _TEST_FRACTION = 0.2
+_SHAPE = (1797, 65)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,14 +53,27 @@ class Digits(Source):
 
 
 def _table() -> np.ndarray:
-    """float64 [1797, 65]: 64 grey levels and the digit."""
-    # Importing scikit-learn for it would be a quarter of a cached start.
+    """float64 [1797, 65]: 64 grey levels and the digit.
+
+    Raises:
+        ValueError: scikit-learn is missing or damaged.
+    """
+    # Importing scikit-learn for this file would be a quarter of a cached start.
     package = find_spec("sklearn")
     for folder in (package and package.submodule_search_locations) or ():
         path = pathlib.Path(folder, "datasets", "data", "digits.csv.gz")
-        if path.exists():
-            return np.loadtxt(path, delimiter=",")
-    from sklearn.datasets import load_digits
+        # Of whatever kind the damage is, scikit-learn's own function has to say it.
+        with contextlib.suppress(Exception):
+            if path.exists() and (table := np.loadtxt(path, delimiter=",")).shape == _SHAPE:
+                return table
+    try:
+        from sklearn.datasets import load_digits
 
-    digits: Any = load_digits()
+        digits: Any = load_digits()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"the digits of scikit-learn cannot be read ({reason}): pip install --force-reinstall "
+            "scikit-learn"
+        ) from error
     return np.column_stack([digits.data, digits.target])
