@@ -124,7 +124,7 @@ def test_resnet18_on_an_h100(tmp_path):
     sgd, vasso = json.loads((tmp_path / "cases.json").read_text())
     assert sgd["kernels"] <= 345
     assert sgd["bytes_accessed"] < 3.3e9
-    assert vasso["kernels"] <= 2.2 * sgd["kernels"]
+    assert vasso["kernels"] <= 2.02 * sgd["kernels"]
     assert vasso["bytes_accessed"] < 2.02 * sgd["bytes_accessed"]
     assert vasso["flops"] / sgd["flops"] == pytest.approx(2, rel=1e-3)
     copy = 4 * 11_173_962  # of the parameters, in float32

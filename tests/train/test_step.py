@@ -10,10 +10,17 @@ import pytest
 from tests.train.tiny import LR, RHO, SHAPE, Tiny, as_float, train_once
 from vasso_jax.data import EvalBatch
 from vasso_jax.optim import sam, vasso
+from vasso_jax.train import step as step_module
 from vasso_jax.train.input_pipeline import ready_batch
 from vasso_jax.train.sharding import make_mesh
 from vasso_jax.train.state import create_state
-from vasso_jax.train.step import _cross_entropy, _top_k, make_eval_step, make_train_step
+from vasso_jax.train.step import (
+    _cross_entropy,
+    _top_k,
+    make_eval_step,
+    make_train_step,
+    read_at_once,
+)
 
 
 def test_a_sam_step_is_the_equations_with_statistics_of_the_clean_pass(batch):
@@ -216,3 +223,40 @@ def test_top_k_agrees_with_sorting_and_breaks_ties_like_argmax():
             assert bool(actual[1]) == expected[1]
             if k < 4 and label == 1:
                 assert not actual[2]
+
+
+def test_what_is_read_at_once_is_the_same():
+    tree = {
+        "scale": jnp.arange(3.0),
+        "bias": jnp.ones(5),
+        "count": jnp.int32(7),
+        "counts": jnp.arange(4),
+        "kernel": jnp.arange(6.0).reshape(2, 3),
+        "long": jnp.arange(5000.0),
+    }
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(read_at_once)(tree), tree)
+    assert jax.tree.map(jnp.shape, read_at_once(tree)) == jax.tree.map(jnp.shape, tree)
+    # The three short vectors, one group for each dtype.
+    program = jax.jit(read_at_once).lower(tree).as_text()
+    assert program.count("stablehlo.optimization_barrier") == 2
+    assert read_at_once({}) == {}
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_reading_at_once_is_for_gpus_and_changes_no_number(at_once, batch, monkeypatch):
+    read = []
+
+    def counted(tree):
+        read.append(tree)
+        return read_at_once(tree)
+
+    monkeypatch.setattr(step_module, "read_at_once", counted)
+    by_default = train_once(Tiny(), vasso(optax.sgd(LR), RHO, theta=0.4), batch)
+    assert not read
+    if at_once:
+        monkeypatch.setattr(step_module, "_copies_what_is_read_late", lambda mesh: True)
+    found = train_once(Tiny(), vasso(optax.sgd(LR), RHO, theta=0.4), batch)
+    assert bool(read) == at_once
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), found, by_default
+    )

@@ -161,7 +161,8 @@ def _joined_products(pairs: list[tuple[Any, Any]]) -> list[jax.Array]:
         parts.setdefault(part.dtype, []).append(jnp.ravel(part))
 
     for x, y in pairs:
-        if jnp.size(x) <= _SMALL:
+        # Kernels of convolutions may be transposed in memory.
+        if jnp.size(x) <= _SMALL and jnp.ndim(x) < 4:
             small.setdefault((widen(x).dtype, widen(y).dtype), []).append((x, y))
         else:
             add(_partial_sums(_product_of(x, y)))
@@ -182,7 +183,7 @@ def _kept(joined: jax.Array) -> jax.Array:
 
 
 def _partial_sums(x: jax.Array) -> jax.Array:
-    """At most `_SMALL` numbers with the same sum as `x`, which has more."""
+    """At most `_SMALL` numbers with the same sum as `x`."""
     # Sums over all axes but the outermost in memory are one kernel each on a GPU, together with the
     # arithmetic before. That axis is the first, but the last of a convolution's kernel in the order
     # that cuDNN wants.

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -15,6 +16,9 @@ from vasso_jax.train.groups import in_microbatches, mean_over_microbatches, per_
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
 from vasso_jax.train.state import TrainState
+
+# Most arrays of a network, biases and scales, have no more numbers than this.
+_SMALL = 4096
 
 
 def make_train_step(
@@ -105,10 +109,11 @@ def make_train_step(
         if microbatches > 1:
             keys = jax.random.split(dropout_key, microbatches)
             batch = *in_microbatches((images, taken.labels), microbatches, mesh), keys
+        params, running = state.params, state.batch_stats
+        if _copies_what_is_read_late(mesh) and optim.can_ask(tx, params):
+            params, running = read_at_once((params, running))
         with set_if_split(mesh):
-            passes, updates, opt_state = value_and_update(
-                state.params, state.opt_state, batch, state.batch_stats
-            )
+            passes, updates, opt_state = value_and_update(params, state.opt_state, batch, running)
         decay = None
         if batch_stats == "both":
             decay = _decay(
@@ -137,6 +142,32 @@ def make_train_step(
 
     # A buffer can be reused only if the new array is placed as the old one.
     return jax.jit(step, donate_argnums=0, out_shardings=formats, compiler_options=compiler_options)
+
+
+def _copies_what_is_read_late(mesh: Mesh) -> bool:
+    # Arrays that are split would have to be gathered.
+    return mesh.devices.flat[0].platform == "gpu" and mesh.shape["fsdp"] == 1
+
+
+def read_at_once(tree: Any) -> Any:
+    """Traced: the same arrays, of which the small ones are read from memory together.
+
+    A step overwrites its state. XLA:GPU copies each array that it still reads after that, by a
+    kernel of its own. What is read at once, at the start, needs no copy.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    small: dict[Any, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        if leaf.ndim == 1 and leaf.size <= _SMALL:
+            small.setdefault(leaf.dtype, []).append(i)
+    for rows in small.values():
+        parts = [leaves[i].ravel() for i in rows]
+        # Without the barrier XLA would read the arrays one by one again.
+        joined = jax.lax.optimization_barrier(jnp.concatenate(parts))
+        ends = np.cumsum([part.size for part in parts])
+        for i, part in zip(rows, jnp.split(joined, ends[:-1]), strict=True):
+            leaves[i] = part.reshape(leaves[i].shape)
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _decay(move: Callable[[Any], Any], running: Any) -> Any:
