@@ -1,8 +1,7 @@
 """VaSSO on scikit-learn's handwritten digits: short for configs/digits.py:vasso.
 
 Source     Li and Giannakis, NeurIPS 2023, arXiv 2309.15639, for the method; the setting is ours.
-Expected   test top-1 of at least 0.98 on the 359 held-out digits (seeds 0, 1, 2: 0.994, 0.983,
-           0.994 on two CPU cores).
+Expected   test top-1 of at least 0.98 on the 359 held-out digits; README.md has three runs.
 Command    python main.py --config=configs/digits_vasso.py --workdir=runs/digits
 """
 

@@ -99,6 +99,8 @@ def make_train_step(
             return loss_fn(gather(params, mesh), batch, running)
 
     value_and_update = optim.value_and_update(batch_loss, tx, has_aux=True)
+    # With statistics of each device, the exchange of the running ones would fall apart for it.
+    at_once = batch_stats_over == "batch" and _copies_what_is_read_late(mesh)
 
     def step(state: TrainState, item: Any) -> TrainState:
         key = jax.random.fold_in(stream_key(seed, "step"), state.step)
@@ -110,7 +112,7 @@ def make_train_step(
             keys = jax.random.split(dropout_key, microbatches)
             batch = *in_microbatches((images, taken.labels), microbatches, mesh), keys
         params, running = state.params, state.batch_stats
-        if _copies_what_is_read_late(mesh) and optim.can_ask(tx, params):
+        if at_once and optim.can_ask(tx, params):
             params, running = read_at_once((params, running))
         with set_if_split(mesh):
             passes, updates, opt_state = value_and_update(params, state.opt_state, batch, running)
