@@ -1,5 +1,7 @@
 """The train and evaluation steps on a tiny network: what each pass sees, moves and reports."""
 
+from types import SimpleNamespace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -242,21 +244,28 @@ def test_what_is_read_at_once_is_the_same():
     assert read_at_once({}) == {}
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_reading_at_once_is_for_gpus_and_changes_no_number(at_once, batch, monkeypatch):
+def test_reading_at_once_is_for_gpus_and_changes_no_number(batch, monkeypatch):
     read = []
 
     def counted(tree):
         read.append(tree)
         return read_at_once(tree)
 
+    def after_a_step(**options):
+        tx = vasso(optax.sgd(LR), RHO, theta=0.4)
+        return jax.device_get(train_once(Tiny(), tx, batch, **options)[1])
+
     monkeypatch.setattr(step_module, "read_at_once", counted)
-    by_default = train_once(Tiny(), vasso(optax.sgd(LR), RHO, theta=0.4), batch)
+    usual = after_a_step()
     assert not read
-    if at_once:
-        monkeypatch.setattr(step_module, "_copies_what_is_read_late", lambda mesh: True)
-    found = train_once(Tiny(), vasso(optax.sgd(LR), RHO, theta=0.4), batch)
-    assert bool(read) == at_once
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), found, by_default
-    )
+    monkeypatch.setattr(step_module, "_copies_what_is_read_late", lambda mesh: True)
+    found = after_a_step()
+    assert len(read) == 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), found, usual)
+
+
+@pytest.mark.parametrize(("platform", "fsdp"), [("gpu", 1), ("gpu", 2), ("cpu", 1), ("tpu", 1)])
+def test_only_gpus_that_hold_all_parameters_copy(platform, fsdp):
+    devices = np.array([SimpleNamespace(platform=platform)] * fsdp)
+    mesh = SimpleNamespace(devices=devices, shape={"data": 1, "fsdp": fsdp})
+    assert step_module._copies_what_is_read_late(mesh) == ((platform, fsdp) == ("gpu", 1))

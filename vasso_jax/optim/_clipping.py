@@ -16,19 +16,20 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
         u <- u min(1, max_norm / ||u||)
 
     As `optax.clip_by_global_norm`, but the norm is one sum over all arrays: on a GPU, optax's takes
-    one or two kernels for each of them. If an update is not finite, all become NaN.
+    one or two kernels for each of them. If one of the updates is NaN, all become NaN; if one is
+    infinite, it becomes NaN and the others zero.
 
     In a sharpness-aware optimizer it belongs first in the base, where it bounds the gradient that
     makes the step.
 
     Args:
-        max_norm: bound on the norm, > 0.
+        max_norm: bound on the norm, >= 0.
 
     Returns:
         A transform without a state.
 
     Raises:
-        ValueError: max_norm is not above 0.
+        ValueError: max_norm is not a number of at least 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -40,9 +41,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
         >>> print(updates["w"])
         [0.6 0.8]
     """
-    check_range("max_norm", max_norm, 0.0)
-    if max_norm == 0:
-        raise ValueError("max_norm must be above 0, got 0")
+    check_range("max_norm", max_norm, 0.0, schedule=False)
 
     def clip(updates: optax.Updates, params: Any) -> optax.Updates:
         del params

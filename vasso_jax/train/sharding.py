@@ -125,7 +125,7 @@ def check_spread(params: Any, mesh: Mesh) -> None:
     if parts > 1 and not any(any(s.spec) for s in jax.tree.leaves(spread(params, mesh))):
         raise ValueError(
             f"fsdp={parts} has no effect: no array of the network has {_SMALL:,} or more numbers "
-            f"along an axis that {parts} divides; leave it out"
+            f"and an axis that {parts} divides; leave it out"
         )
 
 

@@ -17,7 +17,7 @@ from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
 from vasso_jax.train.state import TrainState
 
-# Most arrays of a network, biases and scales, have no more numbers than this.
+# Longer vectors are few.
 _SMALL = 4096
 
 
@@ -163,12 +163,12 @@ def read_at_once(tree: Any) -> Any:
         if leaf.ndim == 1 and leaf.size <= _SMALL:
             small.setdefault(leaf.dtype, []).append(i)
     for rows in small.values():
-        parts = [leaves[i].ravel() for i in rows]
+        parts = [leaves[i] for i in rows]
         # Without the barrier XLA would read the arrays one by one again.
         joined = jax.lax.optimization_barrier(jnp.concatenate(parts))
         ends = np.cumsum([part.size for part in parts])
         for i, part in zip(rows, jnp.split(joined, ends[:-1]), strict=True):
-            leaves[i] = part.reshape(leaves[i].shape)
+            leaves[i] = part
     return jax.tree.unflatten(structure, leaves)
 
 
