@@ -76,7 +76,7 @@ def test_the_official_archives_are_those_of_tensorflow_datasets(name):
 def test_an_interrupted_download_goes_on(served, tmp_path, ranges):
     half = len(served.content) // 2
     served.cut = half
-    with pytest.raises(OSError, match=f"the server stopped after {half:,} of"):
+    with pytest.raises(OSError, match=rf"the server stopped after {half:,} of(.|\n)*is kept"):
         prepare("cifar10", str(tmp_path))
     assert sorted(os.listdir(tmp_path / "downloads")) == ["cifar-10-binary.tar.gz.part"]
     served.cut, served.ranges = None, ranges
@@ -84,6 +84,15 @@ def test_an_interrupted_download_goes_on(served, tmp_path, ranges):
     assert served.requests == [None, f"bytes={half}-"]
     assert sorted(os.listdir(tmp_path / "downloads")) == ["cifar-10-binary.tar.gz"]
     assert len(load("cifar10", dir=str(tmp_path)).train.images) == 10
+
+
+def test_a_download_that_did_not_begin_leaves_nothing_and_says_so(tmp_path, monkeypatch):
+    make_archive("cifar10", tmp_path / "made")
+    expect(monkeypatch, "cifar10", tmp_path / "made", "http://127.0.0.1:9/")  # nobody listens
+    with pytest.raises(OSError, match="cannot download") as error:
+        prepare("cifar10", str(tmp_path / "data"))
+    assert "kept" not in str(error.value)
+    assert os.listdir(tmp_path / "data/downloads") == []
 
 
 def test_a_download_that_only_lacked_its_name_is_not_repeated(served, tmp_path):

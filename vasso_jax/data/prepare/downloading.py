@@ -37,9 +37,11 @@ def download(url: str, path: pathlib.Path, *, size: int, sha256: str, console: C
     try:
         _complete(part, url, size, console)
     except _NetworkError as error:
-        raise OSError(
-            f"cannot download {url}: {error}.\nWhat was downloaded so far is kept. {by_hand}"
-        ) from error
+        kept = "What was downloaded so far is kept. "
+        if not part.stat().st_size:
+            part.unlink()
+            kept = ""
+        raise OSError(f"cannot download {url}: {error}.\n{kept}{by_hand}") from error
     if (found := sha256_of(part)) != sha256:
         part.unlink()
         raise OSError(
