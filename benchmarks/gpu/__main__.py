@@ -36,7 +36,9 @@ from benchmarks.harness.processes import ROOT, SHARED_GPU, environment, python
 @one_message()
 def main() -> None:
     """The command above."""
-    parser = Parser(__doc__, out="folder of the results (benchmarks/gpu/results)")
+    parser = Parser(
+        __doc__, out="folder of the results (benchmarks/gpu/results)", out_is_folder=True
+    )
     parser.add_argument("--data_dir", required=True, type=pathlib.Path, metavar="DIR")
     parser.add_argument("--minutes", type=float, default=25, help="limit for all of it (25)")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE")

@@ -50,12 +50,20 @@ _COMMON: dict[str, dict[str, Any]] = {
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one message."""
 
-    def __init__(self, doc: str | None, *, out: str = "JSON file to write", **defaults: Any):
+    def __init__(
+        self,
+        doc: str | None,
+        *,
+        out: str = "JSON file to write",
+        out_is_folder: bool = False,
+        **defaults: Any,
+    ):
         """The parser of a benchmark; all have `--out`.
 
         Args:
             doc: the docstring of its module, for --help.
             out: what --help says about --out.
+            out_is_folder: whether it is a folder instead of a file.
             defaults: defaults of the common arguments that this benchmark has.
         """
         super().__init__(
@@ -66,13 +74,14 @@ class Parser(argparse.ArgumentParser):
         for name, default in defaults.items():
             help_text = f"{_COMMON[name]['help']} ({default})"
             self.add_argument(f"--{name}", default=default, **{**_COMMON[name], "help": help_text})
+        self._out_is_folder = out_is_folder
         self.add_argument("--out", type=pathlib.Path, metavar="PATH", help=out)
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """As usual, and checks that --out can be written before anything is measured."""
         options = super().parse_args(*args, **kwargs)
         if options.out:
-            check_writable(options.out)
+            check_writable(options.out, folder=self._out_is_folder)
         return options
 
     def error(self, message: str) -> NoReturn:

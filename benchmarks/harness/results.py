@@ -23,12 +23,13 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def check_writable(path: pathlib.Path) -> None:
-    """Ends in an OSError unless `write_json` can write the file; makes missing folders."""
-    if path.is_dir():
+def check_writable(path: pathlib.Path, *, folder: bool = False) -> None:
+    """Ends in an OSError unless `path`, a file or a `folder`, can be written; makes its folders."""
+    if path.is_dir() and not folder:
         raise IsADirectoryError(f"{path} is a folder: give a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
+    place = path if folder else path.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=place):
         pass
 
 
