@@ -103,6 +103,8 @@ def test_fsdp_gathers_the_parameters_for_each_pass_and_keeps_a_part(vasso, varia
         ("model.dtype=float32", "the arithmetic is bfloat16"),
         ("deterministic=True", "which algorithms it takes"),
         ("model.name=wrn10_1", "give --models"),
+        ("method.name=sam", "give --methods"),
+        ("data.name=digits", "a network has its data set"),
     ],
 )
 def test_a_setting_that_cannot_be_measured_is_refused(setting, instead, monkeypatch, capsys):
@@ -111,6 +113,19 @@ def test_a_setting_that_cannot_be_measured_is_refused(setting, instead, monkeypa
     with pytest.raises(SystemExit):
         main()
     assert f"is not possible: {instead}" in capsys.readouterr().err
+
+
+def test_a_setting_given_twice_is_refused(monkeypatch, capsys):
+    twice = ["microbatches=2", "microbatches=1"]
+    monkeypatch.setattr("sys.argv", ["compiled", "--topologies", "h100:1", "--settings", *twice])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--settings gives microbatches twice" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_microbatches_have_the_flops_of_the_whole_batch(sgd):
+    assert step_of("none", microbatches=2).flops == sgd.flops
 
 
 PROGRAM = """HloModule jit_step, entry_computation_layout={(f32[8]{0})->f32[8]{0}}

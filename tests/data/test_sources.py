@@ -1,5 +1,6 @@
 """Digits, and copies prepared by tensorflow-datasets in both file formats, whole and damaged."""
 
+import gzip
 import re
 import sys
 from types import SimpleNamespace
@@ -43,7 +44,9 @@ def test_digits_are_those_of_scikit_learn(moved, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x1f\x8b\x08", b"not compressed"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x1f\x8b\x08", b"not compressed", gzip.compress(b"1,2\n3,4\n")]
+)
 def test_digits_that_cannot_be_read_are_one_message(damage, tmp_path, monkeypatch):
     package = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr("vasso_jax.data.sources.digits.find_spec", lambda name: package)

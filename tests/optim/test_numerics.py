@@ -49,9 +49,9 @@ def test_inner_products_of_any_arrays(leaves, seed):
 
 def test_norm_and_cosine():
     a = {"w": jnp.array([3.0, 4.0]), "b": jnp.zeros((70, 90))}
-    b = {"w": jnp.array([0.0, 2.0]), "b": jnp.zeros((70, 90)).at[0, 0].set(2)}
+    b = {"w": jnp.array([0.0, 5.0]), "b": jnp.zeros((70, 90)).at[0, 0].set(12)}
     norm, cosine = norm_and_cosine(a, b)
-    np.testing.assert_allclose([norm, cosine], [np.sqrt(8), 8 / (5 * np.sqrt(8))], rtol=1e-6)
+    np.testing.assert_allclose([norm, cosine], [13, 20 / (5 * 13)], rtol=1e-6)
     zero = jax.tree.map(jnp.zeros_like, a)
     assert norm_and_cosine(a, zero) == (0, 0)
 

@@ -259,6 +259,8 @@ def test_reading_at_once_is_for_gpus_and_changes_no_number(batch, monkeypatch):
     usual = after_a_step()
     assert not read
     monkeypatch.setattr(step_module, "_copies_what_is_read_late", lambda mesh: True)
+    after_a_step(batch_stats_over="device")
+    assert not read
     found = after_a_step()
     assert len(read) == 1
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), found, usual)

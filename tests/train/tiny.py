@@ -43,6 +43,7 @@ def train_once(model, tx, batch, **options):
         batch_stats=options.pop("batch_stats", "clean"),
         seed=0,
         mesh=mesh,
+        **options,
     )
     before = create_state(model, tx, SHAPE, 3, 0)
     kept = jax.tree.map(np.array, before)
