@@ -47,6 +47,14 @@ def test_inner_products_of_any_arrays(leaves, seed):
         assert abs(found * 2.0**48 - wanted) <= 2e-6 * size
 
 
+def test_inner_products_of_many_small_arrays():
+    a, b = drawn([((i % 7 + 1,), "float32", "bfloat16") for i in range(203)], seed=0)
+    for found, (wanted, size) in zip(
+        inners((a, b), (b, b)), (exact(a, b), exact(b, b)), strict=True
+    ):
+        assert abs(found * 2.0**48 - wanted) <= 2e-6 * size
+
+
 def test_norm_and_cosine():
     a = {"w": jnp.array([3.0, 4.0]), "b": jnp.zeros((70, 90))}
     b = {"w": jnp.array([0.0, 5.0]), "b": jnp.zeros((70, 90)).at[0, 0].set(12)}

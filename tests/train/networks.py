@@ -5,7 +5,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vasso_jax.models.layers import BatchNorm, conv
+from vasso_jax.models.batch_norm import BatchNorm
+from vasso_jax.models.layers import conv
 
 # What picks it in a config.
 NAME = "tests.train.networks:Small"

@@ -10,7 +10,7 @@ import pytest
 from tests.train.own_parts import HERE, Bare, Linear, config, halves, sam_hidden, sam_twice
 from tests.train.tiny import LR, RHO, SHAPE, as_float, train_once
 from vasso_jax import data
-from vasso_jax.models.layers import BatchNorm
+from vasso_jax.models.batch_norm import BatchNorm
 from vasso_jax.optim import sam
 from vasso_jax.train import UsageError, check, train
 from vasso_jax.train.input_pipeline import ready_batch

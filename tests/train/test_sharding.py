@@ -11,7 +11,8 @@ import pytest
 
 from tests.train.own_parts import Linear, config, halves
 from vasso_jax.data import Batch, EvalBatch
-from vasso_jax.models.layers import BatchNorm, conv
+from vasso_jax.models.batch_norm import BatchNorm
+from vasso_jax.models.layers import conv
 from vasso_jax.optim import vasso
 from vasso_jax.train import check
 from vasso_jax.train.checkpoint import Checkpoints

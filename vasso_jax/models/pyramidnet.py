@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vasso_jax.models.batch_norm import BatchNorm
 from vasso_jax.models.layers import (
-    BatchNorm,
     conv,
     fan_out_normal_init,
     global_average_pool,

@@ -17,7 +17,7 @@ from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
 from vasso_jax.train.state import TrainState
 
-# Longer vectors are few.
+# Most arrays of a network, biases and scales, have no more numbers than this.
 _SMALL = 4096
 
 
@@ -160,15 +160,15 @@ def read_at_once(tree: Any) -> Any:
     leaves, structure = jax.tree.flatten(tree)
     small: dict[Any, list[int]] = {}
     for i, leaf in enumerate(leaves):
-        if leaf.ndim == 1 and leaf.size <= _SMALL:
+        if leaf.ndim < 3 and leaf.size <= _SMALL:
             small.setdefault(leaf.dtype, []).append(i)
     for rows in small.values():
-        parts = [leaves[i] for i in rows]
+        parts = [leaves[i].ravel() for i in rows]
         # Without the barrier XLA would read the arrays one by one again.
         joined = jax.lax.optimization_barrier(jnp.concatenate(parts))
         ends = np.cumsum([part.size for part in parts])
         for i, part in zip(rows, jnp.split(joined, ends[:-1]), strict=True):
-            leaves[i] = part
+            leaves[i] = part.reshape(leaves[i].shape)
     return jax.tree.unflatten(structure, leaves)
 
 
