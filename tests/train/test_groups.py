@@ -194,9 +194,7 @@ def test_devices_exchange_no_statistics_but_those_that_run():
     # Those of the clean pass, which move the running ones, and of no other.
     assert own.exchanged() == {"all-reduce": Counter(2 * gradients + statistics + reported)}
     (summed,) = of_batch.exchanged().values()
-    # The package's BatchNorm joins mean and variance, and the gradients of scale and bias.
-    apart, joined = Counter(2 * (gradients + statistics) + reported), Counter({64: 4})
-    assert summed >= apart - Counter({32: 8}) + joined
+    assert summed >= Counter(2 * (gradients + statistics) + reported)
     assert own.convolutions() == of_batch.convolutions()
     flops = [step.compiled.cost_analysis()["flops"] for step in (own, of_batch)]
     assert flops[0] == pytest.approx(flops[1], rel=0.02)
