@@ -37,7 +37,8 @@ class RunOptions:
     """What concerns the run as a whole: the fields outside of the sections.
 
     Attributes:
-        epochs: length of the run; with `init_from`, 0 evaluates only.
+        epochs: length of the run; with `init_from`, 0 evaluates only, and what concerns training is
+            not used.
         batch_size: images per step, over all devices.
         seed: seed of the initial weights, data order, augmentation and dropout.
         label_smoothing: share of the target that is spread over all classes, in [0, 1).
