@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from vasso_jax.runs import RunFolder, differences, flatten, load_run, may_change
+from vasso_jax.runs import RunFolder, differences, flatten, may_change, read_run
 
 
 class PlannedRun(NamedTuple):
@@ -73,7 +73,7 @@ def has_finished(run: PlannedRun) -> bool:
         ValueError: it is, with other settings.
     """
     try:
-        there = load_run(run.folder)
+        there = read_run(run.folder)
     except ValueError:
         return False  # not begun, or the trainer will say what is wrong
     if not there.finished:

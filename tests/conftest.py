@@ -30,3 +30,12 @@ def x64():
     """float64 arithmetic for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory):
+    """A finished SHORT run: (workdir, result, standard output). To be left as it is."""
+    from tests import runs
+
+    workdir = tmp_path_factory.mktemp("unbroken")
+    return workdir, *runs.run(workdir, *runs.SHORT)

@@ -1,3 +1,19 @@
 """Sharpness-aware optimizers with variance suppression (VaSSO), and a trainer for image models."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.2.0"
+
+__all__ = ["__version__", "load_run"]
+
+if TYPE_CHECKING:
+    from vasso_jax.inference import load_run
+
+
+def __getattr__(name: str) -> Any:
+    # What needs JAX loads at the first use.
+    if name == "load_run":
+        from vasso_jax.inference import load_run
+
+        return load_run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ from studies.compute import report
 from studies.compute.methods import METHODS, STEPS_PER_EPOCH, evaluations, window
 from studies.held_out import write_fold
 from studies.parallel_runs import PlannedRun, run_all
-from vasso_jax.runs import load_run
+from vasso_jax.runs import read_run
 from vasso_jax.train.presets import digits
 
 TUNED, RADII = "Momentum-SAM", (0.1, 0.3, 1.0, 3.0)
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
         if evaluations(method, epochs) <= options.most * STEPS_PER_EPOCH
     }
     run_all(list(planned.values()), options.processes, options.runs / "compiled")
-    runs = {key: load_run(run.folder) for key, run in planned.items()}
+    runs = {key: read_run(run.folder) for key, run in planned.items()}
     # Only here: it starts JAX, which the runs do in their own processes.
     from benchmarks.harness.machine import describe
 
@@ -90,7 +90,7 @@ def tune(options: argparse.Namespace) -> None:
         planned[rho, seed] = PlannedRun(folder, config)
     run_all(list(planned.values()), options.processes, options.runs / "compiled")
     table = {
-        rho: [load_run(planned[rho, seed].folder).last_top1 for seed in TUNING_SEEDS]
+        rho: [read_run(planned[rho, seed].folder).last_top1 for seed in TUNING_SEEDS]
         for rho in RADII
     }
     # max() takes the first of equals, the smaller radius.

@@ -11,7 +11,7 @@ from benchmarks.harness.results import read_json, write_json
 from studies.held_out import write_fold
 from studies.label_noise import report
 from studies.parallel_runs import PlannedRun, run_all
-from vasso_jax.runs import load_run
+from vasso_jax.runs import read_run
 from vasso_jax.train.presets import digits
 
 RATES = (0.0, 0.25, 0.5, 0.75)
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         for seed, rate, method in itertools.product(range(options.seeds), options.rates, METHODS)
     }
     run_all(list(planned.values()), options.processes, options.runs / "compiled")
-    runs = {key: load_run(run.folder) for key, run in planned.items()}
+    runs = {key: read_run(run.folder) for key, run in planned.items()}
     # Only here: it starts JAX, which the runs do in their own processes.
     from benchmarks.harness.machine import describe
 
@@ -101,7 +101,7 @@ def tune(options: argparse.Namespace) -> None:
     table: dict[str, dict[str, list[float]]] = {}
     for (method, rho, _), run in planned.items():
         accuracies = table.setdefault(method, {}).setdefault(f"{rho:g}", [])
-        accuracies.append(load_run(run.folder).last_top1)
+        accuracies.append(read_run(run.folder).last_top1)
     # max() takes the first of equals, the smaller radius.
     best = {m: max(radii, key=lambda r: statistics.fmean(radii[r])) for m, radii in table.items()}
     content = {

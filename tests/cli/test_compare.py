@@ -6,7 +6,7 @@ import pytest
 
 from tests.run_folder.written import DATA, write_run, write_two_methods
 from vasso_jax.cli import compare
-from vasso_jax.runs import group_runs, load_run, tables
+from vasso_jax.runs import group_runs, read_run, tables
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_command_prints_and_writes_the_table_and_the_picture(two_methods, tm
     ]
     assert header == list(tables.HEADER)
     assert rule == ["---", *["---:"] * (len(header) - 1)]
-    groups = group_runs(map(load_run, two_methods))
+    groups = group_runs(map(read_run, two_methods))
     assert rows == [list(tables.cells(group)) for group in groups]
     assert page.read_text().splitlines()[-1] == note
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.data.photographs import JPEG, OTHER, PLAIN, by_pillow, encode, photograph
-from vasso_jax.data import images
+from vasso_jax.data import resizing
 from vasso_jax.data.images import random_crop_box, random_resized_crop
 from vasso_jax.data.images import resize_and_center_crop as center_crop
 
@@ -23,7 +23,7 @@ def reference(pixels, box, size):
 @pytest.mark.parametrize("kind", ["4:2:0", "4:4:4", "progressive", "restart markers", "CMYK"])
 def test_random_crops_are_pillows_to_a_grey_level(kind, resizer, monkeypatch):
     if resizer == "Pillow":
-        monkeypatch.setattr(images, "cykooz_resizer", None)
+        monkeypatch.setattr(resizing, "cykooz_resizer", None)
     encoded = (PLAIN | OTHER)[kind]
     pixels = by_pillow(encoded)
     for seed in range(12):

@@ -14,9 +14,9 @@ from vasso_jax.runs import (
     estimate,
     flatten,
     group_runs,
-    load_run,
     paired_difference,
     plot_curves,
+    read_run,
     tables,
 )
 
@@ -27,7 +27,7 @@ def two_methods(tmp_path):
 
 
 def test_groups_are_named_by_where_they_differ(two_methods):
-    groups = group_runs(map(load_run, two_methods))
+    groups = group_runs(map(read_run, two_methods))
     assert [group.name for group in groups] == [
         "method.name=vasso method.theta=0.4",
         "method.name=sam",
@@ -40,7 +40,7 @@ def names(folder, *runs):
     paths = [folder / str(i) for i in range(len(runs))]
     for path, fields in zip(paths, runs, strict=True):
         write_run(path, 0.5, 0.5, **fields)
-    return [group.name for group in group_runs(map(load_run, paths))]
+    return [group.name for group in group_runs(map(read_run, paths))]
 
 
 def test_fields_that_only_another_choice_has_are_not_named(tmp_path):
@@ -98,7 +98,7 @@ def test_no_two_groups_have_one_name(settings):
 
 
 def test_the_config_of_a_run_has_dotted_names(tmp_path):
-    run = load_run(write_run(tmp_path / "run", 0.5, 0.75, 0.25, epochs=4, seed=3))
+    run = read_run(write_run(tmp_path / "run", 0.5, 0.75, 0.25, epochs=4, seed=3))
     assert run.config["method.rho"] == 0.1
     assert run.config["schedule.milestones"] == [1, 2]
     assert "format" not in run.config
@@ -111,11 +111,11 @@ def test_the_config_of_a_run_has_dotted_names(tmp_path):
 def test_a_run_without_a_number_of_epochs_is_refused(tmp_path, epochs):
     write_run(tmp_path / "run", 0.5, epochs=epochs)
     with pytest.raises(ValueError, match=r"config\.json has no epochs"):
-        load_run(tmp_path / "run")
+        read_run(tmp_path / "run")
 
 
 def test_a_row_has_the_means_and_deviations(two_methods):
-    vasso, sam = map(tables.cells, group_runs(map(load_run, two_methods)))
+    vasso, sam = map(tables.cells, group_runs(map(read_run, two_methods)))
     # Last epoch 50, 75, 100: deviations -25, 0, 25, so the variance is 1250 / 2. Best epoch 75, 75,
     # 100: mean 83.33, variance (8.33^2 + 8.33^2 + 16.67^2) / 2 = 208.3.
     assert vasso[1:] == (
@@ -126,7 +126,7 @@ def test_a_row_has_the_means_and_deviations(two_methods):
 
 
 def test_one_run_has_no_deviation(tmp_path):
-    (group,) = group_runs([load_run(write_run(tmp_path / "run", 0.5, 0.75))])
+    (group,) = group_runs([read_run(write_run(tmp_path / "run", 0.5, 0.75))])
     assert group.name == "data.name=digits model.name=wrn10_1 method.name=vasso"
     assert tables.cells(group)[3] == "75.00"
     assert estimate([0.75]).std is None
@@ -137,13 +137,13 @@ def test_where_a_run_lies_makes_no_other_group(tmp_path):
         write_run(tmp_path / f"{i}", 0.5, 0.5, seed=i, data__dir=f"/{i}", tensorboard=bool(i))
         for i in (0, 1)
     ]
-    assert len(group_runs(map(load_run, runs))) == 1
+    assert len(group_runs(map(read_run, runs))) == 1
     # But the folder is the name of such a set.
     runs = [
         write_run(tmp_path / f"npz{i}", 0.5, 0.5, seed=i, data__dir=f"/{i}", data__name="npz")
         for i in (0, 1)
     ]
-    assert [g.name for g in group_runs(map(load_run, runs))] == ["data.dir=/0", "data.dir=/1"]
+    assert [g.name for g in group_runs(map(read_run, runs))] == ["data.dir=/0", "data.dir=/1"]
 
 
 def test_noise_drawn_with_each_seed_is_one_group(tmp_path):
@@ -152,7 +152,7 @@ def test_noise_drawn_with_each_seed_is_one_group(tmp_path):
         write_run(tmp_path / f"{i}", 0.5, 0.5, seed=i, label_noise=noise | {"seed": i})
         for i in (0, 1)
     ]
-    (group,) = group_runs(map(load_run, runs))
+    (group,) = group_runs(map(read_run, runs))
     assert [run.seeds for run in group.runs] == [(0, 0), (1, 1)]
 
 
@@ -170,7 +170,7 @@ def test_a_record_that_is_being_written_does_not_count_yet(tmp_path):
     run = write_run(tmp_path / "run", 0.5, 0.75)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "epo')
-    assert load_run(run).last_top1 == 0.75
+    assert read_run(run).last_top1 == 0.75
 
 
 def test_curves_are_drawn_with_what_the_records_have(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.run_folder.written import SAM, SETTINGS, VASSO, changed, write_run
-from vasso_jax.runs import FORMAT, RunFolder, load_run, write_text
+from vasso_jax.runs import FORMAT, RunFolder, read_run, write_text
 from vasso_jax.runs.settings import as_json
 
 leaves = (
@@ -158,7 +158,7 @@ def test_other_formats_are_refused(tmp_path, marker, message, begun):
     folder.config_path.write_text(before)
     with pytest.raises(ValueError, match=f"{message}.*give another --workdir"):
         folder.open_for(SETTINGS)
-    for read in (lambda: load_run(tmp_path), folder.settings):
+    for read in (lambda: read_run(tmp_path), folder.settings):
         with pytest.raises(ValueError, match=f"{message}.*leave this run out"):
             read()
     assert folder.config_path.read_text() == before

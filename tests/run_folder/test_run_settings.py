@@ -12,7 +12,7 @@ from vasso_jax.runs import (
     differences,
     flatten,
     group_runs,
-    load_run,
+    read_run,
     summary,
 )
 from vasso_jax.runs.settings import as_json, identity
@@ -97,7 +97,7 @@ def test_seeds_of_the_method_alone_make_repetitions(tmp_path):
     for name, seed in (("a", 0), ("b", 1)):
         settings = drawn | {"method": drawn["method"] | {"seed": seed}}
         write_run(tmp_path / name, 0.5, 0.75, settings=settings)
-    (group,) = group_runs([load_run(tmp_path / "a"), load_run(tmp_path / "b")])
+    (group,) = group_runs([read_run(tmp_path / "a"), read_run(tmp_path / "b")])
     assert [run.seeds for run in group.runs] == [(0,), (0, 1)]
 
 
@@ -134,7 +134,7 @@ def test_resuming_and_comparing_agree_on_every_field(tmp_path, settings):
         path = tmp_path / name
         write_run(path, 0.5, 0.75, settings=settings, **{name.replace(".", "__"): other(value)})
         resumed = refusal(first, RunFolder(path).settings())
-        runs = [load_run(first), load_run(path)]
+        runs = [read_run(first), read_run(path)]
         if resumed:
             refused.add(name)
             assert f"({name}=" in resumed

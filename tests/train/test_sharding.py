@@ -15,7 +15,7 @@ from vasso_jax.models.batch_norm import BatchNorm
 from vasso_jax.models.layers import conv
 from vasso_jax.optim import vasso
 from vasso_jax.train import check
-from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.checkpoint import Checkpoints, find_checkpoint
 from vasso_jax.train.input_pipeline import ready_batch
 from vasso_jax.train.sharding import (
     batch_sharding,
@@ -28,7 +28,7 @@ from vasso_jax.train.sharding import (
 )
 from vasso_jax.train.state import create_state, state_formats
 from vasso_jax.train.step import make_eval_step, make_train_step
-from vasso_jax.train.weights import latest_checkpoint, start_from
+from vasso_jax.train.weights import start_from
 
 SHAPE, BATCH = (8, 8, 3), 16
 
@@ -134,7 +134,7 @@ def test_the_order_in_memory_of_gpus_changes_no_number_and_no_checkpoint(copied,
     checkpoints.save(3, run.state)
     checkpoints.wait()
     resumed, elsewhere = Run(2, cudnn_order=True), Run(1)
-    started = start_from(latest_checkpoint(str(tmp_path)), resumed.state, keep_head=True)
+    started = start_from(find_checkpoint(tmp_path), resumed.state, keep_head=True)
     jax.tree.map(np.testing.assert_array_equal, started.params, run.state.params)
     assert is_in_cudnn_order(started)
     for other in (resumed, elsewhere):
@@ -169,7 +169,7 @@ def test_evaluation_and_checkpoints_do_not_depend_on_how_it_lies(copied, tmp_pat
     checkpoints.wait()
     restored = checkpoints.restore(3, theirs.abstract_state)
     checkpoints.close()
-    started = start_from(latest_checkpoint(str(tmp_path)), theirs.state, keep_head=True)
+    started = start_from(find_checkpoint(tmp_path), theirs.state, keep_head=True)
     for state in (restored, started):
         jax.tree.map(np.testing.assert_array_equal, state.params, ours.state.params)
         same = jax.tree.map(lambda x, s: x.sharding == s, state.params, theirs.shardings.params)

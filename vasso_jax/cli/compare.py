@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _compare(
     folders: list[pathlib.Path], markdown: pathlib.Path | None, png: pathlib.Path | None
 ) -> None:
-    loaded = [runs.load_run(folder) for folder in folders]
+    loaded = [runs.read_run(folder) for folder in folders]
     groups = runs.group_runs(loaded)
     notes = [tables.unfinished_note(run) for run in loaded if not run.finished]
     if not groups:

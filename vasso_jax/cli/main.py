@@ -1,4 +1,4 @@
-"""vasso-jax COMMAND ...: trains, compares, prepares data, imports weights."""
+"""vasso-jax COMMAND ...: trains, predicts, compares, prepares data, imports weights."""
 
 import argparse
 import importlib
@@ -10,6 +10,7 @@ import vasso_jax
 # The module of each command, with its function `main(arguments)`, and what it does.
 COMMANDS = {
     "train": ("train", "train an experiment: vasso-jax train --config=digits:vasso"),
+    "predict": ("predict", "predict the classes of images with the network of a run"),
     "compare": ("compare", "compare runs over their seeds"),
     "prepare": ("prepare", "download a data set and prepare it for training"),
     "import-torch": ("import_torch", "turn a PyTorch checkpoint into a run folder"),

@@ -16,11 +16,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-try:  # Pillow's filter with SIMD, four times as fast; not available on every platform
-    import cykooz_resizer
-except ImportError:
-    cykooz_resizer = None
+from vasso_jax.data.resizing import Box, cropped, resize_box
 
+# Of the names of image files, in lower case.
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
 # Larger images are treated as decompression bombs; Pillow warns from this size on, too.
 _MAX_PIXELS = 89_478_485
 _RATIO = (3 / 4, 4 / 3)
@@ -35,15 +34,6 @@ _CONTEXT_ROWS = 4
 # take a third of the time of the next image. Once a block this large has been freed, glibc keeps up
 # to twice as much (mallopt(3), M_MMAP_THRESHOLD). The block is never touched, so it costs nothing.
 np.empty(16 << 20, np.uint8)
-
-
-class Box(NamedTuple):
-    """A rectangle in pixels; `left` and `top` are 0 at the image's corner."""
-
-    left: float
-    top: float
-    width: float
-    height: float
 
 
 class _Frame(NamedTuple):
@@ -99,11 +89,11 @@ def random_resized_crop(
     return _crop_and_resize(encoded, size, choose_box, blend_outside=False)
 
 
-def resize_and_center_crop(encoded: bytes, size: int, resize: int) -> np.ndarray:
+def resize_and_center_crop(image: bytes | np.ndarray, size: int, resize: int) -> np.ndarray:
     """Resizes the image so that its shorter side has `resize` pixels, and crops the centre.
 
     Args:
-        encoded: the image file's content.
+        image: the image file's content, or uint8 [H, W, 3].
         size: side of the result in pixels.
         resize: length of the shorter side before the crop, at least `size`.
 
@@ -123,7 +113,7 @@ def resize_and_center_crop(encoded: bytes, size: int, resize: int) -> np.ndarray
         left, top = round((columns - size) / 2) * right, round((rows - size) / 2) * down
         return Box(left, top, size * right, size * down)
 
-    return _crop_and_resize(encoded, size, choose_box, blend_outside=True)
+    return _crop_and_resize(image, size, choose_box, blend_outside=True)
 
 
 def random_crop_box(
@@ -148,7 +138,7 @@ def random_crop_box(
 
 
 def _crop_and_resize(
-    encoded: bytes, size: int, choose_box: Callable[[int, int], Box], blend_outside: bool
+    image: bytes | np.ndarray, size: int, choose_box: Callable[[int, int], Box], blend_outside: bool
 ) -> np.ndarray:
     """Resizes the box that `choose_box(height, width)` returns to [size, size, 3].
 
@@ -157,9 +147,10 @@ def _crop_and_resize(
     """
     if size < 1:
         raise ValueError(f"size must be >= 1, got {size}")
+    encoded = image if isinstance(image, bytes) else b""
     frame, divisor = _plain_jpeg_frame(encoded), 1
     if frame is None:
-        pixels = _decode_other(encoded)
+        pixels = image if isinstance(image, np.ndarray) else _decode_other(encoded)
         box = choose_box(*pixels.shape[:2])
     else:
         box = choose_box(frame.height, frame.width)
@@ -171,31 +162,8 @@ def _crop_and_resize(
         pixels = _decode_jpeg_rows(encoded, frame, rows, divisor)
         box = Box(*(length / divisor for length in box))
     if not blend_outside:
-        left, top = math.floor(box.left), math.floor(box.top)
-        right, bottom = math.ceil(box.left + box.width), math.ceil(box.top + box.height)
-        pixels = pixels[top:bottom, left:right]
-        box = box._replace(left=box.left - left, top=box.top - top)
-    return _resize(pixels, box, size)
-
-
-def _resize(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """Antialiased bilinear; the two implementations differ by at most one grey level."""
-    height, width, _ = pixels.shape
-    # A box computed in floating point may exceed the border by a rounding error.
-    right, bottom = min(box.left + box.width, width), min(box.top + box.height, height)
-    if cykooz_resizer is None:
-        image = Image.fromarray(pixels)
-        corners = (box.left, box.top, right, bottom)
-        return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=corners))
-    kind = cykooz_resizer.PixelType.U8x3
-    source = cykooz_resizer.ImageData(width, height, kind, pixels.tobytes())
-    result = cykooz_resizer.ImageData(size, size, kind)
-    options = cykooz_resizer.ResizeOptions(
-        resize_alg=cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear),
-        crop_box=cykooz_resizer.CropBox(box.left, box.top, right - box.left, bottom - box.top),
-    )
-    cykooz_resizer.Resizer().resize(source, result, options)
-    return np.frombuffer(bytearray(result.get_buffer()), np.uint8).reshape(size, size, 3)
+        pixels, box = cropped(pixels, box)
+    return resize_box(pixels, box, size, size)
 
 
 def _plain_jpeg_frame(encoded: bytes) -> _Frame | None:

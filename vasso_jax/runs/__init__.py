@@ -12,7 +12,7 @@ Format 2. A run folder holds:
     curves.png      The learning curves of a finished run.
     wandb_run_id    The id of the run at Weights & Biases, if it is shown there.
 
-`RunFolder` writes and checks a folder. `load_run`, `group_runs` and the statistics read finished
+`RunFolder` writes and checks a folder. `read_run`, `group_runs` and the statistics read finished
 runs. This package imports neither jax nor the rest of vasso_jax.
 """
 
@@ -22,7 +22,7 @@ from vasso_jax.runs.facts import summary
 from vasso_jax.runs.files import read_object, write_text
 from vasso_jax.runs.folder import FORMAT, RunFolder
 from vasso_jax.runs.records import Dashboard, Record, RecordFile, of_test
-from vasso_jax.runs.run import Run, load_run
+from vasso_jax.runs.run import Run, read_run
 from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, may_change
 from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, paired_difference
 
@@ -42,13 +42,13 @@ __all__ = [
     "estimate",
     "flatten",
     "group_runs",
-    "load_run",
     "may_change",
     "of_test",
     "paired_difference",
     "plot_curves",
     "plot_groups",
     "read_object",
+    "read_run",
     "summary",
     "write_text",
 ]

@@ -6,6 +6,7 @@ The trainer writes these fields:
     train_images    how many, and `test_images`
     image_shape     [H, W, C] of what the network is given
     streamed        whether images are read from disk in each epoch
+    eval_crop       if so: side of the central crop for the test, relative to the shorter side
     mean, std       per channel, of the training images
     class_names     in the order of the labels
     human_labels    which human labels are trained on; missing if the true ones are

@@ -62,7 +62,7 @@ class Run:
         return max(record["top1"] for record in self.tests)
 
 
-def load_run(folder: pathlib.Path) -> Run:
+def read_run(folder: pathlib.Path) -> Run:
     """Reads the folder of a run that has finished or is under way.
 
     Raises:

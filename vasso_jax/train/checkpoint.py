@@ -1,12 +1,17 @@
 """The checkpoints of a run (orbax): the latest and the best, written in the background."""
 
+import contextlib
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
+from vasso_jax.runs import RunFolder
 from vasso_jax.train.errors import UsageError
 from vasso_jax.train.sharding import in_order_of
 
@@ -111,6 +116,62 @@ class Checkpoints:
             f"a checkpoint could not be written to {self._directory}: free some space, then run "
             f"the same command again to resume at the last complete one.\n({_brief(error)})"
         )
+
+
+def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> pathlib.Path:
+    """The folder of a complete checkpoint of a run.
+
+    Args:
+        run: the run folder, which another process may be using.
+        which: `last`, the newest one; `best`, that of the best test accuracy; or its step.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint; the message lists those that there are.
+        ValueError: `which` is something else, or the checkpoints cannot be listed.
+    """
+    folder = RunFolder(pathlib.Path(run).expanduser().absolute())
+    steps = folder.saved_steps()
+    if not steps:
+        raise FileNotFoundError(f"{run} has no checkpoint in {folder.checkpoints_path}")
+    if which == "last":
+        step = steps[-1]
+    elif which == "best":
+        step = _best_step(folder.checkpoints_path)
+        if step is None:
+            raise FileNotFoundError(
+                f"{run} has no best checkpoint, as none of its checkpoints was tested: take `last`"
+            )
+    elif isinstance(which, int) and not isinstance(which, bool):
+        step = which
+    else:
+        raise ValueError(f"which must be 'last', 'best' or a step, got {which!r}")
+    if step not in steps:
+        kept = ", ".join(map(str, steps))
+        raise FileNotFoundError(f"{run} has no checkpoint of step {step}, only of {kept}")
+    return folder.checkpoints_path / str(step)
+
+
+def _best_step(directory: pathlib.Path) -> int | None:
+    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_accuracy)
+    try:
+        with errors_only(), ocp.CheckpointManager(directory, options=options) as manager:
+            return manager.best_step()
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(
+            f"the checkpoints in {directory} cannot be listed ({_brief(error)}): take `last`, or "
+            "a step"
+        ) from error
+
+
+@contextlib.contextmanager
+def errors_only() -> Iterator[None]:
+    """Without orbax's warnings of what is as it should be."""
+    usual = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(usual)
 
 
 def _options(*, clean_up: bool) -> ocp.CheckpointManagerOptions:

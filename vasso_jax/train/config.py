@@ -48,7 +48,8 @@ class RunOptions:
             devices, or `device`, those of its own.
         microbatches: parts of the batch in which each pass is made, one after the other, to save
             memory; BatchNorm normalises each by its own statistics.
-        init_from: run folder to take the weights from; a head for other classes starts anew.
+        init_from: run to take the weights from: its folder for the newest checkpoint, FOLDER@best
+            or FOLDER@STEP; a head for other classes starts anew.
         eval_every_epochs: epochs between two evaluations; the last epoch is always evaluated.
         checkpoint_every_steps: steps between two checkpoints, besides those at the end of each
             epoch; 0: only those.

@@ -29,6 +29,8 @@ def dataset_facts(
         "std": dataset.std,
         "class_names": dataset.class_names,
     }
+    if isinstance(dataset, data.StreamedDataset):
+        facts["eval_crop"] = dataset.streaming.eval_crop
     if human_labels:
         facts["human_labels"] = human_labels
     if noise is not None:

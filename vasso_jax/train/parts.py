@@ -233,6 +233,17 @@ def _rho_tied_to(schedule: optax.Schedule, lr: float, parts: Mapping[str, Part])
     return parts["rho_schedule"](schedule, rho_max=rho, lr_max=lr, lr_min=lr_min)
 
 
+def bind_model(section: Mapping[str, Any]) -> Part:
+    """The section `model` of a run's config.json, bound to its constructor.
+
+    Raises:
+        ValueError: there is no such network, or it cannot be made of these fields.
+    """
+    fields = dict(section)
+    name = fields.pop("name")
+    return bind("model", name, models.constructor(name), fields, supplied=SUPPLIED["model"])
+
+
 def make_model(part: Part, num_classes: int) -> nn.Module:
     """The network, told the number of classes if it wants to know.
 

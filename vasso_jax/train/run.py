@@ -27,7 +27,7 @@ from vasso_jax.train.plan import Experiment, Plan, check
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.reporting.dashboards import open_dashboards
 from vasso_jax.train.state import TrainState
-from vasso_jax.train.weights import latest_checkpoint, start_from
+from vasso_jax.train.weights import checkpoint_of, start_from
 
 
 def train(
@@ -110,7 +110,7 @@ def _train(
     weights = None
     if plan.options.init_from and checkpoints.latest_step() is None:
         with usage_errors():
-            weights = latest_checkpoint(plan.options.init_from)
+            weights = checkpoint_of(plan.options.init_from)
     processes.on_first(lambda: plan.source.prepare(display.console))
     display.note(f"reading {plan.settings['data']['name']} ...")
 

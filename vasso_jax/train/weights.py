@@ -1,4 +1,4 @@
-"""Starts a run from the weights of another run."""
+"""Weights read from a checkpoint, for a new run or to be used, and written as one."""
 
 import pathlib
 from typing import Any
@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from vasso_jax.runs import RunFolder
-from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.checkpoint import Checkpoints, errors_only, find_checkpoint
 from vasso_jax.train.errors import UsageError
 from vasso_jax.train.sharding import in_order_of
 from vasso_jax.train.state import TrainState
@@ -16,40 +16,64 @@ from vasso_jax.train.state import TrainState
 _Path = tuple[str, ...]
 
 
-def latest_checkpoint(run: str) -> pathlib.Path:
-    """The newest complete checkpoint of the run folder `run`.
+def checkpoint_of(init_from: str) -> pathlib.Path:
+    """The checkpoint that `init_from` names: RUN, the newest one, RUN@best or RUN@STEP.
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: the checkpoints cannot be listed.
     """
-    folder = RunFolder(pathlib.Path(run).expanduser().absolute())
-    steps = folder.saved_steps()
-    if not steps:
-        raise FileNotFoundError(f"init_from={run}: no checkpoint in {folder.checkpoints_path}")
-    return folder.checkpoints_path / str(steps[-1])
+    run, at, which = init_from.rpartition("@")
+    named = at and (which in ("last", "best") or which.isdecimal())
+    if not named or pathlib.Path(init_from).expanduser().exists():
+        run, which = init_from, "last"
+    try:
+        return find_checkpoint(run, int(which) if which.isdecimal() else which)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"init_from={init_from}: {error}") from error
 
 
 def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) -> TrainState:
     """`state` with the parameters and running statistics of a checkpoint.
 
     Args:
-        checkpoint: of `latest_checkpoint`, by any optimizer.
+        checkpoint: of `checkpoint_of`, by any optimizer.
         state: at step 0; the arrays are placed as its own.
+        keep_head: see `read_variables`.
+
+    Raises:
+        UsageError: as `read_variables`.
+    """
+    ours = {"params": state.params, "batch_stats": state.batch_stats}
+    read = read_variables(checkpoint, ours, keep_head=keep_head)
+    params = in_order_of(read["params"], state.params)
+    return state.replace(params=params, batch_stats=read.get("batch_stats", {}))
+
+
+def read_variables(
+    checkpoint: pathlib.Path, like: dict[str, Any], *, keep_head: bool = True
+) -> dict[str, Any]:
+    """The parameters and running statistics of a checkpoint.
+
+    Args:
+        checkpoint: of `find_checkpoint`, by any optimizer.
+        like: {"params", "batch_stats"} of arrays, or of their shapes with shardings, as which the
+            result is placed.
         keep_head: whether a last layer for another number of classes is an error; if not, the last
-            layer of `state` is kept.
+            layer of `like`, which then are arrays, is kept.
 
     Raises:
         UsageError: the checkpoint is damaged, or of another network; the message names the first
             difference.
     """
-    ours = {"params": state.params, "batch_stats": state.batch_stats}
-    flat = _flatten(ours)
+    flat = _flatten(like)
     folder = checkpoint / "state"
     try:
-        metadata: Any = ocp.PyTreeCheckpointer().metadata(folder).item_metadata
+        with errors_only():
+            metadata: Any = ocp.PyTreeCheckpointer().metadata(folder).item_metadata
         if metadata is None:
             raise ValueError("it lacks its metadata")
-        theirs = _flatten({key: metadata.tree.get(key) or {} for key in ours})
+        theirs = _flatten({key: metadata.tree.get(key) or {} for key in like})
         shapes = {path: x.shape for path, x in theirs.items()}
     except Exception as error:  # as in Checkpoints.restore
         raise _unreadable(checkpoint, error) from error
@@ -80,16 +104,14 @@ def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) 
         partial_restore=True,
     )
     try:
-        restored = ocp.PyTreeCheckpointer().restore(folder, args=args)
+        with errors_only():  # it warns of metadata that are not needed
+            restored = ocp.PyTreeCheckpointer().restore(folder, args=args)
     except (MemoryError, jax.errors.JaxRuntimeError):
         raise  # not the fault of the files
     except Exception as error:  # as above
         raise _unreadable(checkpoint, error) from error
-    merged = flax.traverse_util.unflatten_dict(
-        flat | _flatten(restored)  # only a new head is missing there
-    )
-    params = in_order_of(merged["params"], state.params)
-    return state.replace(params=params, batch_stats=merged.get("batch_stats", {}))
+    # Only a new head is missing there.
+    return flax.traverse_util.unflatten_dict(flat | _flatten(restored))
 
 
 def write_run(run: str, variables: dict[str, Any]) -> None:

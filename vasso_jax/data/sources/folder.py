@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vasso_jax.data.datasets import IMAGENET_STATISTICS, EncodedExample, StreamedDataset, Streaming
+from vasso_jax.data.images import SUFFIXES
 from vasso_jax.data.sources.source import Source
-
-_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,9 +57,9 @@ class FolderSplit:
                 raise ValueError(f"{directory / name}: no class of that name in the training split")
             own = [f"{name}/{file}" for file in _listing(directory / name)]
             for file in own:
-                if pathlib.PurePath(file).suffix.lower() not in _SUFFIXES:
+                if pathlib.PurePath(file).suffix.lower() not in SUFFIXES:
                     raise ValueError(
-                        f"{directory / file} is no image file ({', '.join(sorted(_SUFFIXES))}): "
+                        f"{directory / file} is no image file ({', '.join(sorted(SUFFIXES))}): "
                         "move it elsewhere"
                     )
             if not own:

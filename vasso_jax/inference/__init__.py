@@ -1,0 +1,6 @@
+"""A finished run, to be used: `load_run(folder)` gives the network, its weights and `predict`."""
+
+from vasso_jax.inference.preprocessing import Preprocessing
+from vasso_jax.inference.trained_run import TrainedRun, load_run
+
+__all__ = ["Preprocessing", "TrainedRun", "load_run"]

@@ -1,0 +1,95 @@
+"""What the network of a run is given: images brought to its size as they were for its test."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vasso_jax.data.images import decode, resize_and_center_crop
+from vasso_jax.data.resizing import resize_to_cover, with_channels
+
+# One image: the path of its file, or uint8 [H, W] or [H, W, C].
+Image = str | os.PathLike[str] | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How images become what the network is given.
+
+    Attributes:
+        image_shape: (H, W, C) of what the network is given.
+        mean, std: per channel, for pixels in [0, 1].
+        eval_crop: of a run that read its images from disk: side of the central crop relative to the
+            image's shorter side; None for a run on images of one size, in memory.
+    """
+
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    eval_crop: float | None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Preprocessing":
+        """That of a run, from its dataset.json.
+
+        Raises:
+            KeyError: a fact is missing.
+        """
+        height, width, channels = facts["image_shape"]
+        eval_crop = facts["eval_crop"] if facts["streamed"] else None
+        shape = (height, width, channels)
+        return cls(shape, tuple(facts["mean"]), tuple(facts["std"]), eval_crop)
+
+    def resized(self, images: np.ndarray | Sequence[Image]) -> np.ndarray:
+        """Images as the network is given them, before they are normalised.
+
+        With `eval_crop` they are resized and cropped as the test images were. Otherwise an image of
+        another size is resized to cover the network's, and its centre is taken. Grey becomes RGB or
+        RGB grey, and alpha is dropped.
+
+        Args:
+            images: uint8 [N, H, W, C], or a sequence of images of any size, each uint8 [H, W] or
+                [H, W, C], or the path of an image file.
+
+        Returns:
+            uint8 [N, H, W, C].
+
+        Raises:
+            ValueError: one is no image, or has a number of channels that cannot be used.
+            OSError: a file cannot be read.
+        """
+        if isinstance(images, str | os.PathLike):
+            raise ValueError(f"images must be a sequence: give [{str(images)!r}]")
+        prepared = [self._resized(image) for image in images]
+        return np.stack(prepared) if prepared else np.zeros((0, *self.image_shape), np.uint8)
+
+    def _resized(self, image: Image) -> np.ndarray:
+        height, width, channels = self.image_shape
+        if isinstance(image, str | os.PathLike):
+            encoded = pathlib.Path(image).read_bytes()
+            try:
+                if self.eval_crop is not None:
+                    return self._cropped(encoded)
+                pixels = decode(encoded)
+            except ValueError as error:
+                raise ValueError(f"{image} is {error}") from error
+        else:
+            pixels = np.asarray(image)
+            if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+                raise ValueError(
+                    "an image must be uint8 [H, W] or [H, W, C], or the path of a file; got "
+                    f"{pixels.dtype} of shape {pixels.shape}"
+                )
+        if 0 in pixels.shape:
+            raise ValueError(f"an image has no pixels: its shape is {pixels.shape}")
+        pixels = with_channels(pixels, channels)
+        if self.eval_crop is not None:
+            return self._cropped(np.ascontiguousarray(pixels))
+        return resize_to_cover(pixels, height, width)
+
+    def _cropped(self, image: bytes | np.ndarray) -> np.ndarray:
+        size = self.image_shape[0]
+        return resize_and_center_crop(image, size, round(size / (self.eval_crop or 1)))
