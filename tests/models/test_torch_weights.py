@@ -6,7 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vasso_jax.models import create, from_torch
+from tests.models.test_golden_outputs import FIRST_NORM, load
+from vasso_jax.models import create, from_torch, to_torch
 
 NAME = "wrn10_1"
 
@@ -101,3 +102,19 @@ def test_what_does_not_fit_is_named():
         from_torch(NAME, {})
     with pytest.raises(ValueError, match="no conversion of PyTorch weights for vit_s32"):
         from_torch("vit_s32", weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(FIRST_NORM))
+def test_the_way_back_gives_the_names_and_arrays_of_pytorch(name):
+    _, weights, _ = load(name)
+    back = to_torch(create(name, num_classes=1), from_torch(name, weights))
+    assert back.keys() == {key for key in weights if not key.endswith("num_batches_tracked")}
+    for key, array in back.items():
+        np.testing.assert_array_equal(array, weights[key].astype(np.float32))
+        assert array.flags["C_CONTIGUOUS"]
+
+
+def test_the_way_back_is_for_the_networks_of_pytorch():
+    with pytest.raises(ValueError, match="no conversion of a ViT to PyTorch"):
+        to_torch(create("vit_s32", 10), {})

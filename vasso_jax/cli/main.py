@@ -11,6 +11,7 @@ import vasso_jax
 COMMANDS = {
     "train": ("train", "train an experiment: vasso-jax train --config=digits:vasso"),
     "predict": ("predict", "predict the classes of images with the network of a run"),
+    "export": ("export", "write a run as one file that needs no vasso_jax"),
     "compare": ("compare", "compare runs over their seeds"),
     "prepare": ("prepare", "download a data set and prepare it for training"),
     "import-torch": ("import_torch", "turn a PyTorch checkpoint into a run folder"),

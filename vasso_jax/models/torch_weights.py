@@ -1,17 +1,21 @@
-"""Converts weights of PyTorch networks (the authors', torchvision's ResNets) to Flax variables."""
+"""Converts weights of PyTorch networks (the authors', torchvision's ResNets) to Flax, and back."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vasso_jax.models.names import create
+from vasso_jax.models.pyramidnet import PyramidNet
 from vasso_jax.models.resnet import ResNet
+from vasso_jax.models.vgg import VGG
 from vasso_jax.models.vit import ViT
+from vasso_jax.models.wide_resnet import WideResNet
 
 # PyTorch module names -> Flax names, where they differ: block indices are part of the name here.
 _RENAMES = (
@@ -20,6 +24,18 @@ _RENAMES = (
     (r"(shortcut|downsample)\.0$", "shortcut_conv"),
     (r"(shortcut|downsample)\.1$", "shortcut_bn"),
     (r"convShortcut$", "shortcut"),
+)
+# And back.
+_LAYERS = (r"^(layer\d)_(\d+)", r"\1.\2")
+_BACK = {
+    ResNet: (_LAYERS, (r"shortcut_conv$", "shortcut.0"), (r"shortcut_bn$", "shortcut.1")),
+    WideResNet: ((r"^(block\d)_(\d+)", r"\1.layer.\2"), (r"shortcut$", "convShortcut")),
+    VGG: ((r"^(features|classifier)_(\d+)", r"\1.\2"),),
+    PyramidNet: (_LAYERS,),
+}
+_TORCHVISION = (
+    *(_LAYERS, (r"shortcut_conv$", "downsample.0"), (r"shortcut_bn$", "downsample.1")),
+    (r"^linear$", "fc"),
 )
 _STEMS = ("conv1.weight", "features.0.weight")
 _HEADS = ("linear.weight", "fc.weight", "classifier.6.weight")
@@ -82,6 +98,34 @@ def from_torch(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return flax.traverse_util.unflatten_dict(converted)
 
 
+def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Converts Flax variables to a PyTorch state dict, the inverse of `from_torch`.
+
+    The names are those of the authors' networks, and of torchvision for its ResNets. A
+    `load_state_dict` of PyTorch takes the arrays as tensors, such as those that `safetensors.torch`
+    reads from a file.
+
+    Args:
+        model: one of this package's convolutional networks.
+        variables: {"params", "batch_stats"} of it.
+
+    Returns:
+        PyTorch names to arrays of the same dtype, in PyTorch's order of the axes, contiguous.
+
+    Raises:
+        ValueError: it is another network.
+    """
+    if type(model) not in _BACK:
+        raise ValueError(
+            f"there is no conversion of a {type(model).__name__} to PyTorch, only of the package's "
+            "CNNs"
+        )
+    torchvision = isinstance(model, ResNet) and model.imagenet
+    renames = _TORCHVISION if torchvision else _BACK[type(model)]
+    flat: Any = flax.traverse_util.flatten_dict(dict(variables))
+    return dict(_back(path, np.asarray(array), renames) for path, array in flat.items())
+
+
 def _to_numpy(value: Any) -> np.ndarray:
     """An array or a tensor as an array of at least float32."""
     if hasattr(value, "detach"):
@@ -109,3 +153,17 @@ def _convert(
     if kind in ("running_mean", "running_var"):
         return ("batch_stats", *path, kind.removeprefix("running_")), array
     return ("params", *path, kind), array
+
+
+def _back(
+    path: tuple[str, ...], array: np.ndarray, renames: tuple[tuple[str, str], ...]
+) -> tuple[str, np.ndarray]:
+    """The inverse of `_convert`."""
+    _, *modules, kind = path
+    module = ".".join(modules)
+    for pattern, replacement in renames:
+        module = re.sub(pattern, replacement, module)
+    if kind == "kernel":
+        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+    names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    return f"{module}.{names.get(kind, kind)}", np.ascontiguousarray(array)

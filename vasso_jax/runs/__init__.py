@@ -19,7 +19,7 @@ runs. This package imports neither jax nor the rest of vasso_jax.
 from vasso_jax.runs.comparison import Group, group_runs
 from vasso_jax.runs.curves import plot_curves, plot_groups
 from vasso_jax.runs.facts import summary
-from vasso_jax.runs.files import read_object, write_text
+from vasso_jax.runs.files import read_object, write_bytes, write_text
 from vasso_jax.runs.folder import FORMAT, RunFolder
 from vasso_jax.runs.records import Dashboard, Record, RecordFile, of_test
 from vasso_jax.runs.run import Run, read_run
@@ -50,5 +50,6 @@ __all__ = [
     "read_object",
     "read_run",
     "summary",
+    "write_bytes",
     "write_text",
 ]

@@ -7,19 +7,24 @@ from typing import Any
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
+    """`write_bytes` of the text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Replaces the file atomically: after a crash it is the old one or the new one.
 
     Args:
-        path: the file, in a folder that exists. The text is first written to `path` + ".tmp".
-        text: all of the new content.
+        path: the file, in a folder that exists. The content is first written to `path` + ".tmp".
+        content: all of the new content.
 
     Raises:
         OSError: it cannot be written; the message names the file.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -1,0 +1,70 @@
+"""Writes a run as one file that can be used without this package:
+
+vasso-jax export RUN FILE [--checkpoint best] [--torch]
+
+FILE.safetensors gets the weights; with --torch under PyTorch's names, for the authors' networks and
+torchvision's. Any other FILE gets a program from uint8 images to probabilities, with the weights
+and the normalisation inside, for CPUs, GPUs and TPUs; it runs where jax and flatbuffers are
+installed. The class names are printed, in the order of the probabilities. Exit status: 0; 2 if the
+run cannot be used or the file not be written, with one message.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from safetensors.numpy import save
+
+from vasso_jax.inference import exported_program, load_run, named_weights
+from vasso_jax.runs import write_bytes
+from vasso_jax.train.errors import UsageError, usage_errors
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see above.
+
+    Args:
+        arguments: of the command line, without the program; None: those of this process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="vasso-jax export",
+        description="Writes a run as one file that can be used without this package.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument(
+        "file", type=pathlib.Path, metavar="FILE", help="to write; .safetensors: only the weights"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="last",
+        metavar="last|best|STEP",
+        help="of the run (default: last; best is that of the best test accuracy)",
+    )
+    parser.add_argument(
+        "--torch", action="store_true", help="weights under the names that PyTorch networks have"
+    )
+    options = parser.parse_args(arguments)
+    weights = options.file.suffix == ".safetensors"
+    if options.torch and not weights:
+        parser.error("--torch is for weights: give a FILE.safetensors")
+    which = options.checkpoint
+    try:
+        run = load_run(options.run, int(which) if which.isdecimal() else which)
+        with usage_errors():
+            if weights:
+                about = {"model": run.settings["model"]["name"], "step": str(run.step)}
+                about["class_names"] = json.dumps(run.class_names)
+                content = save(named_weights(run, torch_names=options.torch), metadata=about)
+            else:
+                content = exported_program(run)
+            write_bytes(options.file, content)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"wrote {options.file} ({len(content) / 1e6:.1f} MB), step {run.step}")
+    if not weights:
+        height, width, channels = run.preprocessing.image_shape
+        print(f"images: uint8 [N, {height}, {width}, {channels}]")
+    print(f"classes: {', '.join(run.class_names)}")
