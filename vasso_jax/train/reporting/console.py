@@ -18,6 +18,8 @@ from rich.table import Table
 # Without a terminal there is no progress bar; long epochs print a plain line this often instead.
 _PLAIN_INTERVAL_SECONDS = 60.0
 _COMPILING = "compiling the step"
+# Of the columns of an epoch's row.
+_WIDTHS = (9, 12, 8, 12, 8, 10, 11)
 
 
 class Display:
@@ -27,6 +29,7 @@ class Display:
         self.console = Console(quiet=not enabled, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._last_plain_line = 0.0
+        self._has_head = False
 
     def note(self, text: str) -> None:
         """One plain line."""
@@ -75,16 +78,21 @@ class Display:
             self.note(f"step {step}/{total_steps}  {text}")
 
     def epoch(self, epochs: int, train: Mapping[str, Any], test: Mapping[str, Any] | None) -> None:
-        """One line for a finished epoch."""
+        """One row for a finished epoch, below a head at the first time."""
         self._last_plain_line = time.monotonic()
-        line = f"epoch {train['epoch']:g}/{epochs}"
-        if "loss" in train:  # an epoch in which every direction was reused has no clean pass
-            line += f"  train loss {train['loss']:.4f} top-1 {train['top1']:.4f}"
-        if test:
-            line += f"  test loss {test['loss']:.4f} top-1 {test['top1']:.4f}"
-        if "lr" in train:
-            line += f"  lr {train['lr']:.2g}"
-        self.note(f"{line}{_speed(train['images_per_second'])}")
+        if not self._has_head:
+            self._has_head = True
+            self.note(_row("epoch", "train loss", "top-1", "test loss", "top-1", "lr", "images/s"))
+        # An epoch in which every direction was reused has no clean pass.
+        figures = [
+            f"{split[name]:.4f}" if name in split else ""
+            for split in (train, test or {})
+            for name in ("loss", "top1")
+        ]
+        rate, speed = train.get("lr"), train["images_per_second"]
+        figures.append("" if rate is None else f"{rate:.2g}")
+        figures.append("" if speed is None else f"{speed:,.0f}")
+        self.note(_row(f"{train['epoch']:g}/{epochs}", *figures))
 
     def stop(self) -> None:
         """Ends the progress bar; harmless when there is none."""
@@ -98,6 +106,11 @@ class Display:
         for row in rows.items():
             table.add_row(*row)
         self.console.print(table)
+
+
+def _row(*cells: str) -> str:
+    """A row about an epoch, no longer than 80 characters."""
+    return "".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
 
 
 def _speed(images_per_second: float | None) -> str:

@@ -1,0 +1,36 @@
+"""What a run prints: one row for an epoch, below a head."""
+
+from vasso_jax.train.reporting.console import Display
+
+TRAIN = {"epoch": 3, "loss": 2.5, "top1": 0.125, "lr": 0.05, "images_per_second": 1234.5}
+TEST = {"loss": 2.25, "top1": 0.1875}
+
+
+def printed(capsys, *epochs):
+    display = Display(enabled=True)
+    for arguments in epochs:
+        display.epoch(*arguments)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_rows_of_epochs_stand_below_one_head(capsys):
+    head, first, second, third = printed(
+        capsys,
+        (30, TRAIN, TEST),
+        (30, {**TRAIN, "epoch": 4}, None),
+        # A given optimizer, directions that were all reused, and no step that was timed.
+        (30, {"epoch": 5, "images_per_second": None}, TEST),
+    )
+    assert head.split("  ")[-1].strip() == "images/s"
+    assert first.split() == ["3/30", "2.5000", "0.1250", "2.2500", "0.1875", "0.05", "1,234"]
+    assert second.split() == ["4/30", "2.5000", "0.1250", "0.05", "1,234"]
+    assert third.split() == ["5/30", "2.2500", "0.1875"]
+    for row in (first, third):
+        assert row.index("2.2500") + 6 == head.index("test loss") + 9
+
+
+def test_rows_fit_on_80_columns(capsys):
+    large = {"epoch": 3000, "loss": 12345.6789, "top1": 1.0, "lr": 1.25e-10}
+    rows = printed(capsys, (3000, {**large, "images_per_second": 1.2e7}, large))
+    assert max(map(len, rows)) <= 80
+    assert rows[1].split()[-3:] == ["1.0000", "1.2e-10", "12,000,000"]
