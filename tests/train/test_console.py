@@ -30,7 +30,7 @@ def test_rows_of_epochs_stand_below_one_head(capsys):
 
 
 def test_rows_fit_on_80_columns(capsys):
-    large = {"epoch": 3000, "loss": 12345.6789, "top1": 1.0, "lr": 1.25e-10}
+    large = {"epoch": 3000, "loss": 12345.6789, "top1": 1.0, "lr": 1.3e-10}
     rows = printed(capsys, (3000, {**large, "images_per_second": 1.2e7}, large))
     assert max(map(len, rows)) <= 80
-    assert rows[1].split()[-3:] == ["1.0000", "1.2e-10", "12,000,000"]
+    assert rows[1].split()[-3:] == ["1.0000", "1.3e-10", "12,000,000"]
