@@ -40,7 +40,7 @@ def summarise(runs: Mapping[tuple[str, int, int], Run]) -> dict[str, Rows]:
             "seed": seed,
             "evaluations": evaluations(method, epochs),
             "evaluations_per_image": _per_image(method, epochs),
-            "test_top1": run.last_top1,
+            "test_top1": run.last(),
             "test_loss": run.tests[-1]["loss"],
             "seconds": run.tests[-1]["seconds"],
         }

@@ -90,8 +90,7 @@ def tune(options: argparse.Namespace) -> None:
         planned[rho, seed] = PlannedRun(folder, config)
     run_all(list(planned.values()), options.processes, options.runs / "compiled")
     table = {
-        rho: [read_run(planned[rho, seed].folder).last_top1 for seed in TUNING_SEEDS]
-        for rho in RADII
+        rho: [read_run(planned[rho, seed].folder).last() for seed in TUNING_SEEDS] for rho in RADII
     }
     # max() takes the first of equals, the smaller radius.
     best = max(RADII, key=lambda rho: statistics.fmean(table[rho]))

@@ -28,8 +28,8 @@ def summarise(runs: Runs) -> dict[str, Rows]:
             "method": method,
             "label_noise_rate": rate,
             "seed": seed,
-            "test_top1": run.last_top1,
-            "best_test_top1": run.best_top1,
+            "test_top1": run.last(),
+            "best_test_top1": run.best(),
             "test_loss": run.tests[-1]["loss"],
         }
         for (method, rate, seed), run in runs.items()
@@ -37,10 +37,10 @@ def summarise(runs: Runs) -> dict[str, Rows]:
     summary: Rows = []
     differences: Rows = []
     for rate in rates:
-        last = {m: {seed: runs[m, rate, seed].last_top1 for seed in seeds} for m in methods}
+        last = {m: {seed: runs[m, rate, seed].last() for seed in seeds} for m in methods}
         for method in methods:
             value = estimate(list(last[method].values()))
-            best = estimate([runs[method, rate, seed].best_top1 for seed in seeds])
+            best = estimate([runs[method, rate, seed].best() for seed in seeds])
             summary.append(
                 {
                     "method": method,

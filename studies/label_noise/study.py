@@ -101,7 +101,7 @@ def tune(options: argparse.Namespace) -> None:
     table: dict[str, dict[str, list[float]]] = {}
     for (method, rho, _), run in planned.items():
         accuracies = table.setdefault(method, {}).setdefault(f"{rho:g}", [])
-        accuracies.append(read_run(run.folder).last_top1)
+        accuracies.append(read_run(run.folder).last())
     # max() takes the first of equals, the smaller radius.
     best = {m: max(radii, key=lambda r: statistics.fmean(radii[r])) for m, radii in table.items()}
     content = {

@@ -1,5 +1,7 @@
 """The command that compares runs: what it prints and writes, and what it refuses."""
 
+import csv
+import json
 import re
 
 import pytest
@@ -20,21 +22,54 @@ def test_the_command_prints_and_writes_the_table_and_the_picture(two_methods, tm
     compare.main([*map(str, [*two_methods, unfinished]), f"--markdown={page}", f"--png={picture}"])
     out = capsys.readouterr().out
     note = f"left out, unfinished: {unfinished} (epoch 1 of 2)"
-    assert "method.name=vasso method.theta=0.4 │" in out
+    assert "vasso theta=0.4 │" in out
     assert "75.00 +- 25.00" in out
     assert note in out.splitlines()
-    header, rule, *rows = [
+    lines = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in page.read_text().splitlines()
         if line.startswith("|")
     ]
-    assert header == list(tables.HEADER)
+    header, rule, *rows = lines[:4]
+    assert header == list(tables.header("top1"))
     assert rule == ["---", *["---:"] * (len(header) - 1)]
+    # VaSSO minus SAM, by the seeds 0 and 1 that both have; the first row is the baseline.
+    assert lines[4][0] == "minus vasso theta=0.4"
+    assert lines[6][:2] == ["sam", "-37.50"]
+    assert lines[6][3] == "2"
     groups = group_runs(map(read_run, two_methods))
     assert rows == [list(tables.cells(group)) for group in groups]
     assert page.read_text().splitlines()[-1] == note
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 5000
+
+
+def test_a_folder_stands_for_the_runs_below_it(two_methods, tmp_path, capsys):
+    write_run(tmp_path / "more" / "untested")
+    (tmp_path / "more" / "empty").mkdir()
+    compare.main([*map(str, two_methods)])
+    one_by_one = capsys.readouterr().out
+    compare.main([str(tmp_path), "--baseline=vasso theta=0.4"])
+    *lines, note = capsys.readouterr().out.splitlines()
+    assert sorted(lines) == sorted(one_by_one.splitlines())
+    assert note == f"left out, not tested yet: {tmp_path / 'more/untested'}"
+
+
+def test_json_and_csv_have_every_run(two_methods, tmp_path):
+    write_run(tmp_path / "none", 0.5, 0.5, method={"name": "none"}, epochs=2)
+    write_run(tmp_path / "none1", 0.5, 0.5, method={"name": "none"}, seed=1, batch_size=64)
+    to_json, to_csv = tmp_path / "runs.json", tmp_path / "runs.csv"
+    compare.main([str(tmp_path), "--metric=loss", f"--json={to_json}", f"--csv={to_csv}"])
+    found = json.loads(to_json.read_text())
+    assert found["metric"] == "loss"
+    assert found["baseline"].startswith("none")
+    assert "not trained equally long" in found["notes"][0]
+    rows = list(csv.DictReader(to_csv.read_text().splitlines()))
+    assert len(rows) == len(found["runs"]) == 7
+    for row, run in zip(rows, found["runs"], strict=True):
+        assert row["run"] == run["run"]
+        assert float(row["last"]) == run["last"] == 0.5
+        assert row["seeds"] == " ".join(map(str, run["seeds"]))
 
 
 def _missing(folder):
@@ -96,11 +131,20 @@ def _only_unfinished(folder):
     return [write_run(folder / "run", 0.5)], r"no run has finished.*epoch 1 of 2"
 
 
+def _no_such_metric(folder):
+    return [write_run(folder / "run", 0.5, 0.5), "--metric=top7"], "has no test top7, only"
+
+
+def _no_such_baseline(folder):
+    return [*write_two_methods(folder), "--baseline=x"], "there is no row 'x'.*'vasso theta=0.4'"
+
+
 @pytest.mark.parametrize(
     "make",
     [
         *(_missing, _untested, _damaged, _not_a_number, _damaged_config),
         *(_older, _newer, _twice, _copied, _other_data, _only_unfinished),
+        *(_no_such_metric, _no_such_baseline),
     ],
 )
 def test_bad_input_is_one_message(make, tmp_path, capsys):

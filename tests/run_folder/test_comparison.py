@@ -1,9 +1,11 @@
 """Groups of runs, and their statistics against numbers worked out by hand."""
 
+import dataclasses
 import math
 import pathlib
 
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,12 +13,15 @@ from tests.run_folder.written import SAM, SETTINGS, VASSO, write_run, write_two_
 from vasso_jax.runs import (
     Run,
     RunFolder,
+    budgets,
+    differences_to,
     estimate,
     flatten,
     group_runs,
     paired_difference,
     plot_curves,
     read_run,
+    seeds_needed,
     tables,
 )
 
@@ -29,8 +34,8 @@ def two_methods(tmp_path):
 def test_groups_are_named_by_where_they_differ(two_methods):
     groups = group_runs(map(read_run, two_methods))
     assert [group.name for group in groups] == [
-        "method.name=vasso method.theta=0.4",
-        "method.name=sam",
+        "vasso theta=0.4",
+        "sam",
     ]
     assert [len(group.runs) for group in groups] == [3, 2]
 
@@ -47,8 +52,8 @@ def test_fields_that_only_another_choice_has_are_not_named(tmp_path):
     # Momentum and accumulator_dtype come with the name of their section.
     sgd, adamw = SETTINGS["base"], {"name": "adamw", "lr": 0.05, "b1": 0.9}
     assert names(tmp_path, {}, {"method": SAM, "base": adamw}) == [
-        "method.name=vasso method.theta=0.4 base.name=sgd",
-        "method.name=sam base.name=adamw",
+        "vasso theta=0.4 base.name=sgd",
+        "sam base.name=adamw",
     ]
     # But they are where they tell two apart that have them.
     (tmp_path / "more").mkdir()
@@ -104,7 +109,7 @@ def test_the_config_of_a_run_has_dotted_names(tmp_path):
     assert "format" not in run.config
     assert run.data == {"name": "digits", "train_images": 8}
     assert (run.seeds, run.epochs, run.finished) == ((3,), 4, False)
-    assert (run.last_top1, run.best_top1) == (0.25, 0.75)
+    assert (run.last(), run.best()) == (0.25, 0.75)
 
 
 @pytest.mark.parametrize("epochs", [None, "2", True])
@@ -127,7 +132,7 @@ def test_a_row_has_the_means_and_deviations(two_methods):
 
 def test_one_run_has_no_deviation(tmp_path):
     (group,) = group_runs([read_run(write_run(tmp_path / "run", 0.5, 0.75))])
-    assert group.name == "data.name=digits model.name=wrn10_1 method.name=vasso"
+    assert group.name == "digits wrn10_1 vasso"
     assert tables.cells(group)[3] == "75.00"
     assert estimate([0.75]).std is None
 
@@ -170,7 +175,7 @@ def test_a_record_that_is_being_written_does_not_count_yet(tmp_path):
     run = write_run(tmp_path / "run", 0.5, 0.75)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "epo')
-    assert read_run(run).last_top1 == 0.75
+    assert read_run(run).last() == 0.75
 
 
 def test_curves_are_drawn_with_what_the_records_have(tmp_path):
@@ -182,3 +187,59 @@ def test_curves_are_drawn_with_what_the_records_have(tmp_path):
     assert all(image.startswith(b"\x89PNG") and len(image) > 5000 for image in images)
     widths = [int.from_bytes(image[16:20], "big") for image in images]
     assert widths[1] / widths[0] == pytest.approx(4 / 3, rel=0.01)  # one more panel
+
+
+def test_names_that_would_be_equal_are_told_in_full(tmp_path):
+    first = {"model": {"name": "a"}, "method": {"name": "b c"}}
+    second = {"model": {"name": "a b"}, "method": {"name": "c"}}
+    assert names(tmp_path, first, second) == [
+        "model.name=a method.name=b c",
+        "model.name=a b method.name=c",
+    ]
+
+
+def test_differences_are_those_of_pairs(two_methods):
+    vasso, sam = group_runs(map(read_run, two_methods))
+    found = differences_to(sam, [vasso, sam], lambda run: run.last())
+    # Seeds 0 and 1 are in both: 0.5 - 0.25 and 0.75 - 0.25.
+    assert found.keys() == {vasso.name}
+    assert (found[vasso.name].mean, found[vasso.name].n) == (0.375, 2)
+    assert found[vasso.name].std == pytest.approx(0.25 / 2**0.5)
+    one = dataclasses.replace(sam, runs=sam.runs[:1])
+    assert differences_to(one, [vasso], lambda run: run.last()) == {}
+
+
+def test_unequal_budgets_are_told(tmp_path):
+    paths = [
+        write_run(tmp_path / "a", 0.5, 0.5),
+        write_run(tmp_path / "b", 0.5, 0.5, method=SAM),
+        write_run(tmp_path / "c", 0.5, 0.5, method=SAM, batch_size=64),
+    ]
+    loaded = list(map(read_run, paths))
+    assert budgets(group_runs(loaded[:2])) == []
+    assert budgets(group_runs(loaded)) == [
+        "2 epochs of batches of 128",
+        "2 epochs of batches of 64",
+    ]
+
+
+def test_any_metric_of_the_test(two_methods):
+    run = read_run(two_methods[0])
+    assert (run.last("loss"), run.best("loss")) == (0.5, 0.5)
+    with pytest.raises(ValueError, match=r"has no test top5, only top1, loss|only loss, top1"):
+        run.last("top5")
+    with pytest.raises(ValueError, match="has no test seconds"):
+        run.last("seconds")
+
+
+@given(st.floats(1e-3, 10), st.floats(1e-3, 10))
+def test_the_seeds_needed_are_the_fewest(std, difference):
+    def margin(n):
+        return float(scipy.stats.t.ppf(0.975, n - 1)) * std / n**0.5
+
+    needed = seeds_needed(std, difference)
+    if needed is None:
+        assert margin(10_000) > difference
+    else:
+        assert margin(needed) <= difference * (1 + 1e-9)
+        assert needed == 2 or margin(needed - 1) > difference * (1 - 1e-9)

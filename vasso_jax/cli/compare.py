@@ -1,15 +1,22 @@
 """Compares runs over their seeds:
 
-vasso-jax compare RUN... [--markdown FILE] [--png FILE]
+vasso-jax compare RUN|FOLDER... [--metric loss] [--baseline NAME] [--markdown FILE] [--png FILE]
+    [--json FILE] [--csv FILE]
 
-RUN is a run folder. Runs that differ only in `seed` and `label_noise.seed` form one row: mean +-
-standard deviation over them. Runs that have not finished are left out, with a note. Exit status: 0;
-2 if a folder cannot be used, with one message.
+Of a FOLDER, all run folders below it are taken. Runs that differ only in `seed` and
+`label_noise.seed` form one row: mean +- standard deviation over them. A second table has the
+differences to the baseline, in pairs of equal seeds, with their 95 % intervals. Runs that have not
+finished are left out, with a note. Exit status: 0; 2 if a folder cannot be used, with one message.
 """
 
 import argparse
+import csv
+import io
+import json
 import pathlib
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +24,9 @@ from rich.table import Table
 
 from vasso_jax import runs
 from vasso_jax.runs import tables
+
+# Columns that a terminal has no room for.
+_ONLY_IN_FILES = 2
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -28,42 +38,113 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="vasso-jax compare", description="Compares runs over their seeds."
     )
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="run folder")
     parser.add_argument(
-        "--markdown", type=pathlib.Path, metavar="FILE", help="write the table there, too"
+        "runs", nargs="+", type=pathlib.Path, metavar="RUN|FOLDER", help="run folder, or above it"
     )
     parser.add_argument(
-        "--png", type=pathlib.Path, metavar="FILE", help="draw test top-1 over the epochs"
+        "--metric", default="top1", help="of the test: top1 (default), top5, loss, ..."
     )
+    parser.add_argument(
+        "--baseline",
+        metavar="NAME",
+        help="the row that differences are taken to (default: that of method none, or the first)",
+    )
+    files = {
+        "markdown": "write the tables there, too",
+        "png": "draw test top-1 over the epochs",
+        "json": "write every run and the differences there",
+        "csv": "write every run there",
+    }
+    for name, meaning in files.items():
+        parser.add_argument(f"--{name}", type=pathlib.Path, metavar="FILE", help=meaning)
     options = parser.parse_args(arguments)
     try:
-        _compare(options.runs, options.markdown, options.png)
+        _compare(options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def _compare(
-    folders: list[pathlib.Path], markdown: pathlib.Path | None, png: pathlib.Path | None
-) -> None:
-    loaded = [runs.read_run(folder) for folder in folders]
+def _compare(options: argparse.Namespace) -> None:
+    metric = options.metric
+    loaded, notes = _read(options.runs)
     groups = runs.group_runs(loaded)
-    notes = [tables.unfinished_note(run) for run in loaded if not run.finished]
+    notes = [tables.unfinished_note(run) for run in loaded if not run.finished] + notes
     if not groups:
         raise ValueError(f"no run has finished. {notes[0]}")
-    rows = [tables.cells(group) for group in groups]
+    rows = [tables.cells(group, metric) for group in groups]
+    header = tables.header(metric)
+    if unequal := runs.budgets(groups):
+        notes.insert(0, f"not trained equally long: {'; '.join(unequal)}")
+    baseline = _baseline(groups, options.baseline)
+    found = runs.differences_to(baseline, groups, lambda run: run.last(metric))
+    difference_header = tables.difference_header(metric, baseline.name)
+    differences = [tables.difference_cells(name, each, metric) for name, each in found.items()]
 
+    # Output that goes to a file is not to be folded at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(_table(header[:-_ONLY_IN_FILES], [row[:-_ONLY_IN_FILES] for row in rows]))
+    if differences:
+        console.print(_table(difference_header, differences))
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
+    if options.markdown:
+        text = tables.markdown(header, rows, [] if differences else notes)
+        if differences:
+            text += "\n" + tables.markdown(difference_header, differences, notes)
+        runs.write_text(options.markdown, text)
+    if options.png:
+        runs.plot_groups(groups, options.png)
+    data = tables.as_data(groups, metric)
+    if options.json:
+        content = {
+            "metric": metric,
+            "runs": data,
+            "baseline": baseline.name,
+            "differences": tables.differences_as_data(found),
+            "notes": notes,
+        }
+        runs.write_text(options.json, json.dumps(content, indent=1) + "\n")
+    if options.csv:
+        runs.write_text(options.csv, _csv(data))
+
+
+def _read(paths: Sequence[pathlib.Path]) -> tuple[list[runs.Run], list[str]]:
+    """The runs, and notes on those below a folder that have no record yet."""
+    loaded: list[runs.Run] = []
+    notes: list[str] = []
+    for path in paths:
+        for folder in runs.run_folders(path):
+            if folder != path and not runs.of_test(runs.RunFolder(folder).records()):
+                notes.append(f"left out, not tested yet: {folder}")
+            else:
+                loaded.append(runs.read_run(folder))
+    return loaded, notes
+
+
+def _baseline(groups: Sequence[runs.Group], name: str | None) -> runs.Group:
+    if name is None:
+        without = [g for g in groups if g.runs[0].config.get("method.name") == "none"]
+        return (without or groups)[0]
+    for group in groups:
+        if group.name == name:
+            return group
+    names = ", ".join(repr(group.name) for group in groups)
+    raise ValueError(f"there is no row {name!r}: the baseline is one of {names}")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table()
-    for i, title in enumerate(tables.HEADER):
+    for i, title in enumerate(header):
         table.add_column(title, justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
-    # Output that goes to a file is not to be folded at 80 columns.
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False, soft_wrap=True)
-    if markdown:
-        markdown.write_text(tables.markdown(tables.HEADER, rows, notes))
-    if png:
-        runs.plot_groups(groups, png)
+    return table
+
+
+def _csv(data: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(data[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows({**row, "seeds": " ".join(map(str, row["seeds"]))} for row in data)
+    return text.getvalue()

@@ -16,15 +16,21 @@ Format 2. A run folder holds:
 runs. This package imports neither jax nor the rest of vasso_jax.
 """
 
-from vasso_jax.runs.comparison import Group, group_runs
+from vasso_jax.runs.comparison import Group, budgets, differences_to, group_runs
 from vasso_jax.runs.curves import plot_curves, plot_groups
 from vasso_jax.runs.facts import summary
 from vasso_jax.runs.files import read_object, write_bytes, write_text
-from vasso_jax.runs.folder import FORMAT, RunFolder
+from vasso_jax.runs.folder import FORMAT, RunFolder, run_folders
 from vasso_jax.runs.records import Dashboard, Record, RecordFile, of_test
 from vasso_jax.runs.run import Run, read_run
 from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, may_change
-from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, paired_difference
+from vasso_jax.runs.statistics import (
+    Estimate,
+    PairedDifference,
+    estimate,
+    paired_difference,
+    seeds_needed,
+)
 
 __all__ = [
     "FORMAT",
@@ -38,7 +44,9 @@ __all__ = [
     "RecordFile",
     "Run",
     "RunFolder",
+    "budgets",
     "differences",
+    "differences_to",
     "estimate",
     "flatten",
     "group_runs",
@@ -49,6 +57,8 @@ __all__ = [
     "plot_groups",
     "read_object",
     "read_run",
+    "run_folders",
+    "seeds_needed",
     "summary",
     "write_bytes",
     "write_text",

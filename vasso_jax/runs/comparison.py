@@ -1,11 +1,12 @@
 """Several runs side by side: groups of runs that repeat one experiment with other seeds."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vasso_jax.runs.run import Run
 from vasso_jax.runs.settings import identity
+from vasso_jax.runs.statistics import PairedDifference, paired_difference
 
 # Where groups differ in these fields, their names begin with them.
 _PROMINENT = ("data.name", "model.name", "method.name", "method.rho", "method.theta")
@@ -52,7 +53,14 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
                 "(see dataset.json): leave one out"
             )
     naming = _naming_fields([fields for fields, _ in found])
-    return [Group(_name(fields, naming), tuple(members.values())) for fields, members in found]
+    for label in (_short, _full):
+        names = [_name(fields, naming, label) for fields, _ in found]
+        if len({*names}) == len(names):
+            break
+    return [
+        Group(name, tuple(members.values()))
+        for name, (_, members) in zip(names, found, strict=True)
+    ]
 
 
 def _naming_fields(identities: Sequence[Mapping[str, Any]]) -> Sequence[str]:
@@ -89,6 +97,54 @@ def _prominence(field: str) -> tuple[Any, ...]:
     return (len(_PROMINENT), section, last != "name", last)
 
 
-def _name(fields: Mapping[str, Any], naming: Sequence[str]) -> str:
-    given = [f"{field}={fields[field]}" for field in naming if field in fields]
+def _name(
+    fields: Mapping[str, Any], naming: Sequence[str], label: Callable[[str, Any], str]
+) -> str:
+    given = [label(field, fields[field]) for field in naming if field in fields]
     return " ".join(given or [f"{field} unset" for field in naming])
+
+
+def _short(field: str, value: Any) -> str:
+    if field in ("data.name", "model.name", "method.name"):
+        return str(value)
+    return f"{field.removeprefix('method.')}={value}"
+
+
+def _full(field: str, value: Any) -> str:
+    return f"{field}={value}"
+
+
+def differences_to(
+    baseline: Group, groups: Iterable[Group], value: Callable[[Run], float]
+) -> dict[str, PairedDifference]:
+    """How far each group is from `baseline`, over the seeds that both have.
+
+    Args:
+        baseline: itself left out of the result.
+        groups: any; those with fewer than two seeds in common with `baseline` are left out.
+        value: of a run, to be compared.
+
+    Returns:
+        The mean of group minus baseline by the name of the group.
+    """
+    theirs = {run.seeds: value(run) for run in baseline.runs}
+    found = {}
+    for group in groups:
+        ours = {run.seeds: value(run) for run in group.runs}
+        if group.name != baseline.name and len(ours.keys() & theirs.keys()) > 1:
+            found[group.name] = paired_difference(ours, theirs)
+    return found
+
+
+def budgets(groups: Iterable[Group]) -> list[str]:
+    """The lengths of training, where they differ: a comparison of unequal ones is not fair.
+
+    Returns:
+        Such as `30 epochs of batches of 128`, in order of appearance; empty if all are equal.
+    """
+    found = dict.fromkeys(
+        f"{run.epochs} epochs of batches of {run.config.get('batch_size')}"
+        for group in groups
+        for run in group.runs
+    )
+    return list(found) if len(found) > 1 else []

@@ -14,6 +14,7 @@ from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 # Of the folder, in config.json. Files of format 1 do not carry it.
 FORMAT = 2
 
+_CONFIG = "config.json"
 _LEAVE_OUT = "leave this run out"
 _OTHER_WORKDIR = "give another --workdir"
 
@@ -29,7 +30,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = pathlib.Path(path)
-        self.config_path = self.path / "config.json"
+        self.config_path = self.path / _CONFIG
         self.dataset_path = self.path / "dataset.json"
         self.metrics_path = self.path / "metrics.jsonl"
         self.curves_path = self.path / "curves.png"
@@ -168,3 +169,13 @@ class RunFolder:
             OSError: the file cannot be read.
         """
         return read(self.metrics_path, remedy)
+
+
+def run_folders(path: pathlib.Path) -> list[pathlib.Path]:
+    """The run folders below a folder, sorted; `path` alone if it is one, or holds none."""
+    found = []
+    for folder, below, files in os.walk(path):
+        if _CONFIG in files:
+            found.append(pathlib.Path(folder))
+            below.clear()  # no run lies within another one
+    return sorted(found) or [path]

@@ -9,6 +9,9 @@ from vasso_jax.runs.folder import RunFolder
 from vasso_jax.runs.records import of_test
 from vasso_jax.runs.settings import SEEDS, flatten
 
+# What else a record of the test holds.
+_NO_METRICS = ("step", "epoch", "split", "seconds", "lr")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -51,15 +54,27 @@ class Run:
         """Whether the last epoch has been tested."""
         return self.tests[-1]["epoch"] >= self.epochs
 
-    @property
-    def last_top1(self) -> float:
-        """Test accuracy of the last epoch, in 0..1."""
-        return self.tests[-1]["top1"]
+    def last(self, metric: str = "top1") -> float:
+        """A metric of the last test, such as `top1`, in 0..1, or `loss`.
 
-    @property
-    def best_top1(self) -> float:
-        """Test accuracy of the best epoch, in 0..1."""
-        return max(record["top1"] for record in self.tests)
+        Raises:
+            ValueError: the test has no such metric.
+        """
+        return self._values(metric)[-1]
+
+    def best(self, metric: str = "top1") -> float:
+        """The best value of a metric in any test: the least loss, or the highest of another one.
+
+        Raises:
+            ValueError: the test has no such metric.
+        """
+        return (min if metric == "loss" else max)(self._values(metric))
+
+    def _values(self, metric: str) -> list[float]:
+        known = [name for name in self.tests[-1] if name not in _NO_METRICS]
+        if metric not in known:
+            raise ValueError(f"{self.folder} has no test {metric}, only {', '.join(known)}")
+        return [record[metric] for record in self.tests if metric in record]
 
 
 def read_run(folder: pathlib.Path) -> Run:

@@ -18,12 +18,13 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class PairedDifference:
-    """Mean of n differences and the ends of its 95 % confidence interval."""
+    """Mean of n differences, the ends of its 95 % confidence interval, and their deviation."""
 
     mean: float
     low: float
     high: float
     n: int
+    std: float
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -49,14 +50,38 @@ def paired_difference(ours: Mapping[Any, float], theirs: Mapping[Any, float]) ->
     Raises:
         ValueError: they share fewer than two seeds.
     """
-    # Local: scipy is slow to import, and only this needs it.
-    from scipy import special
-
     differences = [value - theirs[seed] for seed, value in ours.items() if seed in theirs]
     n = len(differences)
     if n < 2:
         raise ValueError(f"a paired difference needs two or more seeds in both, there are {n}")
-    mean = statistics.fmean(differences)
-    t = float(special.stdtrit(n - 1, 0.975))
-    margin = t * statistics.stdev(differences) / math.sqrt(n)
-    return PairedDifference(mean, mean - margin, mean + margin, n)
+    mean, std = statistics.fmean(differences), statistics.stdev(differences)
+    margin = _margin(std, n)
+    return PairedDifference(mean, mean - margin, mean + margin, n, std)
+
+
+def seeds_needed(std: float, difference: float, most: int = 10_000) -> int | None:
+    """How many seeds make the 95 % interval of a paired difference reach no further than it.
+
+    Args:
+        std: of the differences between runs of one seed.
+        difference: to be told from zero, > 0.
+        most: not more are tried.
+
+    Returns:
+        The least n >= 2 with t(0.975, n - 1) * std / sqrt(n) <= difference; None beyond `most`.
+    """
+    low, high = 2, most
+    if _margin(std, high) > difference:
+        return None
+    while low < high:  # the margin falls with n
+        middle = (low + high) // 2
+        low, high = (low, middle) if _margin(std, middle) <= difference else (middle + 1, high)
+    return low
+
+
+def _margin(std: float, n: int) -> float:
+    """Half the length of the 95 % interval of a mean of n values."""
+    # Local: scipy is slow to import, and only this needs it.
+    from scipy import special
+
+    return float(special.stdtrit(n - 1, 0.975)) * std / math.sqrt(n)

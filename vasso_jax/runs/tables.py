@@ -1,20 +1,34 @@
-"""Groups of runs as the rows of a table, and such a table as Markdown."""
+"""Groups of runs as the rows of a table, such a table as Markdown, and all of it as data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vasso_jax.runs.comparison import Group
 from vasso_jax.runs.run import Run
-from vasso_jax.runs.statistics import Estimate, estimate
+from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seeds_needed
 
-HEADER = (
-    *("runs", "seeds", "epochs", "test top-1, last epoch, %", "best epoch, %"),
-    *("test loss", "seconds per run"),
-)
+# Shares between 0 and 1, shown in percent.
+_SHARES = ("top1", "top5")
 
 
-def cells(group: Group) -> tuple[str, ...]:
-    """The row of a group under HEADER: means over its runs, with the standard deviation."""
+def header(metric: str) -> tuple[str, ...]:
+    """The titles of the columns of `cells`."""
+    shown = f"{metric}, %" if metric in _SHARES else metric
+    return ("runs", "seeds", "epochs", f"last {shown}", f"best {shown}", "test loss", "s per run")
+
+
+def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
+    """The row of a group under `header`: means over its runs, with the standard deviation.
+
+    Args:
+        group: finished runs.
+        metric: of the test; see `Run.last`.
+
+    Raises:
+        ValueError: a run has no such metric.
+    """
     runs = group.runs
+    scale, digits = _scale(metric)
 
     def column(values: Sequence[float], digits: int) -> str:
         return plus_minus(estimate(values), digits)
@@ -23,11 +37,41 @@ def cells(group: Group) -> tuple[str, ...]:
         group.name,
         str(len(runs)),
         str(runs[0].epochs),
-        column([100 * run.last_top1 for run in runs], 2),
-        column([100 * run.best_top1 for run in runs], 2),
-        column([run.tests[-1]["loss"] for run in runs], 4),
+        column([scale * run.last(metric) for run in runs], digits),
+        column([scale * run.best(metric) for run in runs], digits),
+        column([run.last("loss") for run in runs], 4),
         column([run.tests[-1]["seconds"] for run in runs], 1),
     )
+
+
+def difference_header(metric: str, baseline: str) -> tuple[str, ...]:
+    """The titles of the columns of `difference_cells`."""
+    shown = f"{metric}, points" if metric in _SHARES else metric
+    resolved = f"seeds for +-{_resolved(metric):g}"
+    return (f"minus {baseline}", f"last {shown}", "95 % interval", "pairs", resolved)
+
+
+def difference_cells(name: str, found: PairedDifference, metric: str) -> tuple[str, ...]:
+    """A difference under `difference_header`."""
+    scale, digits = _scale(metric)
+    needed = seeds_needed(scale * found.std, _resolved(metric))
+    return (
+        name,
+        f"{scale * found.mean:+.{digits}f}",
+        f"{scale * found.low:+.{digits}f} to {scale * found.high:+.{digits}f}",
+        str(found.n),
+        "many" if needed is None else str(needed),
+    )
+
+
+def _scale(metric: str) -> tuple[float, int]:
+    """What a metric is multiplied with to be shown, and with how many digits."""
+    return (100, 2) if metric in _SHARES else (1, 4)
+
+
+def _resolved(metric: str) -> float:
+    """The difference, as it is shown, for which the seeds that it needs are told."""
+    return 0.5 if metric in _SHARES else 0.01
 
 
 def plus_minus(value: Estimate, digits: int) -> str:
@@ -39,6 +83,37 @@ def plus_minus(value: Estimate, digits: int) -> str:
 def unfinished_note(run: Run) -> str:
     """Why a run is not in the table."""
     return f"left out, unfinished: {run.folder} (epoch {run.tests[-1]['epoch']} of {run.epochs})"
+
+
+def as_data(groups: Sequence[Group], metric: str) -> list[dict[str, Any]]:
+    """One entry for each run, in the order of the groups.
+
+    Returns:
+        `group`, `run` (its folder), `seeds`, `epochs`, `last` and `best` (of `metric`, not in
+        percent), `loss` and `seconds`.
+    """
+    return [
+        {
+            "group": group.name,
+            "run": str(run.folder),
+            "seeds": list(run.seeds),
+            "epochs": run.epochs,
+            "last": run.last(metric),
+            "best": run.best(metric),
+            "loss": run.last("loss"),
+            "seconds": run.tests[-1]["seconds"],
+        }
+        for group in groups
+        for run in group.runs
+    ]
+
+
+def differences_as_data(found: Mapping[str, PairedDifference]) -> dict[str, Any]:
+    """{group: mean, low, high, pairs, std}, not in percent."""
+    return {
+        name: {"mean": d.mean, "low": d.low, "high": d.high, "pairs": d.n, "std": d.std}
+        for name, d in found.items()
+    }
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
