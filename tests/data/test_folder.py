@@ -35,6 +35,20 @@ def test_validation_may_lack_classes_but_not_have_others(folder):
         load("folder", dir=str(folder))
 
 
+def test_images_to_test_on_may_lie_in_test(folder):
+    def images():
+        split = load("folder", dir=str(folder)).test
+        return [split[i][:2] for i in range(len(split))]
+
+    in_val = images()
+    (folder / "val").rename(folder / "test")
+    assert images() == in_val
+    # Where both are there, it is val.
+    (folder / "val/ant").mkdir(parents=True)
+    (folder / "val/ant/000.jpg").write_bytes(jpeg(colour(0)))
+    assert images() == [(jpeg(colour(0)), 0)]
+
+
 def test_what_is_no_such_folder_is_refused(folder):
     (folder / "train/ant/notes.txt").write_text("hello")
     with pytest.raises(ValueError, match=r"notes\.txt is no image file"):

@@ -1,4 +1,4 @@
-"""A folder of image files in torchvision's layout: train/CLASS/* and val/CLASS/*."""
+"""A folder of image files in torchvision's layout: train/CLASS/*, and val or test/CLASS/*."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from vasso_jax.data.sources.source import Source
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folder(Streaming, Source):
-    """Image files of your own: DIR/train/CLASS/* and DIR/val/CLASS/*.
+    """Image files of your own: DIR/train/CLASS/* and DIR/val/CLASS/*, or else DIR/test/CLASS/*.
 
     Attributes:
         dir: folder that holds `train` and `val` (DIR above).
@@ -31,7 +31,10 @@ class Folder(Streaming, Source):
         """
         directory = pathlib.Path(self.dir).expanduser().absolute()
         names = class_folders(directory / "train")
-        train, test = (FolderSplit(directory / split, names) for split in ("train", "val"))
+        # The folder test of ImageNet, beside val, has no classes.
+        only_test = (directory / "test").is_dir() and not (directory / "val").is_dir()
+        held_out = "test" if only_test else "val"
+        train, test = (FolderSplit(directory / split, names) for split in ("train", held_out))
         return StreamedDataset("folder", names, *IMAGENET_STATISTICS, train, test, self)
 
 
@@ -91,7 +94,7 @@ def class_folders(directory: pathlib.Path) -> tuple[str, ...]:
     if not names:
         raise FileNotFoundError(
             f"no class folders in {directory}: the data set folder needs "
-            "DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE"
+            "DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE (or DIR/test/CLASS/IMAGE)"
         )
     return tuple(names)
 
