@@ -7,8 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vasso_jax.data.datasets import IMAGENET_STATISTICS, EncodedExample, StreamedDataset, Streaming
+from vasso_jax.data.datasets import (
+    IMAGENET_STATISTICS,
+    EncodedExample,
+    ImageDataset,
+    StreamedDataset,
+    Streaming,
+)
 from vasso_jax.data.images import SUFFIXES
+from vasso_jax.data.sources.small_images import common_shape, read_all
 from vasso_jax.data.sources.source import Source
 
 
@@ -16,18 +23,22 @@ from vasso_jax.data.sources.source import Source
 class Folder(Streaming, Source):
     """Image files of your own: DIR/train/CLASS/* and DIR/val/CLASS/*, or else DIR/test/CLASS/*.
 
+    Small images that are all of one size (up to 96 pixels) are read once, and neither resized nor
+    cropped, unless one of the fields that say how they are read from disk is set.
+
     Attributes:
         dir: folder that holds `train` and `val` (DIR above).
     """
 
     dir: str
 
-    def load(self) -> StreamedDataset:
-        """Lists the files; none is opened.
+    def load(self) -> ImageDataset | StreamedDataset:
+        """Lists the files, and reads them if they are small.
 
         Raises:
-            ValueError: there is a class or file that does not belong there.
-            OSError: a folder is missing or cannot be read.
+            ValueError: there is a class or file that does not belong there, or a small image is
+                damaged or has another size.
+            OSError: a folder or a small image is missing or cannot be read.
         """
         directory = pathlib.Path(self.dir).expanduser().absolute()
         names = class_folders(directory / "train")
@@ -35,7 +46,14 @@ class Folder(Streaming, Source):
         only_test = (directory / "test").is_dir() and not (directory / "val").is_dir()
         held_out = "test" if only_test else "val"
         train, test = (FolderSplit(directory / split, names) for split in ("train", held_out))
+        if self._as_by_default() and (shape := common_shape((train, test))):
+            return read_all("folder", names, train, test, shape)
         return StreamedDataset("folder", names, *IMAGENET_STATISTICS, train, test, self)
+
+    def _as_by_default(self) -> bool:
+        defaults = Streaming()
+        fields = dataclasses.fields(Streaming)
+        return all(getattr(self, f.name) == getattr(defaults, f.name) for f in fields)
 
 
 class FolderSplit:
