@@ -1,11 +1,17 @@
 """The command that predicts: what it prints and writes, and what it leaves out or refuses."""
 
 import csv
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import runs
+from tests.train.networks import SMALL
 from vasso_jax import load_run
 from vasso_jax.cli import predict
 
@@ -48,9 +54,62 @@ def test_what_cannot_be_read_is_left_out(unbroken, images, capsys):
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3
     assert err.splitlines() == [
-        f"left out: {images / 'broken.png'} is not an image that can be decoded: cannot identify "
+        f"left out: {images / 'broken.png'}: not an image that can be decoded: cannot identify "
         "image file"
     ]
+
+
+def test_a_run_on_files_predicts_what_python_does(tmp_path, capsys):
+    """Images that are cropped twice would not."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in ("ant", "bee"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(4):
+                pixels = rng.integers(0, 256, (40, 50 + i, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{i}.png")
+    settings = (f"data.dir={tmp_path}", "data.name=folder", "data.image_size=16", SMALL)
+    runs.run(tmp_path / "run", *settings, "batch_size=8", "epochs=1")
+    predict.main([str(tmp_path / "run"), str(tmp_path / "val"), "--top=1"])
+    files = sorted((tmp_path / "val").rglob("*.png"))
+    expected = load_run(tmp_path / "run").predict(files).max(1)
+    shown = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    np.testing.assert_allclose(shown, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("command", [["predict", "{images}"], ["export", "{images}/program"]])
+def test_a_damaged_checkpoint_is_one_message(unbroken, images, tmp_path, command):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints" / str(runs.TOTAL_STEPS) / "state/d")
+    name, *rest = (part.format(images=images) for part in command)
+    arguments = [sys.executable, "-m", "vasso_jax", name, str(tmp_path / "run"), *rest]
+    ended = subprocess.run(arguments, cwd=runs.ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    (message,) = ended.stderr.splitlines()
+    assert "cannot be read" in message
+
+
+def test_names_that_are_no_utf8_and_folders_named_like_images(unbroken, images, tmp_path, capsys):
+    (images / "folder.png").mkdir()
+    (images / "a.png").rename(os.fsdecode(os.fsencode(images) + b"/\xff.png"))
+    predict.main([str(unbroken[0]), str(images), f"--csv={tmp_path / 'table.csv'}"])
+    assert "\\udcff.png: " in capsys.readouterr().out
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("target", ["table.csv", "a.png"])
+def test_a_table_is_written_at_the_end_and_over_no_image(unbroken, images, target):
+    table = images / target
+    if target == "table.csv":
+        table.write_text("of another day")
+        (images / "notes.txt").rename(images / "notes.png")
+        arguments = [images / "notes.png"]
+    else:
+        arguments = [images]
+    before = table.read_bytes()
+    with pytest.raises(SystemExit):
+        predict.main([str(unbroken[0]), *map(str, arguments), f"--csv={table}"])
+    assert table.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -63,7 +122,8 @@ def test_what_cannot_be_read_is_left_out(unbroken, images, capsys):
         (["{run}", "{images}", "--checkpoint=worst"], "must be 'last', 'best' or a step"),
         (["{run}", "{images}", "--top=0"], "--top must be at least 1"),
         (["{images}", "{images}"], "is not a run folder"),
-        (["{run}", "{images}", "--csv={images}"], "Is a directory"),
+        (["{run}", "{images}", "--csv={images}"], "cannot be written (Is a directory)"),
+        (["{run}", "{images}", "--csv={images}/a.png"], "is one of the images"),
     ],
 )
 def test_what_it_refuses(unbroken, images, arguments, message, capsys):

@@ -83,7 +83,10 @@ def test_what_is_no_image_is_refused(image, message):
 def test_a_file_that_is_no_image_is_named(tmp_path):
     (tmp_path / "text.png").write_text("text")
     for preprocessing in (of(4, 4, 3), of(4, 4, 3, 0.875)):
-        with pytest.raises(ValueError, match=r"text\.png is not an image"):
+        with pytest.raises(ValueError, match=r"text\.png: not an image"):
             preprocessing.resized([tmp_path / "text.png"])
     with pytest.raises(ValueError, match=r"give \['image\.png'\]"):
         of(4, 4, 3).resized("image.png")
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "colour.png")
+    with pytest.raises(ValueError, match=r"colour\.png: an image of 3 channels cannot"):
+        of(4, 4, 2).resized([tmp_path / "colour.png"])

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from vasso_jax.models import batch_norm
 from vasso_jax.models.batch_norm import BatchNorm, sums_and_squares, two_sums_in_one
 
 
@@ -85,3 +87,34 @@ def test_the_two_sums_are_one_operation_on_gpus():
     for platform, operations in (("cuda", 1), ("cpu", 2), ("tpu", 2)):
         program = traced.lower(lowering_platforms=(platform,)).as_text()
         assert program.count("stablehlo.reduce") == operations
+
+
+@pytest.mark.parametrize("either", [two_sums_in_one, sums_and_squares])
+def test_its_derivatives_are_those_of_the_equations(either, x64, monkeypatch):
+    if either is two_sums_in_one:
+        # As on a GPU. Its derivative is the rule of `sums_and_squares`.
+        monkeypatch.setattr(batch_norm, "_two_sums", two_sums_in_one)
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(2, 3, (4, 3, 2, 5)), rng.normal(size=(4, 3, 2, 5))
+    scale, bias, along = rng.normal(size=5), rng.normal(size=5), rng.normal(size=(4, 3, 2, 5))
+    norm = BatchNorm(dtype=jnp.float64)
+    statistics = norm.init(jax.random.key(0), x, train=True)["batch_stats"]
+
+    def ours(x, scale, bias):
+        variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": statistics}
+        y, _ = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(weights * jnp.sin(y))
+
+    def equations(x, scale, bias):
+        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        return jnp.sum(weights * jnp.sin((x - mean) / jnp.sqrt(var + 1e-5) * scale + bias))
+
+    def derivatives(f):
+        gradients = jax.grad(f, (0, 1, 2))
+        _, product = jax.jvp(lambda x: gradients(x, scale, bias), (x,), (along,))
+        return gradients(x, scale, bias), product
+
+    for found, expected in zip(
+        *(jax.tree.leaves(derivatives(f)) for f in (ours, equations)), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)

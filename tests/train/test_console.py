@@ -1,5 +1,8 @@
 """What a run prints: one row for an epoch, below a head."""
 
+import numpy as np
+import pytest
+
 from vasso_jax.train.reporting.console import Display
 
 TRAIN = {"epoch": 3, "loss": 2.5, "top1": 0.125, "lr": 0.05, "images_per_second": 1234.5}
@@ -26,11 +29,15 @@ def test_rows_of_epochs_stand_below_one_head(capsys):
     assert second.split() == ["4/30", "2.5000", "0.1250", "0.05", "1,234"]
     assert third.split() == ["5/30", "2.2500", "0.1875"]
     for row in (first, third):
-        assert row.index("2.2500") + 6 == head.index("test loss") + 9
+        assert row.index("2.2500") + len("2.2500") == head.index("test loss") + len("test loss")
 
 
-def test_rows_fit_on_80_columns(capsys):
-    large = {"epoch": 3000, "loss": 12345.6789, "top1": 1.0, "lr": 1.3e-10}
+@pytest.mark.parametrize("loss", [12345.6789, 1e10, float("nan"), float("inf"), -3e300])
+def test_rows_fit_on_80_columns(capsys, loss):
+    large = {"epoch": 3000, "loss": loss, "top1": 1.0, "lr": 1.3e-10}
     rows = printed(capsys, (3000, {**large, "images_per_second": 1.2e7}, large))
     assert max(map(len, rows)) <= 80
-    assert rows[1].split()[-3:] == ["1.0000", "1.3e-10", "12,000,000"]
+    epoch, *figures = rows[1].split()
+    assert epoch == "3000/3000"
+    np.testing.assert_allclose([float(x) for x in figures[:4]], [loss, 1, loss, 1], rtol=1e-3)
+    assert figures[4:] == ["1.3e-10", "12,000,000"]

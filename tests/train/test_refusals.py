@@ -94,8 +94,8 @@ def config(**fields):
         ({"init_from": "/nowhere"}, "no checkpoint in /nowhere/checkpoints"),
         ({"checkpoint_every_steps": -1}, "checkpoint_every_steps must be"),
         (
-            {"epochs": 2, "checkpoint_every_steps": 23},
-            "checkpoint_every_steps=23 has no effect: the run has 22 steps",
+            {"epochs": 2, "checkpoint_every_steps": 22},
+            "checkpoint_every_steps=22 has no effect: the run has 22 steps",
         ),
         ({"wandb_project": "x"}, "needs the package wandb"),
         ({"data": {"name": "digit"}}, "Did you mean digits"),

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 
 from safetensors.numpy import save
 
+from vasso_jax.cli.checkpoints import add_checkpoint
+from vasso_jax.cli.quiet import quieten_libraries
 from vasso_jax.inference import exported_program, load_run, named_weights
 from vasso_jax.runs import write_bytes
 from vasso_jax.train.errors import UsageError, usage_errors
@@ -36,22 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "file", type=pathlib.Path, metavar="FILE", help="to write; .safetensors: only the weights"
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="last",
-        metavar="last|best|STEP",
-        help="of the run (default: last; best is that of the best test accuracy)",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--torch", action="store_true", help="weights under the names that PyTorch networks have"
     )
     options = parser.parse_args(arguments)
-    weights = options.file.suffix == ".safetensors"
+    weights = options.file.suffix.lower() == ".safetensors"
     if options.torch and not weights:
         parser.error("--torch is for weights: give a FILE.safetensors")
-    which = options.checkpoint
+    quieten_libraries()
     try:
-        run = load_run(options.run, int(which) if which.isdecimal() else which)
+        run = load_run(options.run, options.checkpoint)
         with usage_errors():
             if weights:
                 about = {"model": run.settings["model"]["name"], "step": str(run.step)}

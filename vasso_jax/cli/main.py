@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,6 +36,9 @@ def main() -> None:
 
 def run(command: str, arguments: Sequence[str] | None = None) -> None:
     """One command with its arguments; None: those of this process."""
+    # Modules of the user's own lie there, as for `python -m`.
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(f"vasso_jax.cli.{COMMANDS[command][0]}")
     except ModuleNotFoundError as error:

@@ -10,18 +10,21 @@ nothing to predict or the run cannot be used, with one message.
 
 import argparse
 import csv
-import os
+import io
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from vasso_jax.cli.checkpoints import add_checkpoint
+from vasso_jax.cli.quiet import quieten_libraries
 from vasso_jax.data.images import SUFFIXES
 from vasso_jax.inference import TrainedRun, load_run
+from vasso_jax.inference.trained_run import BATCH_SIZE, in_batches
+from vasso_jax.runs import write_text
 from vasso_jax.train.errors import UsageError, usage_errors
-
-_BATCH = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,32 +39,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument(
-        "images", nargs="+", type=pathlib.Path, metavar="IMAGE|FOLDER", help="what to look at"
+        "images", nargs="+", type=pathlib.Path, metavar="IMAGE|FOLDER", help="image files"
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="last",
-        metavar="last|best|STEP",
-        help="of the run (default: last; best is that of the best test accuracy)",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="classes for each image (default: 5)"
     )
-    parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write them there, too")
+    parser.add_argument(
+        "--csv", type=pathlib.Path, metavar="FILE", help="also write the predictions as a table"
+    )
     options = parser.parse_args(arguments)
     if options.top < 1:
         parser.error(f"--top must be at least 1, got {options.top}")
-    which = options.checkpoint
+    quieten_libraries()
     try:
         with usage_errors():
             files = list(_files(options.images))
-        run = load_run(options.run, int(which) if which.isdecimal() else which)
+            if options.csv and options.csv.resolve() in {file.resolve() for file in files}:
+                raise ValueError(f"--csv={options.csv} is one of the images: give another file")
+        run = load_run(options.run, options.checkpoint)
+        top = min(options.top, len(run.class_names))
         with usage_errors():
-            complete = _predict(run, files, min(options.top, len(run.class_names)), options.csv)
+            rows = _predict(run, files, top)
+            if not rows:
+                raise ValueError("no image could be read")
+            if options.csv:
+                write_text(options.csv, _table(rows, top))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    if not complete:
+    if len(rows) < len(files):
         sys.exit(1)
 
 
@@ -77,36 +84,44 @@ def _files(paths: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
                 raise ValueError(f"there is no {path}")
             yield path
             continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        found = sorted(
+            file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
+        )
         if not found:
             raise ValueError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
         yield from found
 
 
-def _predict(
-    run: TrainedRun, files: Sequence[pathlib.Path], top: int, to: pathlib.Path | None
-) -> bool:
-    """Prints the classes of each image; returns whether all could be read."""
-    names = run.class_names
-    ranks = range(1, top + 1)
-    header = ["image", *(field for n in ranks for field in (f"class_{n}", f"probability_{n}"))]
-    left_out = 0
-    with open(os.devnull if to is None else to, "w", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(header)
-        for start in range(0, len(files), _BATCH):
-            images, read = [], []
-            for file in files[start : start + _BATCH]:
-                try:
-                    images.append(run.preprocessing.resized([file])[0])
-                    read.append(file)
-                except (ValueError, OSError) as error:
-                    print(f"left out: {error}", file=sys.stderr)
-                    left_out += 1
-            for file, row in zip(read, run.predict(images, batch_size=_BATCH), strict=True):
-                best = np.argsort(-row, kind="stable")[:top]
-                print(f"{file}: " + ", ".join(f"{names[i]} {row[i]:.4f}" for i in best))
-                table.writerow([file, *(field for i in best for field in (names[i], row[i]))])
-    if left_out == len(files):
-        raise ValueError("no image could be read")
-    return not left_out
+def _predict(run: TrainedRun, files: Sequence[pathlib.Path], top: int) -> list[list[Any]]:
+    """Prints the classes of each image; returns them as rows of the table."""
+    rows: list[list[Any]] = []
+    for batch in in_batches(files, BATCH_SIZE):
+        images, read = [], []
+        for file in batch:
+            try:
+                images.extend(run.preprocessing.resized([file]))
+                read.append(file)
+            except (ValueError, OSError) as error:
+                print(_printable(f"left out: {error}"), file=sys.stderr)
+        if not read:
+            continue
+        for file, p in zip(read, run.predict_prepared(np.stack(images)), strict=True):
+            best = [(run.class_names[i], float(p[i])) for i in np.argsort(-p, kind="stable")[:top]]
+            listed = ", ".join(f"{name} {share:.4f}" for name, share in best)
+            print(_printable(f"{file}: {listed}"))
+            rows.append([_printable(str(file)), *(field for pair in best for field in pair)])
+    return rows
+
+
+def _table(rows: Sequence[Sequence[Any]], top: int) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    fields = (field for n in range(1, top + 1) for field in (f"class_{n}", f"probability_{n}"))
+    table.writerow(["image", *fields])
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _printable(text: str) -> str:
+    """With escapes in place of what is no UTF-8, such as some names of files."""
+    return text.encode(errors="backslashreplace").decode()

@@ -17,16 +17,16 @@ import platform
 import re
 import signal
 import sys
-import threading
 import traceback
 from typing import NoReturn
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
 import vasso_jax
+from vasso_jax.cli.quiet import quieten_libraries
 from vasso_jax.names import did_you_mean
 from vasso_jax.train import default_config
 from vasso_jax.train.config import SECTIONS
@@ -51,9 +51,6 @@ def main(arguments: list[str] | None = None) -> None:
     if {"-h", "--help"} & {*arguments}:
         print(__doc__)
         return
-    # Modules of the user's own lie there, as for `python -m`.
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
     app.run(_main, argv=[sys.argv[0], *arguments], flags_parser=_parse)
 
 
@@ -175,20 +172,6 @@ def _run_name() -> str:
     return "_".join(filter(None, (pathlib.Path(file).stem, method.replace(":", "."))))
 
 
-def _quieten_libraries() -> None:
-    """Leaves standard error to our messages: what matters below comes back as an exception."""
-    logging.set_verbosity(logging.FATAL)
-    usual = sys.unraisablehook
-
-    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        # When a checkpoint cannot be written, tensorstore's threads print a trace for every array
-        # in it, beside the error that orbax raises.
-        if threading.current_thread() is threading.main_thread():
-            usual(unraisable)
-
-    sys.unraisablehook = hook
-
-
 def _leave_at_once(number: int, frame: object) -> NoReturn:
     """Ctrl-C outside of training, where there is nothing to save.
 
@@ -231,7 +214,7 @@ def _print_fields() -> None:
 
 def _main(argv: list[str]) -> None:
     del argv
-    _quieten_libraries()
+    quieten_libraries()
     signal.signal(signal.SIGINT, _leave_at_once)
     if _HELP_CONFIG.value:
         try:

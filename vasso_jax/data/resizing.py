@@ -22,9 +22,17 @@ class Box(NamedTuple):
 
 
 def resize_box(pixels: np.ndarray, box: Box, height: int, width: int) -> np.ndarray:
-    """The part of an image in `box`, resized to [height, width, C]: antialiased, bilinear.
+    """The part of an image in `box`, resized: antialiased, bilinear.
 
     The two implementations differ by at most one grey level.
+
+    Args:
+        pixels: uint8 [H, W, C].
+        box: within the image.
+        height, width: of the result.
+
+    Returns:
+        uint8 [height, width, C].
     """
     rows, columns, channels = pixels.shape
     # A box computed in floating point may exceed the border by a rounding error.
@@ -81,6 +89,10 @@ def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     Args:
         pixels: uint8 [H, W] or [H, W, C]: grey, RGB, or one of them with alpha, which is dropped;
             with as many channels as wanted, it stays as it is.
+        channels: wanted.
+
+    Returns:
+        uint8 [H, W, channels], which may be a view that cannot be written.
 
     Raises:
         ValueError: that is not possible.

@@ -8,6 +8,7 @@ from jax import export
 
 from vasso_jax.inference.trained_run import TrainedRun
 from vasso_jax.models import to_torch
+from vasso_jax.train.sharding import make_mesh
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -15,12 +16,12 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def exported_program(run: TrainedRun) -> bytes:
     """The network with its weights, from uint8 images to probabilities, as `jax.export` writes it.
 
-        exported = jax.export.deserialize(bytearray(content))
-        probabilities = exported.call(images)
+        predict = jax.jit(jax.export.deserialize(bytearray(content)).call)
+        probabilities = predict(images)
 
-    takes uint8 [N, H, W, C] for any N, with the height, width and channels of the run, and returns
-    float32 [N, classes]. It needs `jax` and `flatbuffers`, of the version that wrote it or a newer
-    one (for how long is in the documentation of `jax.export`).
+    takes uint8 [N, H, W, C] for any N >= 1, with the height, width and channels of the run, and
+    returns float32 [N, classes]. It needs `flatbuffers` and `jax`, of the version that wrote it or
+    a newer one (for how long is in the documentation of `jax.export`).
 
     Args:
         run: of `load_run`.
@@ -33,9 +34,12 @@ def exported_program(run: TrainedRun) -> bytes:
     def predict(images: jax.Array) -> jax.Array:
         return run.probabilities(variables, images)
 
-    (batch,) = export.symbolic_shape("batch")
-    shape = jax.ShapeDtypeStruct((batch, *run.preprocessing.image_shape), np.uint8)
-    return bytes(export.export(jax.jit(predict), platforms=PLATFORMS)(shape).serialize())
+    # Otherwise it would be for as many devices as a mesh has that the caller has set.
+    with jax.set_mesh(make_mesh(devices=jax.local_devices()[:1])):
+        (batch,) = export.symbolic_shape("batch")
+        shape = jax.ShapeDtypeStruct((batch, *run.preprocessing.image_shape), np.uint8)
+        exported = export.export(jax.jit(predict), platforms=PLATFORMS)(shape)
+    return bytes(exported.serialize())
 
 
 def named_weights(run: TrainedRun, *, torch_names: bool = False) -> dict[str, np.ndarray]:

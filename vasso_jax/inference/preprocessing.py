@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,18 +32,22 @@ class Preprocessing:
     eval_crop: float | None
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> "Preprocessing":
-        """That of a run, from its dataset.json.
+    def of(cls, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> "Preprocessing":
+        """That of a run, from its dataset.json and config.json.
 
         Raises:
             KeyError: a fact is missing.
         """
         height, width, channels = facts["image_shape"]
-        eval_crop = facts["eval_crop"] if facts["streamed"] else None
+        # Earlier runs have it among their settings only.
+        crop = facts.get("eval_crop", settings.get("data", {}).get("eval_crop"))
+        if facts["streamed"] and crop is None:
+            raise KeyError("eval_crop")
+        eval_crop = crop if facts["streamed"] else None
         shape = (height, width, channels)
         return cls(shape, tuple(facts["mean"]), tuple(facts["std"]), eval_crop)
 
-    def resized(self, images: np.ndarray | Sequence[Image]) -> np.ndarray:
+    def resized(self, images: np.ndarray | Iterable[Image]) -> np.ndarray:
         """Images as the network is given them, before they are normalised.
 
         With `eval_crop` they are resized and cropped as the test images were. Otherwise an image of
@@ -51,8 +55,8 @@ class Preprocessing:
         RGB grey, and alpha is dropped.
 
         Args:
-            images: uint8 [N, H, W, C], or a sequence of images of any size, each uint8 [H, W] or
-                [H, W, C], or the path of an image file.
+            images: uint8 [N, H, W, C], or images of any size, each uint8 [H, W] or [H, W, C], or
+                the path of an image file.
 
         Returns:
             uint8 [N, H, W, C].
@@ -61,28 +65,26 @@ class Preprocessing:
             ValueError: one is no image, or has a number of channels that cannot be used.
             OSError: a file cannot be read.
         """
-        if isinstance(images, str | os.PathLike):
-            raise ValueError(f"images must be a sequence: give [{str(images)!r}]")
-        prepared = [self._resized(image) for image in images]
+        prepared = [self._resized(image) for image in as_images(images)]
         return np.stack(prepared) if prepared else np.zeros((0, *self.image_shape), np.uint8)
 
     def _resized(self, image: Image) -> np.ndarray:
+        if not isinstance(image, str | os.PathLike):
+            return self._of_pixels(np.asarray(image))
+        encoded = pathlib.Path(image).read_bytes()
+        try:
+            cropped = self.eval_crop is not None
+            return self._cropped(encoded) if cropped else self._of_pixels(decode(encoded))
+        except ValueError as error:
+            raise ValueError(f"{image}: {error}") from error
+
+    def _of_pixels(self, pixels: np.ndarray) -> np.ndarray:
         height, width, channels = self.image_shape
-        if isinstance(image, str | os.PathLike):
-            encoded = pathlib.Path(image).read_bytes()
-            try:
-                if self.eval_crop is not None:
-                    return self._cropped(encoded)
-                pixels = decode(encoded)
-            except ValueError as error:
-                raise ValueError(f"{image} is {error}") from error
-        else:
-            pixels = np.asarray(image)
-            if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
-                raise ValueError(
-                    "an image must be uint8 [H, W] or [H, W, C], or the path of a file; got "
-                    f"{pixels.dtype} of shape {pixels.shape}"
-                )
+        if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+            raise ValueError(
+                "an image must be uint8 [H, W] or [H, W, C], or the path of a file; got "
+                f"{pixels.dtype} of shape {pixels.shape}"
+            )
         if 0 in pixels.shape:
             raise ValueError(f"an image has no pixels: its shape is {pixels.shape}")
         pixels = with_channels(pixels, channels)
@@ -93,3 +95,26 @@ class Preprocessing:
     def _cropped(self, image: bytes | np.ndarray) -> np.ndarray:
         size = self.image_shape[0]
         return resize_and_center_crop(image, size, round(size / (self.eval_crop or 1)))
+
+
+def as_images(images: Any) -> Sequence[Image]:
+    """What can be sliced and iterated over, image by image.
+
+    Raises:
+        ValueError: it is a single image, or nothing of the kind.
+    """
+    if isinstance(images, str | os.PathLike):
+        raise ValueError(f"images must be several: give [{str(images)!r}]")
+    if isinstance(images, list | tuple):
+        return images
+    if hasattr(images, "ndim"):  # of NumPy, JAX or PyTorch
+        array = np.asarray(images)
+        if array.ndim != 4:
+            raise ValueError(
+                f"images must be [N, H, W, C], got an array of shape {array.shape}: of one image "
+                "give image[None], of several grey ones images[..., None]"
+            )
+        return list(array)
+    if isinstance(images, Iterable):
+        return list(images)
+    raise ValueError(f"images must be an array or a list of images, got a {type(images).__name__}")

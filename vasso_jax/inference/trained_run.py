@@ -4,26 +4,30 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from vasso_jax import data
-from vasso_jax.inference.preprocessing import Image, Preprocessing
+from vasso_jax.inference.preprocessing import Image, Preprocessing, as_images
 from vasso_jax.runs import RunFolder
 from vasso_jax.train.checkpoint import find_checkpoint
-from vasso_jax.train.errors import usage_errors
+from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.objects import check_model
 from vasso_jax.train.parts import bind_model, make_model
 from vasso_jax.train.sharding import batch_sharding, make_mesh, replicated
 from vasso_jax.train.weights import read_variables
 
+BATCH_SIZE = 128
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrainedRun:
     """The network of a run with the weights of one of its checkpoints.
 
@@ -32,7 +36,7 @@ class TrainedRun:
         step: of the checkpoint: the number of optimizer steps that these weights have seen.
         model: the Flax Linen module; `model.apply(variables, images, train=False)` gives logits
             [N, classes] for normalised float32 images.
-        variables: {"params", "batch_stats"}, on all devices.
+        variables: {"params", "batch_stats"}, on all devices of this process.
         class_names: by label.
         preprocessing: from images to what the network is given.
         settings: of the run, as in its config.json.
@@ -46,16 +50,25 @@ class TrainedRun:
     preprocessing: Preprocessing
     settings: dict[str, Any]
 
-    def predict(self, images: np.ndarray | Sequence[Image], *, batch_size: int = 128) -> np.ndarray:
-        """The probability of each class for each image.
+    def __repr__(self) -> str:
+        network = self.settings["model"]["name"]
+        return f"TrainedRun({str(self.folder)!r}, step={self.step}, model={network!r})"
 
-        The batches are split over all devices, and the last one is filled up, so that one program
-        is compiled for all of them.
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled programs cannot be pickled.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def predict(
+        self, images: np.ndarray | Iterable[Image], *, batch_size: int = BATCH_SIZE
+    ) -> np.ndarray:
+        """The probability of each class for each image.
 
         Args:
             images: see `Preprocessing.resized`.
-            batch_size: images that are on the devices at a time; rounded up to a multiple of their
-                number.
+            batch_size: how many are prepared and on the devices at a time.
 
         Returns:
             float32 [N, classes], in the order of `images`; each row sums to 1.
@@ -64,30 +77,42 @@ class TrainedRun:
             ValueError: as `Preprocessing.resized`, or `batch_size` is below 1.
             OSError: a file cannot be read.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        mesh = make_mesh()
-        batch_size = -(-batch_size // mesh.size) * mesh.size
-        found = [np.zeros((0, len(self.class_names)), np.float32)]
-        for start in range(0, len(images), batch_size):
-            batch = self.preprocessing.resized(images[start : start + batch_size])
-            missing = batch_size - len(batch)
-            filled = np.pad(batch, ((0, missing), *((0, 0),) * 3))
+        batches = in_batches(as_images(images), batch_size)
+        found = [self.predict_prepared(self.preprocessing.resized(batch)) for batch in batches]
+        return np.concatenate(found) if found else np.zeros((0, len(self.class_names)), np.float32)
+
+    def predict_prepared(self, images: np.ndarray) -> np.ndarray:
+        """The same for one batch of images as `preprocessing.resized` returns them.
+
+        They are split over all devices of this process, and filled up to a power of two times their
+        number, so that few programs are compiled.
+
+        Args:
+            images: uint8 [N, H, W, C].
+
+        Returns:
+            float32 [N, classes].
+        """
+        mesh = _own_devices()
+        size = mesh.size
+        while size < len(images):
+            size *= 2
+        filled = np.pad(images, ((0, size - len(images)), *((0, 0),) * 3))
+        # Whatever mesh the caller has set.
+        with jax.set_mesh(mesh):
             on_devices = jax.device_put(filled, batch_sharding(mesh))
-            probabilities = self._probabilities(self.variables, on_devices)
-            found.append(np.asarray(probabilities)[: len(batch)])
-        return np.concatenate(found)
+            return np.asarray(self._compiled(self.variables, on_devices))[: len(images)]
 
     @functools.cached_property
-    def _probabilities(self) -> Any:
+    def _compiled(self) -> Any:
         return jax.jit(self.probabilities)
 
     def probabilities(self, variables: dict[str, Any], images: jax.Array) -> jax.Array:
-        """Traceable: the same for images that have the size of the network already.
+        """Traceable: what `predict_prepared` computes.
 
         Args:
             variables: as the attribute.
-            images: uint8 [N, H, W, C].
+            images: uint8 [N, H, W, C], of the size of the network.
 
         Returns:
             float32 [N, classes].
@@ -95,7 +120,18 @@ class TrainedRun:
         mean, std = self.preprocessing.mean, self.preprocessing.std
         normalized = data.normalize(images, mean, std)
         logits: Any = self.model.apply(variables, normalized, train=False)
-        return jax.nn.softmax(logits.astype(jax.numpy.float32))
+        return jax.nn.softmax(logits.astype(jnp.float32))
+
+
+def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Slices of at most `size` items.
+
+    Raises:
+        ValueError: `size` is no integer >= 1.
+    """
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"batch_size must be an integer of at least 1, got {size!r}")
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def load_run(
@@ -109,7 +145,7 @@ def load_run(
         model: the network of a run that was given one as an object, made in the same way.
 
     Returns:
-        The run, with its weights on all devices.
+        The run, with its weights on all devices of this process.
 
     Raises:
         UsageError: there is no such checkpoint, this is no run folder or has a newer format, a file
@@ -124,7 +160,7 @@ def _load(path: pathlib.Path, which: int | str, model: nn.Module | None) -> Trai
     remedy = "give the folder of a run that was trained here"
     settings, facts = reader.settings(remedy), reader.facts(remedy)
     try:
-        preprocessing = Preprocessing.of(facts)
+        preprocessing = Preprocessing.of(facts, settings)
         class_names = tuple(facts["class_names"])
     except KeyError as error:
         raise ValueError(f"{reader.dataset_path} lacks {error.args[0]}: {remedy}") from error
@@ -139,20 +175,36 @@ def _load(path: pathlib.Path, which: int | str, model: nn.Module | None) -> Trai
         )
     else:
         model = make_model(bind_model(section), len(class_names))
-    checkpoint = find_checkpoint(path, which)
-    like = _shapes(model, preprocessing.image_shape)
-    variables = read_variables(checkpoint, like)
+    checkpoint, variables = _read(path, which, _shapes(model, preprocessing.image_shape))
     return TrainedRun(
         path, int(checkpoint.name), model, variables, class_names, preprocessing, settings
     )
 
 
+def _read(
+    path: pathlib.Path, which: int | str, like: dict[str, Any]
+) -> tuple[pathlib.Path, dict[str, Any]]:
+    """The checkpoint and what is in it."""
+    while True:
+        checkpoint = find_checkpoint(path, which)
+        try:
+            return checkpoint, read_variables(checkpoint, like)
+        except UsageError:
+            # A run that is under way may have deleted it for a newer one.
+            if checkpoint.exists():
+                raise
+
+
+def _own_devices() -> Mesh:
+    return make_mesh(devices=jax.local_devices())
+
+
 def _shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """The shapes of the variables, placed on all devices."""
+    """The shapes of the variables, placed on all devices of this process."""
     image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
     init = partial(model.init, train=False)
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), image)
-    everywhere = replicated(make_mesh())
+    everywhere = replicated(_own_devices())
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), dict(shapes)
     )

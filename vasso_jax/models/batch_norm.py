@@ -66,7 +66,8 @@ def sums_and_squares(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jax.lax.platform_dependent(x, cuda=two_sums_in_one, default=_two_sums)
 
 
-# Without it there would be no derivative. It needs no sums backwards.
+# `jax.lax.reduce` of several arrays has no derivative rule. The backward pass of this one needs no
+# sums.
 @sums_and_squares.defjvp
 def _(primals: Any, tangents: Any) -> Any:
     (x,), (dx,) = primals, tangents

@@ -1,14 +1,16 @@
 """The checkpoints of a run (orbax): the latest and the best, written in the background."""
 
 import contextlib
+import logging
 import os
 import pathlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
+import absl.logging
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from vasso_jax.runs import RunFolder
@@ -152,10 +154,11 @@ def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> p
 
 
 def _best_step(directory: pathlib.Path) -> int | None:
-    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_accuracy)
     try:
-        with errors_only(), ocp.CheckpointManager(directory, options=options) as manager:
-            return manager.best_step()
+        with errors_only():
+            options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_accuracy)
+            with ocp.CheckpointManager(directory, options=options) as manager:
+                return manager.best_step()
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(
             f"the checkpoints in {directory} cannot be listed ({_brief(error)}): take `last`, or "
@@ -165,13 +168,18 @@ def _best_step(directory: pathlib.Path) -> int | None:
 
 @contextlib.contextmanager
 def errors_only() -> Iterator[None]:
-    """Without orbax's warnings of what is as it should be."""
-    usual = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    """Hides orbax's routine warnings in this thread."""
+    here = threading.get_ident()
+
+    def matters(record: Any) -> bool:
+        return record.thread != here or record.levelno >= logging.ERROR
+
+    logger = absl.logging.get_absl_logger()
+    logger.addFilter(matters)
     try:
         yield
     finally:
-        logging.set_verbosity(usual)
+        logger.removeFilter(matters)
 
 
 def _options(*, clean_up: bool) -> ocp.CheckpointManagerOptions:

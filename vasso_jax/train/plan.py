@@ -146,7 +146,7 @@ class Plan:
             raise ValueError(
                 f"method.refresh_every={refresh_every} exceeds the {steps} steps of an epoch"
             )
-        if options.epochs and options.checkpoint_every_steps > (total := options.epochs * steps):
+        if options.epochs and options.checkpoint_every_steps >= (total := options.epochs * steps):
             raise ValueError(
                 f"checkpoint_every_steps={options.checkpoint_every_steps} has no effect: the run "
                 f"has {total} steps"

@@ -69,8 +69,8 @@ def read_variables(
     flat = _flatten(like)
     folder = checkpoint / "state"
     try:
-        with errors_only():
-            metadata: Any = ocp.PyTreeCheckpointer().metadata(folder).item_metadata
+        with errors_only(), ocp.PyTreeCheckpointer() as checkpointer:
+            metadata: Any = checkpointer.metadata(folder).item_metadata
         if metadata is None:
             raise ValueError("it lacks its metadata")
         theirs = _flatten({key: metadata.tree.get(key) or {} for key in like})
@@ -104,8 +104,8 @@ def read_variables(
         partial_restore=True,
     )
     try:
-        with errors_only():  # it warns of metadata that are not needed
-            restored = ocp.PyTreeCheckpointer().restore(folder, args=args)
+        with errors_only(), ocp.PyTreeCheckpointer() as checkpointer:
+            restored = checkpointer.restore(folder, args=args)
     except (MemoryError, jax.errors.JaxRuntimeError):
         raise  # not the fault of the files
     except Exception as error:  # as above

@@ -66,8 +66,8 @@ def read_all(
         OSError: a file cannot be read.
     """
     with ThreadPoolExecutor() as threads:
-        pairs = [_read(split, shape, threads) for split in (train, test)]
-    return from_arrays(name, *pairs, class_names)
+        read_train, read_test = [_read(split, shape, threads) for split in (train, test)]
+    return from_arrays(name, read_train, read_test, class_names)
 
 
 def _read(

@@ -19,7 +19,7 @@ from rich.table import Table
 _PLAIN_INTERVAL_SECONDS = 60.0
 _COMPILING = "compiling the step"
 # Of the columns of an epoch's row.
-_WIDTHS = (9, 12, 8, 12, 8, 10, 11)
+_WIDTHS = (9, 12, 7, 11, 7, 9, 11)
 
 
 class Display:
@@ -85,7 +85,7 @@ class Display:
             self.note(_row("epoch", "train loss", "top-1", "test loss", "top-1", "lr", "images/s"))
         # An epoch in which every direction was reused has no clean pass.
         figures = [
-            f"{split[name]:.4f}" if name in split else ""
+            _four_digits(split[name]) if name in split else ""
             for split in (train, test or {})
             for name in ("loss", "top1")
         ]
@@ -110,7 +110,11 @@ class Display:
 
 def _row(*cells: str) -> str:
     """A row about an epoch, no longer than 80 characters."""
-    return "".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+    return " ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+
+
+def _four_digits(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
 def _speed(images_per_second: float | None) -> str:
