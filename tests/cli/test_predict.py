@@ -27,6 +27,7 @@ def images(tmp_path):
     for name in ("a.png", "b.PNG", "more/c.jpg"):
         Image.fromarray(rng.integers(0, 256, (9, 12, 3)).astype(np.uint8)).save(folder / name)
     (folder / "notes.txt").write_text("no image")
+    (folder / "._a.png").write_text("what macOS leaves there")
     return folder
 
 
@@ -77,7 +78,7 @@ def test_a_run_on_files_predicts_what_python_does(tmp_path, capsys):
     np.testing.assert_allclose(shown, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("command", [["predict", "{images}"], ["export", "{images}/program"]])
+@pytest.mark.parametrize("command", [["predict", "{images}"], ["export", "{images}/p.jaxexport"]])
 def test_a_damaged_checkpoint_is_one_message(unbroken, images, tmp_path, command):
     shutil.copytree(unbroken[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints" / str(runs.TOTAL_STEPS) / "state/d")
@@ -87,6 +88,16 @@ def test_a_damaged_checkpoint_is_one_message(unbroken, images, tmp_path, command
     assert ended.returncode == 2
     (message,) = ended.stderr.splitlines()
     assert "cannot be read" in message
+
+
+def test_a_reader_that_goes_away_is_no_error(unbroken, images):
+    command = [sys.executable, "-m", "vasso_jax", "predict", str(unbroken[0]), *[str(images)] * 300]
+    process = subprocess.Popen(
+        command, cwd=runs.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (141, b"")
 
 
 def test_names_that_are_no_utf8_and_folders_named_like_images(unbroken, images, tmp_path, capsys):
@@ -122,6 +133,7 @@ def test_a_table_is_written_at_the_end_and_over_no_image(unbroken, images, targe
         (["{run}", "{images}", "--checkpoint=worst"], "must be 'last', 'best' or a step"),
         (["{run}", "{images}", "--top=0"], "--top must be at least 1"),
         (["{images}", "{images}"], "is not a run folder"),
+        (["{run}", "/dev/null"], "/dev/null is no file"),
         (["{run}", "{images}", "--csv={images}"], "cannot be written (Is a directory)"),
         (["{run}", "{images}", "--csv={images}/a.png"], "is one of the images"),
     ],

@@ -1,19 +1,24 @@
 """A run as a file: used where nothing of this package is, and weights under other names."""
 
+import dataclasses
 import importlib.metadata
 import json
 import pathlib
 import subprocess
 import sys
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from vasso_jax import load_run
+from vasso_jax import data, load_run
 from vasso_jax.cli import export
-from vasso_jax.inference import named_weights
+from vasso_jax.inference import exported_program, named_weights
+from vasso_jax.models import ViT
+from vasso_jax.train import default_config, train
 
 pytestmark = pytest.mark.slow
 
@@ -86,11 +91,14 @@ def test_weights_as_safetensors(unbroken, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{run}", "{tmp}/program", "--torch"], "--torch is for weights"),
+        (["{run}", "{tmp}/p.jaxexport", "--torch"], "--torch is for weights"),
         (["{run}", "{tmp}/w.safetensors", "--torch"], "no conversion of a Small to PyTorch"),
-        (["{run}", "{tmp}/no/program"], "cannot be written"),
-        (["{run}", "{tmp}/program", "--checkpoint=3"], "no checkpoint of step 3"),
-        (["{tmp}", "{tmp}/program"], "is not a run folder"),
+        (["{run}", "{tmp}/no/p.jaxexport"], "cannot be written"),
+        (["{run}", "{tmp}/p.jaxexport", "--checkpoint=3"], "no checkpoint of step 3"),
+        (["{tmp}/none", "{tmp}/p.jaxexport"], "there is no"),
+        (["{run}", "{tmp}/weights.pth"], "must end in .jaxexport or .safetensors"),
+        (["{run}", "{run}/p.jaxexport"], "lies in the run folder"),
+        (["{run}", "{tmp}"], "must end in"),
     ],
 )
 def test_what_it_refuses(unbroken, tmp_path, arguments, message, capsys):
@@ -99,3 +107,45 @@ def test_what_it_refuses(unbroken, tmp_path, arguments, message, capsys):
     assert end.value.code == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_vit_can_be_exported(tmp_path):
+    rng = np.random.default_rng(0)
+    pair = rng.integers(0, 256, (8, 64, 64, 3)).astype(np.uint8), np.arange(8) % 2
+    config = default_config()
+    config.update({"epochs": 1, "batch_size": 8, "data": {}})
+    config.model = {"name": "tests.inference.test_export:tiny_vit"}
+    train(config, str(tmp_path / "run"), dataset=data.from_arrays("own", pair, pair))
+    run = load_run(tmp_path / "run")
+    program = jax.export.deserialize(bytearray(exported_program(run)))
+    expected = run.predict(pair[0][:3])
+    np.testing.assert_allclose(program.call(pair[0][:3]), expected, rtol=1e-4, atol=1e-6)
+
+
+def tiny_vit(num_classes):
+    return ViT(32, width=8, depth=1, heads=2, num_classes=num_classes)
+
+
+class Counting(nn.Module):
+    """Takes the number of images as a number of Python."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(10)(x.reshape(len(x), -1))
+
+
+def test_a_network_that_counts_its_images_is_refused(unbroken):
+    model = Counting()
+    variables = model.init(jax.random.key(0), np.zeros((1, 8, 8, 1)), train=False)
+    run = dataclasses.replace(load_run(unbroken[0]), model=model, variables=variables)
+    with pytest.raises(ValueError, match=r"network Counting cannot be exported.* len\(x\)"):
+        exported_program(run)
+
+
+def test_a_link_stays_a_link(unbroken, tmp_path):
+    target, link = tmp_path / "target.safetensors", tmp_path / "link.safetensors"
+    target.touch()
+    link.symlink_to(target)
+    export.main([str(unbroken[0]), str(link)])
+    assert link.is_symlink()
+    assert load_file(target)

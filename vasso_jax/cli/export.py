@@ -2,11 +2,11 @@
 
 vasso-jax export RUN FILE [--checkpoint best] [--torch]
 
-FILE.safetensors gets the weights; with --torch under PyTorch's names, for the authors' networks and
-torchvision's. Any other FILE gets a program from uint8 images to probabilities, with the weights
-and the normalisation inside, for CPUs, GPUs and TPUs; it runs where jax and flatbuffers are
-installed. The class names are printed, in the order of the probabilities. Exit status: 0; 2 if the
-run cannot be used or the file not be written, with one message.
+FILE.jaxexport gets a program from uint8 images to probabilities, with the weights and the
+normalisation inside, for CPUs, GPUs and TPUs; it runs where jax and flatbuffers are installed.
+FILE.safetensors gets the weights alone; with --torch under PyTorch's names, for the authors'
+networks and torchvision's. The class names are printed, in the order of the probabilities. Exit
+status: 0; 2 if the run cannot be used or the file not be written, with one message.
 """
 
 import argparse
@@ -36,17 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument(
-        "file", type=pathlib.Path, metavar="FILE", help="to write; .safetensors: only the weights"
+        "file", type=pathlib.Path, metavar="FILE", help="to write: .jaxexport or .safetensors"
     )
     add_checkpoint(parser)
     parser.add_argument(
         "--torch", action="store_true", help="weights under the names that PyTorch networks have"
     )
     options = parser.parse_args(arguments)
-    weights = options.file.suffix.lower() == ".safetensors"
+    ending = options.file.suffix.lower()
+    if ending not in (".jaxexport", ".safetensors"):
+        parser.error(f"FILE must end in .jaxexport or .safetensors, got {options.file}")
+    weights = ending == ".safetensors"
     if options.torch and not weights:
         parser.error("--torch is for weights: give a FILE.safetensors")
     quieten_libraries()
+    target = options.file.resolve()  # a link stays one
+    if target.is_relative_to(pathlib.Path(options.run).resolve()):
+        parser.error(f"{options.file} lies in the run folder: give another place")
+    if target.exists() and not target.is_file():
+        parser.error(f"{options.file} exists and is no file")
     try:
         run = load_run(options.run, options.checkpoint)
         with usage_errors():
@@ -56,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 content = save(named_weights(run, torch_names=options.torch), metadata=about)
             else:
                 content = exported_program(run)
-            write_bytes(options.file, content)
+            write_bytes(target, content)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,7 +2,8 @@
 
 vasso-jax predict RUN IMAGE|FOLDER... [--checkpoint best] [--top 5] [--csv FILE]
 
-RUN is a run folder. Of a FOLDER, all image files in it and below it are taken. For each image the
+RUN is a run folder. Of a FOLDER, all files with the name of an image (.png, .jpg and so on) in it
+and below it are taken, but no hidden ones. For each image the
 command prints its most likely classes with their probabilities (0 to 1). Images that cannot be read
 are named on standard error and left out. Exit status: 0; 1 if an image was left out; 2 if there is
 nothing to predict or the run cannot be used, with one message.
@@ -59,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise ValueError(f"--csv={options.csv} is one of the images: give another file")
         run = load_run(options.run, options.checkpoint)
         top = min(options.top, len(run.class_names))
+        rows = _predict(run, files, top)
         with usage_errors():
-            rows = _predict(run, files, top)
             if not rows:
                 raise ValueError("no image could be read")
             if options.csv:
@@ -79,13 +80,15 @@ def _files(paths: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
         ValueError: a folder holds none, or there is no such file.
     """
     for path in paths:
-        if not path.is_dir():
-            if not path.exists():
-                raise ValueError(f"there is no {path}")
+        if path.is_file():
             yield path
             continue
+        if not path.is_dir():
+            raise ValueError(f"{path} is no file" if path.exists() else f"there is no {path}")
         found = sorted(
-            file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in SUFFIXES and file.is_file() and file.name[0] != "."
         )
         if not found:
             raise ValueError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")

@@ -28,6 +28,9 @@ def exported_program(run: TrainedRun) -> bytes:
 
     Returns:
         A program for CPUs, NVIDIA GPUs and TPUs, each with one device.
+
+    Raises:
+        ValueError: the network of the run needs to know how many images there are.
     """
     variables = jax.device_get(run.variables)
 
@@ -38,7 +41,14 @@ def exported_program(run: TrainedRun) -> bytes:
     with jax.set_mesh(make_mesh(devices=jax.local_devices()[:1])):
         (batch,) = export.symbolic_shape("batch")
         shape = jax.ShapeDtypeStruct((batch, *run.preprocessing.image_shape), np.uint8)
-        exported = export.export(jax.jit(predict), platforms=PLATFORMS)(shape)
+        try:
+            exported = export.export(jax.jit(predict), platforms=PLATFORMS)(shape)
+        except TypeError as error:
+            raise ValueError(
+                f"the network {type(run.model).__name__} cannot be exported for any number of "
+                "images: it must take their number from x.shape[0], and not as a number of Python "
+                f"such as len(x) ({str(error).splitlines()[0]})"
+            ) from error
     return bytes(exported.serialize())
 
 

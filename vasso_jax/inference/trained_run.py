@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from vasso_jax import data
 from vasso_jax.inference.preprocessing import Image, Preprocessing, as_images
 from vasso_jax.runs import RunFolder
 from vasso_jax.train.checkpoint import find_checkpoint
+from vasso_jax.train.descriptions import describe
 from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.objects import check_model
 from vasso_jax.train.parts import bind_model, make_model
@@ -157,7 +159,12 @@ def load_run(
 
 def _load(path: pathlib.Path, which: int | str, model: nn.Module | None) -> TrainedRun:
     reader = RunFolder(path)
-    remedy = "give the folder of a run that was trained here"
+    if not path.exists():
+        raise ValueError(f"there is no {path}")
+    remedy = (
+        "give the folder of a run that was trained or, for imported weights, evaluated here "
+        "(init_from=..., epochs=0)"
+    )
     settings, facts = reader.settings(remedy), reader.facts(remedy)
     try:
         preprocessing = Preprocessing.of(facts, settings)
@@ -166,19 +173,36 @@ def _load(path: pathlib.Path, which: int | str, model: nn.Module | None) -> Trai
         raise ValueError(f"{reader.dataset_path} lacks {error.args[0]}: {remedy}") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{reader.dataset_path} is damaged ({error}): {remedy}") from error
-    if model is not None:
-        check_model("model", model)
-    elif (section := settings["model"])["name"] == "given":
-        raise ValueError(
-            f"{path} was trained with a network given as an object ({section.get('object')}): give "
-            "load_run the same, as model="
-        )
-    else:
-        model = make_model(bind_model(section), len(class_names))
+    section = settings.get("model")
+    if not isinstance(section, dict) or not isinstance(section.get("name"), str):
+        raise ValueError(f"{reader.config_path} is damaged (no model.name): {remedy}")
+    model = _network(path, section, model, len(class_names))
     checkpoint, variables = _read(path, which, _shapes(model, preprocessing.image_shape))
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(variables))):
+        raise ValueError(f"the checkpoint {checkpoint} is damaged: its weights are not finite")
     return TrainedRun(
         path, int(checkpoint.name), model, variables, class_names, preprocessing, settings
     )
+
+
+def _network(
+    path: pathlib.Path, section: dict[str, Any], model: nn.Module | None, num_classes: int
+) -> nn.Module:
+    if model is None and section["name"] != "given":
+        return make_model(bind_model(section), num_classes)
+    trained = section.get("object")
+    if model is None:
+        raise ValueError(
+            f"{path} was trained with a network given as an object ({trained}): give load_run the "
+            "same, as model="
+        )
+    check_model("model", model)
+    if trained is not None and describe(model) != trained:
+        warnings.warn(
+            f"{path} was trained with {trained}, and is read back as {describe(model)}",
+            stacklevel=4,
+        )
+    return model
 
 
 def _read(

@@ -89,7 +89,7 @@ class ViT(nn.Module):
             name="embedding",
         )(x)
         x = x + jnp.asarray(_positions(*x.shape[1:]), x.dtype)
-        x = x.reshape(len(x), -1, self.width)
+        x = x.reshape(x.shape[0], -1, self.width)
         block_type = rematerialized(EncoderBlock, self.remat)
         for block in range(self.depth):
             x = block_type(self.heads, self.dtype, name=f"block{block}")(x)
