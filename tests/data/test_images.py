@@ -204,3 +204,12 @@ def test_stray_bytes_before_the_end_do_no_harm():
     stray = JPEG[:-2] + b"\x12\x34" + JPEG[-2:]
     np.testing.assert_array_equal(decode(stray), decode(JPEG))
     np.testing.assert_array_equal(center_crop(stray, 224, 256), center_crop(JPEG, 224, 256))
+
+
+def test_an_image_of_floats_is_refused():
+    """Between 0 and 1 it would become black."""
+    tiff = io.BytesIO()
+    Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(tiff, "TIFF")
+    for read in READERS.values():
+        with pytest.raises(ValueError, match="its pixels are floats: save it with 8 bits"):
+            read(tiff.getvalue())

@@ -242,6 +242,8 @@ def _decode_other(encoded: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            if image.mode == "F":  # convert would clip them to 0 and 255
+                raise ValueError("its pixels are floats: save it with 8 bits a channel")
             image.load()
             with contextlib.suppress(Exception):  # damaged EXIF does not make the image unusable
                 ImageOps.exif_transpose(image, in_place=True)
