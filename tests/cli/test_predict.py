@@ -123,14 +123,23 @@ def test_a_table_is_written_at_the_end_and_over_no_image(unbroken, images, targe
     assert table.read_bytes() == before
 
 
+def test_another_checkpoint_by_its_name(unbroken, images, tmp_path, capsys):
+    for name in ("", "@last", "@best", f"@{runs.TOTAL_STEPS}"):
+        predict.main([f"{unbroken[0]}{name}", str(images / "a.png")])
+    assert len({*capsys.readouterr().out.splitlines()}) == 1
+    # A folder that has such a name is meant itself.
+    (tmp_path / "run@best").symlink_to(unbroken[0])
+    predict.main([str(tmp_path / "run@best"), str(images / "a.png")])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["{run}", "{images}/none.png"], "there is no"),
         (["{run}", "{images}/empty"], "holds no image files"),
         (["{run}", "{images}/notes.txt"], "no image could be read"),
-        (["{run}", "{images}", "--checkpoint=5"], "no checkpoint of step 5, only of"),
-        (["{run}", "{images}", "--checkpoint=worst"], "must be 'last', 'best' or a step"),
+        (["{run}@5", "{images}"], "no checkpoint of step 5, only of"),
+        (["{run}@worst", "{images}"], "there is no"),
         (["{run}", "{images}", "--top=0"], "--top must be at least 1"),
         (["{images}", "{images}"], "is not a run folder"),
         (["{run}", "/dev/null"], "/dev/null is no file"),

@@ -94,7 +94,7 @@ def test_weights_as_safetensors(unbroken, tmp_path):
         (["{run}", "{tmp}/p.jaxexport", "--torch"], "--torch is for weights"),
         (["{run}", "{tmp}/w.safetensors", "--torch"], "no conversion of a Small to PyTorch"),
         (["{run}", "{tmp}/no/p.jaxexport"], "cannot be written"),
-        (["{run}", "{tmp}/p.jaxexport", "--checkpoint=3"], "no checkpoint of step 3"),
+        (["{run}@3", "{tmp}/p.jaxexport"], "no checkpoint of step 3"),
         (["{tmp}/none", "{tmp}/p.jaxexport"], "there is no"),
         (["{run}", "{tmp}/weights.pth"], "must end in .jaxexport or .safetensors"),
         (["{run}", "{run}/p.jaxexport"], "lies in the run folder"),

@@ -1,12 +1,13 @@
 """Writes a run as one file that can be used without this package:
 
-vasso-jax export RUN FILE [--checkpoint best] [--torch]
+vasso-jax export RUN FILE [--torch]
 
-FILE.jaxexport gets a program from uint8 images to probabilities, with the weights and the
-normalisation inside, for CPUs, GPUs and TPUs; it runs where jax and flatbuffers are installed.
-FILE.safetensors gets the weights alone; with --torch under PyTorch's names, for the authors'
-networks and torchvision's. The class names are printed, in the order of the probabilities. Exit
-status: 0; 2 if the run cannot be used or the file not be written, with one message.
+RUN is a run folder; RUN@best and RUN@STEP pick another checkpoint than the newest. FILE.jaxexport
+gets a program from uint8 images to probabilities, with the weights and the normalisation inside,
+for CPUs, GPUs and TPUs; it runs where jax and flatbuffers are installed. FILE.safetensors gets the
+weights alone; with --torch under PyTorch's names, for the authors' networks and torchvision's. The
+class names are printed, in the order of the probabilities. Exit status: 0; 2 if the run cannot be
+used or the file not be written, with one message.
 """
 
 import argparse
@@ -17,10 +18,10 @@ from collections.abc import Sequence
 
 from safetensors.numpy import save
 
-from vasso_jax.cli.checkpoints import add_checkpoint
 from vasso_jax.cli.quiet import quieten_libraries
 from vasso_jax.inference import exported_program, load_run, named_weights
 from vasso_jax.runs import write_bytes
+from vasso_jax.train.checkpoint import split_name
 from vasso_jax.train.errors import UsageError, usage_errors
 
 
@@ -34,11 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="vasso-jax export",
         description="Writes a run as one file that can be used without this package.",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("run", metavar="RUN", help="run folder; @best or @STEP picks a checkpoint")
     parser.add_argument(
         "file", type=pathlib.Path, metavar="FILE", help="to write: .jaxexport or .safetensors"
     )
-    add_checkpoint(parser)
     parser.add_argument(
         "--torch", action="store_true", help="weights under the names that PyTorch networks have"
     )
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--torch is for weights: give a FILE.safetensors")
     quieten_libraries()
     target = options.file.resolve()  # a link stays one
-    if target.is_relative_to(pathlib.Path(options.run).resolve()):
+    if target.is_relative_to(pathlib.Path(split_name(options.run)[0]).resolve()):
         parser.error(f"{options.file} lies in the run folder: give another place")
     if target.exists() and not target.is_file():
         parser.error(f"{options.file} exists and is no file")
     try:
-        run = load_run(options.run, options.checkpoint)
+        run = load_run(*split_name(options.run))
         with usage_errors():
             if weights:
                 about = {"model": run.settings["model"]["name"], "step": str(run.step)}

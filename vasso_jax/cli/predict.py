@@ -1,12 +1,12 @@
 """Predicts the classes of images with the network of a run:
 
-vasso-jax predict RUN IMAGE|FOLDER... [--checkpoint best] [--top 5] [--csv FILE]
+vasso-jax predict RUN IMAGE|FOLDER... [--top 5] [--csv FILE]
 
-RUN is a run folder. Of a FOLDER, all files with the name of an image (.png, .jpg and so on) in it
-and below it are taken, but no hidden ones. For each image the
-command prints its most likely classes with their probabilities (0 to 1). Images that cannot be read
-are named on standard error and left out. Exit status: 0; 1 if an image was left out; 2 if there is
-nothing to predict or the run cannot be used, with one message.
+RUN is a run folder; RUN@best and RUN@STEP pick another checkpoint than the newest. Of a FOLDER, all
+files with the name of an image (.png, .jpg and so on) in it and below it are taken, but no hidden
+ones. For each image the command prints its most likely classes with their probabilities (0 to 1).
+Images that cannot be read are named on standard error and left out. Exit status: 0; 1 if an image
+was left out; 2 if there is nothing to predict or the run cannot be used, with one message.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from vasso_jax.cli.checkpoints import add_checkpoint
 from vasso_jax.cli.quiet import quieten_libraries
 from vasso_jax.data.images import SUFFIXES
 from vasso_jax.inference import TrainedRun, load_run
 from vasso_jax.inference.trained_run import BATCH_SIZE, in_batches
 from vasso_jax.runs import write_text
+from vasso_jax.train.checkpoint import split_name
 from vasso_jax.train.errors import UsageError, usage_errors
 
 
@@ -38,11 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="vasso-jax predict",
         description="Predicts the classes of images with the network of a run.",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("run", metavar="RUN", help="run folder; @best or @STEP picks a checkpoint")
     parser.add_argument(
         "images", nargs="+", type=pathlib.Path, metavar="IMAGE|FOLDER", help="image files"
     )
-    add_checkpoint(parser)
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="classes for each image (default: 5)"
     )
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             files = list(_files(options.images))
             if options.csv and options.csv.resolve() in {file.resolve() for file in files}:
                 raise ValueError(f"--csv={options.csv} is one of the images: give another file")
-        run = load_run(options.run, options.checkpoint)
+        run = load_run(*split_name(options.run))
         top = min(options.top, len(run.class_names))
         rows = _predict(run, files, top)
         with usage_errors():

@@ -153,6 +153,18 @@ def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> p
     return folder.checkpoints_path / str(step)
 
 
+def split_name(name: str) -> tuple[str, int | str]:
+    """RUN, RUN@last, RUN@best or RUN@STEP as the arguments of `find_checkpoint`.
+
+    A folder that has such a name is meant itself.
+    """
+    run, at, which = name.rpartition("@")
+    named = at and (which in ("last", "best") or which.isdecimal())
+    if not named or pathlib.Path(name).expanduser().exists():
+        return name, "last"
+    return run, int(which) if which.isdecimal() else which
+
+
 def _best_step(directory: pathlib.Path) -> int | None:
     try:
         with errors_only():

@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from vasso_jax.runs import RunFolder
-from vasso_jax.train.checkpoint import Checkpoints, errors_only, find_checkpoint
+from vasso_jax.train.checkpoint import Checkpoints, errors_only, find_checkpoint, split_name
 from vasso_jax.train.errors import UsageError
 from vasso_jax.train.sharding import in_order_of
 from vasso_jax.train.state import TrainState
@@ -17,18 +17,14 @@ _Path = tuple[str, ...]
 
 
 def checkpoint_of(init_from: str) -> pathlib.Path:
-    """The checkpoint that `init_from` names: RUN, the newest one, RUN@best or RUN@STEP.
+    """The checkpoint that `init_from` names; see `split_name`.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: the checkpoints cannot be listed.
     """
-    run, at, which = init_from.rpartition("@")
-    named = at and (which in ("last", "best") or which.isdecimal())
-    if not named or pathlib.Path(init_from).expanduser().exists():
-        run, which = init_from, "last"
     try:
-        return find_checkpoint(run, int(which) if which.isdecimal() else which)
+        return find_checkpoint(*split_name(init_from))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"init_from={init_from}: {error}") from error
 
