@@ -40,8 +40,10 @@ def resize_box(pixels: np.ndarray, box: Box, height: int, width: int) -> np.ndar
     if cykooz_resizer is None or channels != 3:
         corners = (max(box.left, 0), max(box.top, 0), right, bottom)
         planes = [
-            Image.fromarray(np.ascontiguousarray(plane)).resize(
-                (width, height), Image.Resampling.BILINEAR, box=corners
+            np.asarray(
+                Image.fromarray(np.ascontiguousarray(plane)).resize(
+                    (width, height), Image.Resampling.BILINEAR, box=corners
+                )
             )
             for plane in np.moveaxis(pixels, -1, 0)
         ]
