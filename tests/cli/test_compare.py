@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.run_folder.written import DATA, write_run, write_two_methods
+from tests.run_folder.written import DATA, SAM, VASSO, write_run, write_two_methods
 from vasso_jax.cli import compare
 from vasso_jax.runs import group_runs, read_run, tables
 
@@ -135,6 +135,16 @@ def _no_such_metric(folder):
     return [write_run(folder / "run", 0.5, 0.5), "--metric=top7"], "has no test top7, only"
 
 
+def _baseline_without_pairs(folder):
+    runs = [write_run(folder / name, 0.5, 0.5, method=m) for name, m in (("a", SAM), ("b", VASSO))]
+    return [*runs, "--baseline=sam"], "--baseline=sam has no effect: no other row has two seeds"
+
+
+def _picture_of_another_metric(folder):
+    runs = write_two_methods(folder)
+    return [*runs, "--metric=loss", f"--png={folder}/x.png"], "--png draws top1, and not loss"
+
+
 def _no_such_baseline(folder):
     return [*write_two_methods(folder), "--baseline=x"], "there is no row 'x'.*'vasso theta=0.4'"
 
@@ -145,6 +155,7 @@ def _no_such_baseline(folder):
         *(_missing, _untested, _damaged, _not_a_number, _damaged_config),
         *(_older, _newer, _twice, _copied, _other_data, _only_unfinished),
         *(_no_such_metric, _no_such_baseline),
+        *(_baseline_without_pairs, _picture_of_another_metric),
     ],
 )
 def test_bad_input_is_one_message(make, tmp_path, capsys):

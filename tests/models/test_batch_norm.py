@@ -59,6 +59,16 @@ def test_batch_norm_is_right_before_the_running_mean_is():
     np.testing.assert_allclose(np.std(np.asarray(y, np.float64), (0, 1, 2)), 1, rtol=1e-3)
 
 
+def test_how_exact_the_variance_is_before_the_running_mean_is_near():
+    distance, channels = 100, 64
+    x = np.random.default_rng(0).normal(distance, 1, (64, 8, 8, channels)).astype(np.float32)
+    norm = BatchNorm(momentum=1.0)
+    variables = norm.init(jax.random.key(0), x, train=True)
+    _, moved = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    exact = x.astype(np.float64).reshape(-1, channels).var(0, ddof=1)
+    np.testing.assert_allclose(moved["batch_stats"]["var"], exact, rtol=4e-7 * distance**2)
+
+
 def test_batch_norm_recovers_from_a_batch_that_is_not_finite():
     x = np.random.default_rng(0).normal(3, 2, (4, 4, 4, 2)).astype(np.float32)
     norm = BatchNorm()

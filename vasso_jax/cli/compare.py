@@ -78,6 +78,13 @@ def _compare(options: argparse.Namespace) -> None:
         notes.insert(0, f"not trained equally long: {'; '.join(unequal)}")
     baseline = _baseline(groups, options.baseline)
     found = runs.differences_to(baseline, groups, lambda run: run.last(metric))
+    if options.baseline is not None and not found:
+        raise ValueError(
+            f"--baseline={options.baseline} has no effect: no other row has two seeds in common "
+            "with that one"
+        )
+    if options.png and metric != "top1":
+        raise ValueError(f"--png draws top1, and not {metric}: leave out one of the two")
     difference_header = tables.difference_header(metric, baseline.name)
     differences = [tables.difference_cells(name, each, metric) for name, each in found.items()]
 

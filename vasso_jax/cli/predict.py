@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "images", nargs="+", type=pathlib.Path, metavar="IMAGE|FOLDER", help="image files"
     )
     parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="classes for each image (default: 5)"
+        "--top", type=int, metavar="N", help="classes for each image (default: 5, or all if fewer)"
     )
     parser.add_argument(
         "--csv", type=pathlib.Path, metavar="FILE", help="also write the predictions as a table"
     )
     options = parser.parse_args(arguments)
-    if options.top < 1:
+    if options.top is not None and options.top < 1:
         parser.error(f"--top must be at least 1, got {options.top}")
     quieten_libraries()
     try:
@@ -58,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.csv and options.csv.resolve() in {file.resolve() for file in files}:
                 raise ValueError(f"--csv={options.csv} is one of the images: give another file")
         run = load_run(*split_name(options.run))
-        top = min(options.top, len(run.class_names))
+        classes = len(run.class_names)
+        top = min(5, classes) if options.top is None else options.top
+        if top > classes:
+            raise UsageError(f"--top={top} exceeds the {classes} classes of the run")
         rows = _predict(run, files, top)
         with usage_errors():
             if not rows:

@@ -105,7 +105,7 @@ _UNIT = 2.0**-24
 # Most arrays of a network, biases and scales, have no more numbers than this.
 _SMALL = 4096
 # So many of them are joined by one kernel, together with the arithmetic before: a kernel of XLA:GPU
-# reads no more than about 96 arrays, and an average needs two for each.
+# reads and writes at most 96 arrays, and an average reads two for each.
 _TOGETHER = 40
 
 
