@@ -47,6 +47,10 @@ def test_the_command_prints_and_writes_the_table_and_the_picture(two_methods, tm
 def test_a_folder_stands_for_the_runs_below_it(two_methods, tmp_path, capsys):
     write_run(tmp_path / "more" / "untested")
     (tmp_path / "more" / "empty").mkdir()
+    # What lies within a run folder is no other run.
+    within = two_methods[0] / "checkpoints" / "10"
+    within.mkdir()
+    (within / "config.json").write_text("{}")
     compare.main([*map(str, two_methods)])
     one_by_one = capsys.readouterr().out
     compare.main([str(tmp_path), "--baseline=vasso theta=0.4"])

@@ -47,6 +47,13 @@ def test_large_ones_are_read_in_every_epoch_and_so_are_those_with_a_field_for_it
         assert isinstance(load("folder", dir=folder, **field), StreamedDataset)
 
 
+def test_what_would_take_too_much_memory_is_read_in_every_epoch(tmp_path, monkeypatch):
+    write(tmp_path, (8, 8))  # 16 images of 64 bytes
+    for most, kind in ((16 * 64, ImageDataset), (16 * 64 - 1, StreamedDataset)):
+        monkeypatch.setattr("vasso_jax.data.sources.small_images._MOST_BYTES", most)
+        assert isinstance(load("folder", dir=str(tmp_path)), kind)
+
+
 def test_grey_and_coloured_ones_together_are_coloured(tmp_path):
     ((images, _), _) = write(tmp_path, (8, 8))
     Image.new("RGB", (8, 8), (9, 8, 7)).save(tmp_path / "train/b/0.png")

@@ -226,6 +226,9 @@ def test_unequal_budgets_are_told(tmp_path):
 def test_any_metric_of_the_test(two_methods):
     run = read_run(two_methods[0])
     assert (run.last("loss"), run.best("loss")) == (0.5, 0.5)
+    losses = [{**test, "loss": loss} for test, loss in zip(run.tests, (0.25, 0.75), strict=True)]
+    changed = dataclasses.replace(run, tests=losses)
+    assert (changed.last("loss"), changed.best("loss")) == (0.75, 0.25)
     with pytest.raises(ValueError, match=r"has no test top5, only top1, loss|only loss, top1"):
         run.last("top5")
     with pytest.raises(ValueError, match="has no test seconds"):
