@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import re
 
 import pytest
@@ -56,7 +57,8 @@ def test_a_folder_stands_for_the_runs_below_it(two_methods, tmp_path, capsys):
     compare.main([str(tmp_path), "--baseline=vasso theta=0.4"])
     *lines, note = capsys.readouterr().out.splitlines()
     assert sorted(lines) == sorted(one_by_one.splitlines())
-    assert note == f"left out, not tested yet: {tmp_path / 'more/untested'}"
+    assert lines[-1].startswith("best: the best epoch, picked on the test set")
+    assert note == f"left out, not evaluated yet: {tmp_path / 'more/untested'}"
 
 
 def test_json_and_csv_have_every_run(two_methods, tmp_path):
@@ -74,6 +76,32 @@ def test_json_and_csv_have_every_run(two_methods, tmp_path):
         assert row["run"] == run["run"]
         assert float(row["last"]) == run["last"] == 0.5
         assert row["seeds"] == " ".join(map(str, run["seeds"]))
+
+
+def test_runs_with_validation_say_what_the_best_was_picked_by(two_methods, tmp_path, capsys):
+    def validated(seed):
+        run = write_run(tmp_path / f"own{seed}", 0.5, 0.75, 0.25, seed=seed, epochs=3)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["split"] = line["split"].replace("test", "validation")
+        best, last = ({**lines[i], "split": "test", "top1": x} for i, x in ((3, 0.625), (5, 0.5)))
+        text = map(json.dumps, [*lines, {**best, "checkpoint": "best"}, last])
+        (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in text))
+        return run
+
+    ours = [str(validated(seed)) for seed in (0, 1)]
+    compare.main([*ours, f"--csv={tmp_path / 'runs.csv'}"])
+    assert "picked on" not in capsys.readouterr().out
+    (row, _) = csv.DictReader((tmp_path / "runs.csv").read_text().splitlines())
+    assert (row["last"], row["best"]) == ("0.5", "0.625")
+    assert read_run(pathlib.Path(ours[0])).best_validation() == 0.75
+    compare.main([*ours, *map(str, two_methods[3:])])
+    assert "best of sam epochs=2: the best epoch, picked on the test set" in capsys.readouterr().out
+    # Before the end, nothing has been tested.
+    records = pathlib.Path(ours[0], "metrics.jsonl")
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:-1]))
+    compare.main(ours)
+    assert f"left out, unfinished: {ours[0]} (epoch 3 of 3)" in capsys.readouterr().out
 
 
 def _missing(folder):
