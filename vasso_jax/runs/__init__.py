@@ -30,6 +30,7 @@ from vasso_jax.runs.records import (
     of_best_checkpoint,
     of_split,
     out_of_patience,
+    rank,
 )
 from vasso_jax.runs.run import Run, read_run
 from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, may_change
@@ -68,6 +69,7 @@ __all__ = [
     "paired_difference",
     "plot_curves",
     "plot_groups",
+    "rank",
     "read_object",
     "read_run",
     "run_folders",

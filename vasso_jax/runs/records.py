@@ -97,6 +97,11 @@ def of_split(records: Iterable[Record], split: str) -> list[Record]:
     return [r for r in records if r["split"] == split and "checkpoint" not in r]
 
 
+def rank(record: Record) -> float:
+    """What makes a checkpoint the best: its top-1, or that of the average of the weights."""
+    return record.get("ema_top1", record["top1"])
+
+
 def of_best_checkpoint(records: Iterable[Record]) -> Record | None:
     """The newest record of the test of the checkpoint with the best validation accuracy."""
     found = [r for r in records if r["split"] == "test" and r.get("checkpoint") == "best"]
@@ -115,7 +120,7 @@ def out_of_patience(records: Sequence[Record], patience: int) -> bool:
         records: of a run, which was validated `patience` times or more.
         patience: 0: never.
     """
-    accuracies = [record["top1"] for record in of_split(records, "validation")]
+    accuracies = list(map(rank, of_split(records, "validation")))
     earlier = accuracies[:-patience] if patience else ()
     return bool(earlier) and max(earlier) >= max(accuracies[-patience:])
 

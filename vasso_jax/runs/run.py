@@ -13,6 +13,7 @@ from vasso_jax.runs.records import (
     is_complete,
     of_best_checkpoint,
     of_split,
+    rank,
 )
 from vasso_jax.runs.settings import SEEDS, flatten
 
@@ -106,10 +107,15 @@ class Run:
         return _best(metric, self._values(self.tests, metric))
 
     @property
+    def ranked_by(self) -> str:
+        """The metric by which the best checkpoint is picked."""
+        return "ema_top1" if "ema_top1" in self.evaluations[-1] else "top1"
+
+    @property
     def best_epoch(self) -> int:
         """The epoch of the best checkpoint, see `best`; of equally good ones the latest."""
         record = of_best_checkpoint(self.records)
-        return (record or max(self.tests, key=lambda r: (r["top1"], r["step"])))["epoch"]
+        return (record or max(self.tests, key=lambda r: (rank(r), r["step"])))["epoch"]
 
     def best_validation(self, metric: str = "top1") -> float:
         """The best value of a metric in any validation.

@@ -46,8 +46,8 @@ class Checkpoints:
         """The step of the newest complete checkpoint; None if there is none."""
         return self._manager.latest_step()
 
-    def best(self) -> tuple[int, pathlib.Path]:
-        """The step and the folder of the complete checkpoint of the best accuracy.
+    def best_step(self) -> int:
+        """The step of the complete checkpoint of the best accuracy.
 
         Raises:
             UsageError: no checkpoint was evaluated.
@@ -55,7 +55,7 @@ class Checkpoints:
         step = self._manager.best_step()
         if step is None:
             raise UsageError(f"no checkpoint in {self._directory} was evaluated")
-        return step, self._directory / str(step)
+        return step
 
     def save(self, step: int, state: Any, top1: float | None = None) -> None:
         """Starts to write the state after `step` steps; blocks only while copying it to the host.

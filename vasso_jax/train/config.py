@@ -6,7 +6,6 @@ each name stands for. Nothing here needs JAX, so that a wrong command line is an
 """
 
 import dataclasses
-import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -51,6 +50,8 @@ class RunOptions:
             memory; BatchNorm normalises each by its own statistics.
         init_from: run to take the weights from: its folder for the newest checkpoint, FOLDER@best
             or FOLDER@STEP; a head for other classes starts anew.
+        ema_decay: decay per step of an average of the weights, which is evaluated beside them and
+            ranks the checkpoints, in [0, 1), such as 0.999; 0: none.
         eval_every_epochs: epochs between two evaluations, on the validation split if there is one,
             else on the test split; the last epoch is always evaluated.
         patience: stop after so many evaluations in a row without a better validation accuracy;
@@ -77,6 +78,7 @@ class RunOptions:
     batch_stats_over: str = "batch"
     microbatches: int = 1
     init_from: str = ""
+    ema_decay: float = 0.0
     eval_every_epochs: int = 1
     patience: int = 0
     checkpoint_every_steps: int = 0
@@ -97,8 +99,9 @@ class RunOptions:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
-        if not 0 <= self.label_smoothing < 1 or math.isnan(self.label_smoothing):
-            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        for field in ("label_smoothing", "ema_decay"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
         check_choice("batch_stats", self.batch_stats, BATCH_STATS)
         check_choice("batch_stats_over", self.batch_stats_over, BATCH_STATS_OVER)
         for field in ("checkpoint_every_steps", "patience"):

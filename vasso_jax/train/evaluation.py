@@ -9,11 +9,13 @@ import jax
 from vasso_jax.train.errors import DataError
 from vasso_jax.train.input_pipeline import Pipeline
 from vasso_jax.train.program import Program
-from vasso_jax.train.state import TrainState
+from vasso_jax.train.state import OF_PASS, TrainState
 
 
 def evaluate(program: Program, pipeline: Pipeline, state: TrainState, split: str) -> dict[str, Any]:
     """Means over the images of a split, each counted once.
+
+    If the state has an average of its weights, that is evaluated, too.
 
     Args:
         program: of the run.
@@ -22,22 +24,29 @@ def evaluate(program: Program, pipeline: Pipeline, state: TrainState, split: str
         split: `test` or `validation`.
 
     Returns:
-        `loss`, `top1`, `top5`, and `skipped_images`.
+        `loss`, `top1`, `top5`, of the average `ema_loss`, `ema_top1`, `ema_top5`, and those of
+        `skipped_images`.
 
     Raises:
         DataError: an image is damaged, and that is to stop the run, or all are.
     """
     batches, ahead = [], pipeline.steps_ahead
+    evaluated = {"": state} | ({"ema_": state.averaged} if state.ema else {})
     with contextlib.closing(pipeline.evaluation(split)) as items:
         for item in items:
-            batches.append(program.eval_step(state, item))
+            sums = {name: program.eval_step(each, item) for name, each in evaluated.items()}
+            batches.append(
+                {f"{name}{k}": v for name, each in sums.items() for k, v in each.items()}
+            )
             if ahead and len(batches) > ahead:
                 jax.block_until_ready(batches[-ahead])
     sums = jax.tree.map(lambda *x: math.fsum(map(float, x)), *jax.device_get(batches))
-    count = sums.pop("examples")
+    count = sums["examples"]
     if not count:
         raise DataError(f"every {split} image is damaged: there is nothing to evaluate")
-    means = {name: value / count for name, value in sums.items()}
+    # JAX has sorted them.
+    names = [f"{prefix}{name}" for prefix in evaluated for name in OF_PASS]
+    means = {name: sums[name] / count for name in names}
     return {**means, **skipped_images(pipeline)}
 
 

@@ -99,7 +99,7 @@ class DevicePipeline:
         if dataset.validation is not None:
             self._evaluated["validation"] = replicate(dataset.validation, mesh)
         self._batch_size = batch_size
-        self._seed = seed
+        self._key = stream_key(seed, "order")
         self._order = jax.jit(self._order_of, out_shardings=replicated(mesh))
 
     def training(self, step: int) -> Generator[TrainItem, None, None]:
@@ -107,7 +107,7 @@ class DevicePipeline:
         images, labels = self._train
         steps_per_epoch = len(labels) // self._batch_size
         while True:
-            order = self._order(np.int32(step // steps_per_epoch))
+            order = self._order(self._key, np.int32(step // steps_per_epoch))
             for _ in range(step % steps_per_epoch, steps_per_epoch):
                 yield TrainItem(images, labels, order)
             step += steps_per_epoch - step % steps_per_epoch
@@ -129,9 +129,10 @@ class DevicePipeline:
     def take_skipped(self) -> None:
         """None: every image is there."""
 
-    def _order_of(self, epoch: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(stream_key(self._seed, "order"), epoch)
-        return data.epoch_order(key, len(self._train[1]), self._batch_size)
+    def _order_of(self, key: jax.Array, epoch: jax.Array) -> jax.Array:
+        return data.epoch_order(
+            jax.random.fold_in(key, epoch), len(self._train[1]), self._batch_size
+        )
 
 
 class StreamPipeline:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from vasso_jax.runs import Record, RecordFile, is_complete, of_split, out_of_patience
+from vasso_jax.runs import Record, RecordFile, is_complete, of_split, out_of_patience, rank
 from vasso_jax.train import processes
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
@@ -18,10 +18,11 @@ from vasso_jax.train.evaluation import evaluate, skipped_images
 from vasso_jax.train.pacing import PacedCheckpoints
 from vasso_jax.train.plan import Experiment
 from vasso_jax.train.reporting.console import Display
+from vasso_jax.train.reporting.diagnosis import symptoms
 from vasso_jax.train.sharding import replicated
 from vasso_jax.train.state import METRICS, TrainState
+from vasso_jax.train.successive import SuccessiveDirections
 from vasso_jax.train.timer import Timer
-from vasso_jax.train.weights import start_from
 
 # Against divergence, by the field that it needs.
 _REMEDIES = {
@@ -61,6 +62,7 @@ class Trainer:
         self._reset_metrics = jax.jit(
             optax.tree.zeros_like, out_shardings=replicated(experiment.plan.mesh)
         )
+        self._directions = SuccessiveDirections()
         self._timer = Timer(self._options.batch_size, self._pipeline.steps_ahead)
         self._compiled = False
         earlier = records.records[-1]["seconds"] if records.records else 0.0
@@ -105,17 +107,18 @@ class Trainer:
         record = self._record(self._step, split, self._evaluate(split))
         with usage_errors():
             self._records.append(record)
-        self._save(record["top1"])
+        self._save(rank(record))
 
     def _test_best_and_last(self) -> None:
         """The only look at the test split, where there is a validation split."""
-        *earlier, newest = (r["top1"] for r in of_split(self._records.records, "validation"))
+        *earlier, newest = map(rank, of_split(self._records.records, "validation"))
         last = self._record(self._step, "test", self._evaluate("test"))
         best = last
         if earlier and max(earlier) > newest:
-            step, checkpoint = self._checkpoints.best()
-            state = start_from(checkpoint, self._state, keep_head=True)
-            best = self._record(step, "test", self._evaluate("test", state))
+            step = self._checkpoints.best_step()
+            del self._state  # there may be no room for two
+            self._state = self._checkpoints.restore(step, self._program.abstract_state)
+            best = self._record(step, "test", self._evaluate("test"))
         with usage_errors():
             self._records.append({**best, "checkpoint": "best"}, last)
 
@@ -134,11 +137,15 @@ class Trainer:
         save_every = self._options.checkpoint_every_steps
         self._timer.restart()
         while self._step < end:
+            if self._step == end - 1 or not self._compiled:
+                self._directions.before(self._state)
             self._state = self._program.train_step(self._state, self._next_item())
             self._step += 1
             if not self._compiled:
                 # The reported speed leaves out compilation.
                 jax.block_until_ready(self._state.step)
+                if self._step < end:
+                    self._directions.after(self._state)
                 self._compiled = True
                 self._timer.restart()
             elif self._timer.due():
@@ -155,6 +162,9 @@ class Trainer:
     def _finish_epoch(self, epoch: int) -> None:
         """Evaluates, records the epoch and saves."""
         metrics = {**self._mean_metrics(), **skipped_images(self._pipeline)}
+        cosine = self._directions.after(self._state)
+        if cosine is not None and self._step > 1:
+            metrics["successive_cosine"] = cosine
         self._timer.looked()
         self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.metric_sums))
         evaluated = failure = None
@@ -175,7 +185,9 @@ class Trainer:
         with usage_errors():
             self._records.append(*records)
         self._display.epoch(self._options.epochs, train, evaluated)
-        self._save(evaluated["top1"] if evaluated else None)
+        for warning in symptoms(of_split(self._records.records, "train"), ended=False):
+            self._display.warn(warning)
+        self._save(rank(evaluated) if evaluated else None)
         if failure:
             raise failure
         if not self._is_last(epoch) and not self._out_of_patience():
@@ -196,6 +208,8 @@ class Trainer:
         sums = jax.device_get(self._state.metric_sums)
         measured = [name for name in METRICS if name in sums and sums[name].steps]
         means = {name: float(sums[name].total / sums[name].steps) for name in measured}
+        if "nonfinite_gradients" in means:
+            means["nonfinite_gradients"] = int(sums["nonfinite_gradients"].total)
         if "loss" in means:
             self._check_finite("the training loss", means["loss"])
         return means
@@ -221,9 +235,8 @@ class Trainer:
                 "in a new workdir. Checkpoints hold finite parameters only."
             )
 
-    def _evaluate(self, split: str, state: TrainState | None = None) -> dict[str, Any]:
-        """Of the present state, or of another one."""
-        means = evaluate(self._program, self._pipeline, state or self._state, split)
+    def _evaluate(self, split: str) -> dict[str, Any]:
+        means = evaluate(self._program, self._pipeline, self._state, split)
         self._check_finite(f"the {split} loss", means["loss"])
         return means
 

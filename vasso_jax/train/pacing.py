@@ -4,7 +4,6 @@ To write one occupies the processor for about half a second beside the training,
 state is. So what comes soon after a write waits in the host's memory: the best and the latest.
 """
 
-import pathlib
 import time
 from typing import Any, NamedTuple
 
@@ -58,9 +57,13 @@ class PacedCheckpoints:
             # The train step reuses the buffers of the state.
             self._waiting.append(_Waiting(step, jax.device_get(state), top1))
 
-    def best(self) -> tuple[int, pathlib.Path]:
-        """As `Checkpoints.best`, of what is on disk."""
-        return self._checkpoints.best()
+    def best_step(self) -> int:
+        """As `Checkpoints.best_step`, of what is on disk."""
+        return self._checkpoints.best_step()
+
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        """As `Checkpoints.restore`."""
+        return self._checkpoints.restore(step, abstract_state)
 
     def wait(self) -> None:
         """Returns once everything saved is on disk.

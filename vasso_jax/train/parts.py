@@ -14,7 +14,7 @@ from vasso_jax.data import sources
 from vasso_jax.names import lookup
 from vasso_jax.train.config import SECTIONS, Config, RunOptions
 from vasso_jax.train.objects import ARGUMENTS, check_model, check_transform
-from vasso_jax.train.optimizer import BASES, METHODS
+from vasso_jax.train.optimizer import BASES, METHODS, Optimizer, intended_norm
 from vasso_jax.train.schedules import SCHEDULES
 from vasso_jax.train.sections import Part, bind, plain_signature
 from vasso_jax.train.window import epoch_window
@@ -175,8 +175,8 @@ _FIND: dict[str, Callable[[Any], Callable[..., Any]]] = {
 
 def make_optimizer(
     parts: Mapping[str, Part], options: RunOptions, steps_per_epoch: int
-) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    """The learning rate, and the method around its base.
+) -> Optimizer:
+    """The method around its base.
 
     Raises:
         ValueError: an argument is out of range, or what was made is no optax transform.
@@ -203,7 +203,9 @@ def make_optimizer(
         )
     tx = parts["method"](base, **tied)
     check_transform(f"what {parts['method'].title} returns", tx)
-    return schedule, tx
+    rho = tied.get("rho", parts["method"].value("rho"))
+    ascent_steps = parts["method"].value("ascent_steps")
+    return Optimizer(tx, schedule, intended_norm(str(parts["method"].name), rho, ascent_steps))
 
 
 def _rho_tied_to(schedule: optax.Schedule, lr: float, parts: Mapping[str, Part]) -> optax.Schedule:

@@ -27,7 +27,7 @@ from vasso_jax.train.input_pipeline import (
     ready_batch,
 )
 from vasso_jax.train.objects import Dataset, given_parts
-from vasso_jax.train.optimizer import METHODS, summary
+from vasso_jax.train.optimizer import METHODS, Optimizer, summary
 from vasso_jax.train.parts import bind_config, make_model, make_optimizer
 from vasso_jax.train.program import DataSpec, Program, make_program
 from vasso_jax.train.reporting.dashboards import check_installed
@@ -69,7 +69,7 @@ class Plan:
         validation: which training images are held out, if any.
         augmentation: of training images.
         make_model: `(num_classes) -> network`.
-        make_optimizer: `(steps_per_epoch) -> (learning rate, transform)`.
+        make_optimizer: `(steps_per_epoch) -> Optimizer`.
     """
 
     options: RunOptions
@@ -81,7 +81,7 @@ class Plan:
     validation: data.Validation | None
     augmentation: data.Augmentation
     make_model: Callable[[int], nn.Module]
-    make_optimizer: Callable[[int], tuple[optax.Schedule | None, optax.GradientTransformation]]
+    make_optimizer: Callable[[int], Optimizer]
 
     def open(self, dataset: Dataset) -> Experiment:
         """The experiment on a data set, with label noise put in and validation images held out.
@@ -151,18 +151,27 @@ class Plan:
         )
 
     def _check_length(self, spec: DataSpec) -> None:
-        options, steps = self.options, spec.num_train // self.options.batch_size
-        if options.epochs and not steps:
+        options, method = self.options, self.settings["method"]
+        if not options.epochs:
+            return
+        steps = spec.num_train // options.batch_size
+        total = options.epochs * steps
+        if not steps:
             raise ValueError(
                 f"batch_size={options.batch_size} exceeds the {spec.num_train} training images"
             )
-        method = self.settings["method"]
-        refresh_every = method.get("refresh_every") if method["name"] in METHODS else None
-        if options.epochs and refresh_every and refresh_every > steps:
+        ours = method if method["name"] in METHODS else {}
+        refresh_every, active = ours.get("refresh_every"), ours.get("active")
+        if refresh_every and refresh_every > steps:
             raise ValueError(
                 f"method.refresh_every={refresh_every} exceeds the {steps} steps of an epoch"
             )
-        if options.epochs and options.checkpoint_every_steps >= (total := options.epochs * steps):
+        if isinstance(active, list | tuple) and active[0] >= total:
+            raise ValueError(
+                f"method.active begins at step {active[0]}, but the run has {total} steps: none "
+                "would be perturbed"
+            )
+        if options.checkpoint_every_steps >= total:
             raise ValueError(
                 f"checkpoint_every_steps={options.checkpoint_every_steps} has no effect: the run "
                 f"has {total} steps"
@@ -218,7 +227,7 @@ def check(
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
-        check_batches(optimizer(1_000_000)[1], scheduled=True)
+        check_batches(optimizer(1_000_000).tx, scheduled=True)
         optimizer_summary = summary(
             *(
                 settings[section]
@@ -248,9 +257,7 @@ def check(
     )
 
 
-def _given_optimizer(
-    tx: optax.GradientTransformation, steps_per_epoch: int
-) -> tuple[None, optax.GradientTransformation]:
+def _given_optimizer(tx: optax.GradientTransformation, steps_per_epoch: int) -> Optimizer:
     """As `make_optimizer`; the learning rate is inside and not known."""
     del steps_per_epoch
-    return None, tx
+    return Optimizer(tx)

@@ -28,6 +28,7 @@ from vasso_jax.train.plan import Experiment, Plan, check
 from vasso_jax.train.reporting.closing import closing_rows, result_of
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.reporting.dashboards import open_dashboards
+from vasso_jax.train.reporting.diagnosis import doubts, symptoms
 from vasso_jax.train.state import TrainState
 from vasso_jax.train.weights import checkpoint_of, start_from
 
@@ -59,7 +60,8 @@ def train(
         checkpoint; epochs and steps that were trained; seconds spent in training and evaluation,
         over all starts of the run. With a validation split, the best checkpoint is that of the best
         validation accuracy, and there are `validation_top1` and `best_validation_top1`, too.
-        Without one it is that of the best test accuracy.
+        Without one it is that of the best test accuracy. With `ema_decay`, there is
+        `ema_test_top1`, of the last average of the weights; `best_` then means the averages.
 
     Raises:
         UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or
@@ -140,6 +142,8 @@ def _train(
     processes.on_first(open_folder)
     state = _start_or_resume(experiment, weights, checkpoints, records)
     display.opening(_opening(experiment, state, weights))
+    for doubt in doubts(plan.settings):
+        display.warn(doubt)
     Trainer(experiment, state, checkpoints, records, display).run()
 
 
@@ -228,4 +232,6 @@ def _report(
         with usage_errors():
             runs.plot_curves(records.records, folder.curves_path, folder.path.name)
     display.closing(closing_rows(run))
+    for warning in (*doubts(plan.settings), *symptoms(run.training, ended=True)):
+        display.note(f"warning: {warning}")
     return result_of(run)

@@ -1,5 +1,6 @@
 """Console output: opening block, progress, one line per epoch, closing table."""
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -31,10 +32,19 @@ class Display:
         self._last_plain_line = 0.0
         self._has_head = False
         self._evaluated = ""
+        self._warned: set[str] = set()
 
     def note(self, text: str) -> None:
         """One plain line."""
         self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """One line, unless the same has been said."""
+        # Figures in it may have changed.
+        kind = re.sub(r"[\d.,-]+", "", text)
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self.console.print(f"warning: {text}", markup=False, style="yellow")
 
     def opening(self, facts: Mapping[str, str]) -> None:
         """The block at the start: one line per fact."""
