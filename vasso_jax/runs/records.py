@@ -87,9 +87,19 @@ def read(path: pathlib.Path, remedy: str) -> list[Record]:
     return parse(content, path, remedy)
 
 
+def of_split(records: Iterable[Record], split: str) -> list[Record]:
+    """The records of a split, in order."""
+    return [record for record in records if record["split"] == split]
+
+
 def of_test(records: Iterable[Record]) -> list[Record]:
     """The records of the test split, in order."""
-    return [record for record in records if record["split"] == "test"]
+    return of_split(records, "test")
+
+
+def evaluations(records: Sequence[Record]) -> list[Record]:
+    """The records that the best checkpoint is picked by: of the validation, else of the test."""
+    return of_split(records, "validation") or of_split(records, "test")
 
 
 class RecordFile:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vasso_jax.runs.folder import RunFolder
-from vasso_jax.runs.records import of_test
+from vasso_jax.runs.records import of_split, of_test
 from vasso_jax.runs.settings import SEEDS, flatten
 
 # What else a record of the test holds.
@@ -22,12 +22,19 @@ class Run:
         config: the settings by dotted name, such as `method.rho`, from config.json.
         data: sizes, class names and statistics of its data set, from dataset.json.
         tests: the records of the test split in order, from metrics.jsonl; at least one.
+        training: those of the train split.
     """
 
     folder: pathlib.Path
     config: Mapping[str, Any]
     data: Mapping[str, Any]
     tests: Sequence[Mapping[str, Any]]
+    training: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def evaluations(self) -> Sequence[Mapping[str, Any]]:
+        """The records that curves over epochs are drawn from."""
+        return self.tests
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -90,7 +97,8 @@ def read_run(folder: pathlib.Path) -> Run:
     if type(settings.get("epochs")) is not int:
         raise ValueError(f"{reader.config_path} has no epochs: leave this run out")
     data.pop("label_noise", None)  # it is among the settings, and differs between seeds
-    tests = tuple(of_test(reader.records()))
+    records = reader.records()
+    tests = tuple(of_test(records))
     if not tests:
         raise ValueError(f"{folder} has no test record yet: wait for one, or leave this run out")
-    return Run(folder, flatten(settings), data, tests)
+    return Run(folder, flatten(settings), data, tests, tuple(of_split(records, "train")))
