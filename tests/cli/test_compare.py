@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import re
 import sys
 
@@ -50,10 +51,10 @@ def test_the_page_has_the_tables_and_all_notes(two_methods, tmp_path, capsys):
     longer = write_run(tmp_path / "longer", 0.5, 0.5, 0.5, epochs=3)
     page = tmp_path / "page.html"
     compare.main([*map(str, [*two_methods, unfinished, longer]), f"--html={page}"])
-    *_, unequal, left_out = capsys.readouterr().out.splitlines()
+    notes = capsys.readouterr().out.splitlines()[-3:]
     text = page.read_text()
-    assert unequal.startswith("not trained equally long")
-    assert f'<p class="note">{unequal}</p>\n<p class="note">{left_out}</p>' in text
+    assert notes[0].startswith("not trained equally long")
+    assert "".join(f'<p class="note">{note}</p>\n' for note in notes) in text
     assert text.count("<td>75.00 +- 25.00</td>") == 1
     assert "<td>-37.50</td>" in text
 
@@ -82,7 +83,8 @@ def test_a_folder_stands_for_the_runs_below_it(two_methods, tmp_path, capsys):
     compare.main([str(tmp_path), "--baseline=vasso theta=0.4"])
     *lines, note = capsys.readouterr().out.splitlines()
     assert sorted(lines) == sorted(one_by_one.splitlines())
-    assert note == f"left out, not tested yet: {tmp_path / 'more/untested'}"
+    assert lines[-1].startswith("best: the best epoch, picked on the test set")
+    assert note == f"left out, not evaluated yet: {tmp_path / 'more/untested'}"
 
 
 def test_json_and_csv_have_every_run(two_methods, tmp_path):
@@ -100,6 +102,32 @@ def test_json_and_csv_have_every_run(two_methods, tmp_path):
         assert row["run"] == run["run"]
         assert float(row["last"]) == run["last"] == 0.5
         assert row["seeds"] == " ".join(map(str, run["seeds"]))
+
+
+def test_runs_with_validation_say_what_the_best_was_picked_by(two_methods, tmp_path, capsys):
+    def validated(seed):
+        run = write_run(tmp_path / f"own{seed}", 0.5, 0.75, 0.25, seed=seed, epochs=3)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["split"] = line["split"].replace("test", "validation")
+        best, last = ({**lines[i], "split": "test", "top1": x} for i, x in ((3, 0.625), (5, 0.5)))
+        text = map(json.dumps, [*lines, {**best, "checkpoint": "best"}, last])
+        (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in text))
+        return run
+
+    ours = [str(validated(seed)) for seed in (0, 1)]
+    compare.main([*ours, f"--csv={tmp_path / 'runs.csv'}"])
+    assert "picked on" not in capsys.readouterr().out
+    (row, _) = csv.DictReader((tmp_path / "runs.csv").read_text().splitlines())
+    assert (row["last"], row["best"]) == ("0.5", "0.625")
+    assert read_run(pathlib.Path(ours[0])).best_validation() == 0.75
+    compare.main([*ours, *map(str, two_methods[3:])])
+    assert "best of sam epochs=2: the best epoch, picked on the test set" in capsys.readouterr().out
+    # Before the end, nothing has been tested.
+    records = pathlib.Path(ours[0], "metrics.jsonl")
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:-1]))
+    compare.main(ours)
+    assert f"left out, unfinished: {ours[0]} (epoch 3 of 3)" in capsys.readouterr().out
 
 
 def _missing(folder):

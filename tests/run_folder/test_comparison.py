@@ -93,7 +93,7 @@ choices = st.fixed_dictionaries(
 
 @given(settings=st.lists(choices, max_size=6, unique_by=repr))
 def test_no_two_groups_have_one_name(settings):
-    tests = [{"epoch": 2, "top1": 0.5, "loss": 1.0, "seconds": 1.0}]
+    tests = [{"step": 9, "epoch": 2, "split": "test", "top1": 0.5, "loss": 1.0, "seconds": 1.0}]
     runs = [
         Run(pathlib.Path(str(i)), flatten({"epochs": 2, "seed": i} | fields), {}, tests)
         for i, fields in enumerate(settings)
@@ -275,8 +275,8 @@ def test_unequal_budgets_are_told(tmp_path):
     loaded = list(map(read_run, paths))
     assert budgets(group_runs(loaded[:2])) == []
     assert budgets(group_runs(loaded)) == [
-        "2 epochs of batches of 128",
-        "2 epochs of batches of 64",
+        "2 epochs of 8 images, batch 128",
+        "2 epochs of 8 images, batch 64",
     ]
 
 
@@ -284,7 +284,7 @@ def test_any_metric_of_the_test(two_methods):
     run = read_run(two_methods[0])
     assert (run.last("loss"), run.best("loss")) == (0.5, 0.5)
     losses = [{**test, "loss": loss} for test, loss in zip(run.tests, (0.25, 0.75), strict=True)]
-    changed = dataclasses.replace(run, tests=losses)
+    changed = dataclasses.replace(run, records=losses)
     assert (changed.last("loss"), changed.best("loss")) == (0.75, 0.25)
     with pytest.raises(ValueError, match=r"has no test top5, only top1, loss|only loss, top1"):
         run.last("top5")

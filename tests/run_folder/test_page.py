@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.run_folder.written import SAM, SETTINGS, write_run, write_two_methods
-from vasso_jax.runs import differences_to, group_runs, read_run, tables
+from vasso_jax.runs import RunFolder, differences_to, group_runs, read_run, tables
 from vasso_jax.runs.page import as_html
 from vasso_jax.runs.page.grids import find_grids
 
@@ -121,7 +121,7 @@ def test_the_tables_and_notes_are_those_of_the_command(page, two_methods):
     ]
     assert "Test top-1 accuracy: 5 runs in 2 groups" in page.text
     assert "left out: a & b" in page.text
-    assert "the test images themselves picked it" in page.text
+    assert "best validation accuracy" not in page.text
     assert "band: +- one standard deviation over 2-3 runs" in page.text
 
 
@@ -138,6 +138,22 @@ def test_curves_have_the_numbers_of_the_runs(page):
     assert (band["x"], band["y"]) == ([1, 2, 2, 1], [75, 100, 50, 25])
     assert [trace["y"] for trace in page.traces("train loss")[:3]] == [[1, 2]] * 3
     assert [trace["y"] for trace in page.traces("test loss")[:3]] == [[0.5, 0.5]] * 3
+
+
+def test_curves_are_those_of_the_validation_where_there_is_one(tmp_path):
+    folder = write_run(tmp_path / "run", 0.5, 0.75)
+    rewritten(folder, lambda r: r.update(split="validation") if r["split"] == "test" else 0)
+    *_, last = RunFolder(folder).records()
+    tests = [
+        last | {"split": "test", "top1": 0.25, **more} for more in ({"checkpoint": "best"}, {})
+    ]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(record) + "\n" for record in tests)
+    page = Page(page_of([folder])[0])
+    assert page.titles == ["validation top-1 accuracy", "validation loss", "train loss"]
+    assert [trace["y"] for trace in page.traces("validation top-1 accuracy")] == [[50, 75]]
+    assert "best: the test of the checkpoint with the best validation accuracy" in page.text
+    assert page.rows[1][3] == "25.00"
 
 
 def test_every_curve_has_boxes_that_turn_it_off(page):

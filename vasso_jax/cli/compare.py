@@ -75,6 +75,8 @@ def _compare(options: argparse.Namespace) -> None:
         raise ValueError(f"no run has finished. {notes[0]}")
     rows = [tables.cells(group, metric) for group in groups]
     header = tables.header(metric)
+    if picking := tables.picking_note(groups):
+        notes.insert(0, picking)
     if unequal := runs.budgets(groups):
         notes.insert(0, f"not trained equally long: {'; '.join(unequal)}")
     baseline = _baseline(groups, options.baseline)
@@ -126,8 +128,8 @@ def _read(paths: Sequence[pathlib.Path]) -> tuple[list[runs.Run], list[str]]:
     notes: list[str] = []
     for path in paths:
         for folder in runs.run_folders(path):
-            if folder != path and not runs.of_test(runs.RunFolder(folder).records()):
-                notes.append(f"left out, not tested yet: {folder}")
+            if folder != path and not runs.evaluations(runs.RunFolder(folder).records()):
+                notes.append(f"left out, not evaluated yet: {folder}")
             else:
                 loaded.append(runs.read_run(folder))
     return loaded, notes

@@ -21,7 +21,16 @@ from vasso_jax.runs.curves import plot_curves, plot_groups
 from vasso_jax.runs.facts import summary
 from vasso_jax.runs.files import read_object, write_bytes, write_text
 from vasso_jax.runs.folder import FORMAT, RunFolder, run_folders
-from vasso_jax.runs.records import Dashboard, Record, RecordFile, of_test
+from vasso_jax.runs.records import (
+    Dashboard,
+    Record,
+    RecordFile,
+    evaluations,
+    is_complete,
+    of_best_checkpoint,
+    of_split,
+    out_of_patience,
+)
 from vasso_jax.runs.run import Run, read_run
 from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, may_change
 from vasso_jax.runs.statistics import (
@@ -48,10 +57,14 @@ __all__ = [
     "differences",
     "differences_to",
     "estimate",
+    "evaluations",
     "flatten",
     "group_runs",
+    "is_complete",
     "may_change",
-    "of_test",
+    "of_best_checkpoint",
+    "of_split",
+    "out_of_patience",
     "paired_difference",
     "plot_curves",
     "plot_groups",

@@ -151,10 +151,12 @@ def budgets(groups: Iterable[Group]) -> list[str]:
     """The lengths of training, where they differ: a comparison of unequal ones is not fair.
 
     Returns:
-        Such as `30 epochs of batches of 128`, in order of appearance; empty if all are equal.
+        Such as `30 epochs of 1,438 images, batch 128`, in order of appearance; empty if all are
+        equal.
     """
     found = dict.fromkeys(
-        f"{run.epochs} epochs of batches of {run.config.get('batch_size')}"
+        f"{run.epochs} epochs of {run.data['train_images']:,} images, batch "
+        f"{run.config.get('batch_size')}"
         for group in groups
         for run in group.runs
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from vasso_jax.runs.comparison import Group
 from vasso_jax.runs.statistics import Estimate, estimate
-from vasso_jax.runs.tables import scale_of
+from vasso_jax.runs.tables import range_of, scale_of
 
 # What a field is, and its axis with the unit of `over_epochs`.
 _TITLES = {
@@ -53,9 +53,8 @@ def band(found: Mapping[int, Estimate]) -> tuple[list[float], list[float]]:
 
 def band_note(groups: Sequence[Group]) -> str:
     """What the bands are; empty if no group has several runs."""
-    counts = sorted({len(group.runs) for group in groups} - {1})
-    several = "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else ""
-    return several and f"band: +- one standard deviation over {several} runs"
+    several = [len(group.runs) for group in groups if len(group.runs) > 1]
+    return f"band: +- one standard deviation over {range_of(several)} runs" if several else ""
 
 
 def splits(groups: Sequence[Group]) -> str:

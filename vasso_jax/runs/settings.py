@@ -21,9 +21,15 @@ MAY_CHANGE = frozenset(
     }
 )
 # What the runs did that were made before there were these fields.
-_BEFORE: dict[str, Any] = {"microbatches": 1, "batch_stats_over": "batch", "deterministic": False}
+_BEFORE: dict[str, Any] = {
+    "microbatches": 1,
+    "batch_stats_over": "batch",
+    "deterministic": False,
+    "validation": {},
+    "patience": 0,
+}
 # Runs that differ in these fields only are repetitions of one experiment.
-SEEDS = ("seed", "label_noise.seed", "method.seed")
+SEEDS = ("seed", "label_noise.seed", "method.seed", "validation.seed")
 # These data sets are whatever lies in their folder.
 _NAMED_BY_FOLDER = frozenset({"folder", "npz"})
 

@@ -41,7 +41,7 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
     return (
         group.name,
         str(len(runs)),
-        str(runs[0].epochs),
+        range_of([run.tests[-1]["epoch"] for run in runs]),
         column([scale * run.last(metric) for run in runs], digits),
         column([scale * run.best(metric) for run in runs], digits),
         column([run.last("loss") for run in runs], 4),
@@ -69,6 +69,11 @@ def difference_cells(name: str, found: PairedDifference, metric: str) -> tuple[s
     )
 
 
+def range_of(values: Sequence[int]) -> str:
+    """Such as 30, or 12-30 where runs have stopped early."""
+    return "-".join(map(str, sorted({min(values), max(values)})))
+
+
 def scale_of(metric: str) -> tuple[float, int]:
     """What a metric is multiplied with to be shown, and with how many digits."""
     return (100, 2) if metric in _SHARES else (1, 4)
@@ -85,19 +90,20 @@ def plus_minus(value: Estimate, digits: int) -> str:
     return f"{value.mean:.{digits}f}{spread}"
 
 
-def best_note(groups: Sequence[Group]) -> str:
-    """What the best epoch was picked by."""
-    if all(run.evaluations[0]["split"] == "validation" for group in groups for run in group.runs):
-        return "best: the test of the checkpoint with the best validation accuracy"
-    return (
-        "best: the best value of any epoch; without a validation split the test images themselves "
-        "picked it, which flatters it"
-    )
+def picking_note(groups: Sequence[Group]) -> str | None:
+    """What the best checkpoints were picked by, where that was the test itself."""
+    tested = [group.name for group in groups if not all(run.validations for run in group.runs)]
+    if not tested:
+        return None
+    of = "" if len(tested) == len(groups) else f" of {', '.join(tested)}"
+    return f"best{of}: the best epoch, picked on the test set, as there was no validation split"
 
 
 def unfinished_note(run: Run) -> str:
     """Why a run is not in the table."""
-    return f"left out, unfinished: {run.folder} (epoch {run.tests[-1]['epoch']} of {run.epochs})"
+    return (
+        f"left out, unfinished: {run.folder} (epoch {run.evaluations[-1]['epoch']} of {run.epochs})"
+    )
 
 
 def as_data(groups: Sequence[Group], metric: str) -> list[dict[str, Any]]:

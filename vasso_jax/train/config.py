@@ -26,6 +26,7 @@ SECTIONS: dict[str, str | None] = {
     "model": "wrn10_1",
     "data": "digits",
     "label_noise": None,
+    "validation": None,
     "augment": None,
 }
 BATCH_STATS = ("clean", "perturbed", "both")
@@ -50,7 +51,10 @@ class RunOptions:
             memory; BatchNorm normalises each by its own statistics.
         init_from: run to take the weights from: its folder for the newest checkpoint, FOLDER@best
             or FOLDER@STEP; a head for other classes starts anew.
-        eval_every_epochs: epochs between two evaluations; the last epoch is always evaluated.
+        eval_every_epochs: epochs between two evaluations, on the validation split if there is one,
+            else on the test split; the last epoch is always evaluated.
+        patience: stop after so many evaluations in a row without a better validation accuracy;
+            0: never.
         checkpoint_every_steps: steps between two checkpoints, besides those at the end of each
             epoch; 0: only those.
         tensorboard: write event files where TensorFlow and TensorBoard are installed.
@@ -74,6 +78,7 @@ class RunOptions:
     microbatches: int = 1
     init_from: str = ""
     eval_every_epochs: int = 1
+    patience: int = 0
     checkpoint_every_steps: int = 0
     tensorboard: bool = True
     wandb_project: str = ""
@@ -96,9 +101,13 @@ class RunOptions:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
         check_choice("batch_stats", self.batch_stats, BATCH_STATS)
         check_choice("batch_stats_over", self.batch_stats_over, BATCH_STATS_OVER)
-        if self.checkpoint_every_steps < 0:
+        for field in ("checkpoint_every_steps", "patience"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must be >= 0, got {getattr(self, field)}")
+        evaluations = -(-self.epochs // self.eval_every_epochs)
+        if self.epochs and self.patience and self.patience >= evaluations - 1:
             raise ValueError(
-                f"checkpoint_every_steps must be >= 0, got {self.checkpoint_every_steps}"
+                f"patience={self.patience} has no effect: the run is evaluated {evaluations} times"
             )
 
 

@@ -28,7 +28,7 @@ SUPPLIED = {
     "model": ("num_classes", "parent"),
 }
 # Empty, these mean that there is no such thing.
-OPTIONAL = ("label_noise", "rho_schedule", "window")
+OPTIONAL = ("label_noise", "validation", "rho_schedule", "window")
 
 
 def bind_config(config: Config, given: Mapping[str, Part] | None = None) -> dict[str, Part]:
@@ -168,6 +168,7 @@ _FIND: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "model": models.constructor,
     "data": sources.constructor,
     "label_noise": lambda name: data.LabelNoise,
+    "validation": lambda name: data.Validation,
     "augment": lambda name: data.Augmentation,
 }
 

@@ -40,10 +40,12 @@ class Experiment:
 
     Attributes:
         dataset_facts: what the run folder keeps of the data set.
+        has_validation: whether the data set has a validation split.
     """
 
     plan: "Plan"
     dataset_facts: Mapping[str, Any]
+    has_validation: bool
     pipeline: Pipeline
     program: Program
 
@@ -64,6 +66,7 @@ class Plan:
         mesh: over all devices.
         source: the data set, not read yet.
         label_noise: to be put into the training labels, if any.
+        validation: which training images are held out, if any.
         augmentation: of training images.
         make_model: `(num_classes) -> network`.
         make_optimizer: `(steps_per_epoch) -> (learning rate, transform)`.
@@ -75,12 +78,13 @@ class Plan:
     mesh: Mesh
     source: data.Source
     label_noise: data.LabelNoise | None
+    validation: data.Validation | None
     augmentation: data.Augmentation
     make_model: Callable[[int], nn.Module]
     make_optimizer: Callable[[int], tuple[optax.Schedule | None, optax.GradientTransformation]]
 
     def open(self, dataset: Dataset) -> Experiment:
-        """The experiment on a data set, with its label noise put in.
+        """The experiment on a data set, with label noise put in and validation images held out.
 
         Raises:
             ValueError: the data set does not fit the plan.
@@ -88,6 +92,15 @@ class Plan:
         changed_labels = None
         if self.label_noise is not None:
             dataset, changed_labels = data.add_label_noise(dataset, self.label_noise)
+        stratified = None
+        if self.validation is not None:
+            stratified = hasattr(dataset.train, "labels")
+            dataset = data.hold_out(dataset, self.validation)
+        if self.options.patience and dataset.validation is None:
+            raise ValueError(
+                f"patience={self.options.patience} needs a validation split: hold out some of the "
+                "training images, as by --config.validation.share=0.1"
+            )
         spec = DataSpec(
             num_train=dataset.num_train,
             num_classes=len(dataset.class_names),
@@ -102,7 +115,10 @@ class Plan:
         human_labels = getattr(self.source, "human_labels", "")
         return Experiment(
             plan=self,
-            dataset_facts=dataset_facts(dataset, self.label_noise, changed_labels, human_labels),
+            dataset_facts=dataset_facts(
+                dataset, self.label_noise, changed_labels, human_labels, stratified
+            ),
+            has_validation=dataset.validation is not None,
             pipeline=pipeline,
             program=self.program(spec, pipeline.take_batch, pipeline.take_eval_batch),
         )
@@ -217,6 +233,7 @@ def check(
     label_noise = parts["label_noise"]() if parts["label_noise"].arguments else None
     if label_noise is not None and getattr(source, "human_labels", ""):
         raise ValueError("label noise cannot be added to human_labels: leave one of them out")
+    validation = parts["validation"]() if parts["validation"].arguments else None
     return Plan(
         options=options,
         settings=settings,
@@ -224,6 +241,7 @@ def check(
         mesh=mesh,
         source=source,
         label_noise=label_noise,
+        validation=validation,
         augmentation=parts["augment"](),
         make_model=partial(make_model, parts["model"]),
         make_optimizer=optimizer,

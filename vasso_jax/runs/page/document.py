@@ -21,6 +21,7 @@ _PAIRS = (
     "Means of differences between runs of equal seeds, with Student's 95 % interval, and how many "
     "seeds it would take to make the interval that short."
 )
+_PICKED = "best: the test of the checkpoint with the best validation accuracy"
 _ONE_EACH = "One line per run."
 
 
@@ -40,7 +41,8 @@ def as_html(
         metric: of the test; see `Run.last`.
         baseline: the group that differences are taken to.
         found: these differences; see `differences_to`.
-        notes: below the tables; may be empty.
+        notes: below the tables, such as what the best checkpoints were picked by if not by a
+            validation split.
 
     Raises:
         ValueError: plotly is not installed, or a run has no such metric.
@@ -62,12 +64,14 @@ def as_html(
         shown += _table("differences", _PAIRS, header, rows)
     curves = figures.curves(groups, metric)
     maps = figures.heat_maps(find_grids(groups), metric)
+    if any(run.validations for group in groups for run in group.runs):
+        notes = [*notes, _PICKED]
     band = band_note(groups)
     count = sum(len(group.runs) for group in groups)
     return _template().substitute(
         title=escape(f"Test {title(metric)}: {count} runs in {len(groups)} groups"),
         tables=shown,
-        notes="".join(map(_note, (*notes, tables.best_note(groups)))),
+        notes="".join(map(_note, notes)),
         lines=f"Thick line: mean of a group; thin lines: its runs; {band}" if band else _ONE_EACH,
         no_band="" if band else "hidden",
         legend=legend(groups),
