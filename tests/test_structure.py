@@ -108,7 +108,12 @@ def test_importing_the_optimizers_loads_jax_and_optax_only():
 
 def test_comparing_runs_loads_no_jax_and_draws_only_when_told():
     heavy = "jax flax optax tensorflow tensorflow_datasets grain orbax clu ml_collections sklearn"
-    assert not loaded_by("vasso_jax.cli.compare") & {*heavy.split(), "matplotlib", "pandas"}
+    assert not loaded_by("vasso_jax.cli.compare") & {
+        *heavy.split(),
+        "matplotlib",
+        "plotly",
+        "pandas",
+    }
 
 
 def test_a_config_is_read_without_jax():
@@ -116,5 +121,5 @@ def test_a_config_is_read_without_jax():
 
 
 def test_the_run_folder_is_read_without_any_heavy_package():
-    heavy = "jax flax optax numpy scipy matplotlib rich ml_collections"
+    heavy = "jax flax optax numpy scipy matplotlib plotly rich ml_collections"
     assert not loaded_by("vasso_jax.runs") & {*heavy.split()}

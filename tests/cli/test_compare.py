@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import re
+import sys
 
 import pytest
 
@@ -43,6 +44,31 @@ def test_the_command_prints_and_writes_the_table_and_the_picture(two_methods, tm
     assert page.read_text().splitlines()[-1] == note
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 5000
+
+
+def test_the_page_has_the_tables_and_all_notes(two_methods, tmp_path, capsys):
+    unfinished = write_run(tmp_path / "unfinished", 0.5, seed=7)
+    longer = write_run(tmp_path / "longer", 0.5, 0.5, 0.5, epochs=3)
+    page = tmp_path / "page.html"
+    compare.main([*map(str, [*two_methods, unfinished, longer]), f"--html={page}"])
+    notes = capsys.readouterr().out.splitlines()[-3:]
+    text = page.read_text()
+    assert notes[0].startswith("not trained equally long")
+    assert "".join(f'<p class="note">{note}</p>\n' for note in notes) in text
+    assert text.count("<td>75.00 +- 25.00</td>") == 1
+    assert "<td>-37.50</td>" in text
+
+
+def test_a_page_without_plotly_is_refused_before_anything_is_printed(
+    two_methods, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    page = tmp_path / "page.html"
+    with pytest.raises(SystemExit) as end:
+        compare.main([*map(str, two_methods), f"--html={page}"])
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", "error: an HTML page needs plotly: pip install plotly\n")
+    assert not page.exists()
 
 
 def test_a_folder_stands_for_the_runs_below_it(two_methods, tmp_path, capsys):

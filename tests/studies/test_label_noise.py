@@ -73,7 +73,7 @@ def test_differences_are_paired_by_seed(tmp_path):
     accuracies = {"SGD": (0.5, 0.75), "SAM": (0.25, 0.5), "VaSSO 0.4": (0.5, 1.0)}
     runs = {
         (method, 0.5, seed): Run(
-            tmp_path, {"epochs": 1}, {}, [{"epoch": 1, "top1": top1, "loss": 1.0}]
+            tmp_path, {"epochs": 1}, {}, [{"epoch": 1, "split": "test", "top1": top1, "loss": 1.0}]
         )
         for method, values in accuracies.items()
         for seed, top1 in enumerate(values)

@@ -1,7 +1,7 @@
 """Compares runs over their seeds:
 
 vasso-jax compare RUN|FOLDER... [--metric loss] [--baseline NAME] [--markdown FILE] [--png FILE]
-    [--json FILE] [--csv FILE]
+    [--html FILE] [--json FILE] [--csv FILE]
 
 Of a FOLDER, all run folders below it are taken. Runs that differ only in `seed` and
 `label_noise.seed` form one row: mean +- standard deviation over them. A second table has the
@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vasso_jax import runs
-from vasso_jax.runs import tables
+from vasso_jax.runs import page, tables
 
 # Columns that a terminal has no room for.
 _ONLY_IN_FILES = 2
@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     files = {
         "markdown": "write the tables there, too",
         "png": "draw test top-1 over the epochs",
+        "html": "write a page with the tables and learning curves",
         "json": "write every run and the differences there",
         "csv": "write every run there",
     }
@@ -87,6 +88,7 @@ def _compare(options: argparse.Namespace) -> None:
         )
     if options.png and metric != "top1":
         raise ValueError(f"--png draws top1, and not {metric}: leave out one of the two")
+    html = page.as_html(groups, metric, baseline, found, notes) if options.html else ""
     difference_header = tables.difference_header(metric, baseline.name)
     differences = [tables.difference_cells(name, each, metric) for name, each in found.items()]
 
@@ -104,6 +106,8 @@ def _compare(options: argparse.Namespace) -> None:
         runs.write_text(options.markdown, text)
     if options.png:
         runs.plot_groups(groups, options.png)
+    if options.html:
+        runs.write_text(options.html, html)
     data = tables.as_data(groups, metric)
     if options.json:
         content = {

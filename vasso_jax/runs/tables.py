@@ -11,10 +11,15 @@ from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seed
 _SHARES = ("top1", "top5")
 
 
+def shown(metric: str) -> str:
+    """The name of a metric, with the unit in which the tables show it."""
+    return f"{metric}, %" if metric in _SHARES else metric
+
+
 def header(metric: str) -> tuple[str, ...]:
     """The titles of the columns of `cells`."""
-    shown = f"{metric}, %" if metric in _SHARES else metric
-    return ("runs", "seeds", "epochs", f"last {shown}", f"best {shown}", "test loss", "s per run")
+    name = shown(metric)
+    return ("runs", "seeds", "epochs", f"last {name}", f"best {name}", "test loss", "s per run")
 
 
 def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
@@ -28,7 +33,7 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
         ValueError: a run has no such metric.
     """
     runs = group.runs
-    scale, digits = _scale(metric)
+    scale, digits = scale_of(metric)
 
     def column(values: Sequence[float], digits: int) -> str:
         return plus_minus(estimate(values), digits)
@@ -36,7 +41,7 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
     return (
         group.name,
         str(len(runs)),
-        _range([run.tests[-1]["epoch"] for run in runs]),
+        range_of([run.tests[-1]["epoch"] for run in runs]),
         column([scale * run.last(metric) for run in runs], digits),
         column([scale * run.best(metric) for run in runs], digits),
         column([run.last("loss") for run in runs], 4),
@@ -46,14 +51,14 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
 
 def difference_header(metric: str, baseline: str) -> tuple[str, ...]:
     """The titles of the columns of `difference_cells`."""
-    shown = f"{metric}, points" if metric in _SHARES else metric
+    name = f"{metric}, points" if metric in _SHARES else metric
     resolved = f"seeds for +-{_resolved(metric):g}"
-    return (f"minus {baseline}", f"last {shown}", "95 % interval", "pairs", resolved)
+    return (f"minus {baseline}", f"last {name}", "95 % interval", "pairs", resolved)
 
 
 def difference_cells(name: str, found: PairedDifference, metric: str) -> tuple[str, ...]:
     """A difference under `difference_header`."""
-    scale, digits = _scale(metric)
+    scale, digits = scale_of(metric)
     needed = seeds_needed(scale * found.std, _resolved(metric))
     return (
         name,
@@ -64,12 +69,12 @@ def difference_cells(name: str, found: PairedDifference, metric: str) -> tuple[s
     )
 
 
-def _range(values: Sequence[int]) -> str:
+def range_of(values: Sequence[int]) -> str:
     """Such as 30, or 12-30 where runs have stopped early."""
     return "-".join(map(str, sorted({min(values), max(values)})))
 
 
-def _scale(metric: str) -> tuple[float, int]:
+def scale_of(metric: str) -> tuple[float, int]:
     """What a metric is multiplied with to be shown, and with how many digits."""
     return (100, 2) if metric in _SHARES else (1, 4)
 
