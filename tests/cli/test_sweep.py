@@ -217,7 +217,7 @@ def test_a_stopped_sweep_goes_on_and_a_failing_run_does_not_end_it(unbroken, tmp
     status, out, err = runs.finish(process)
     assert (status, err) == (
         130,
-        "stopped, everything saved: run the same command again to go on\n",
+        "stopped; the same command goes on with what the runs have saved\n",
     )
     assert "2 runs, 0 of them finished before" in out
     assert "[1/2] batch_size5000: failed: batch_size=5000 exceeds the 1438 training" in out

@@ -1,9 +1,11 @@
 """Settings that are chosen on the validation split."""
 
+import dataclasses
+
 import pytest
 
 from tests.run_folder.written import SAM, VASSO, write_run, write_validated
-from vasso_jax.runs import choose, group_runs, read_run, tables
+from vasso_jax.runs import candidates, choose, group_runs, read_run, tables
 
 # By method and rho: for each seed the validation's top-1 by epoch, and the test's two figures. The
 # best settings on the test, and those of the best last validation, are others than the chosen ones.
@@ -38,6 +40,23 @@ def test_the_best_mean_over_seeds_of_the_best_validation_is_chosen(groups):
     assert (sam.method, sam.fields, sam.group) == ("sam", {"method.rho": 0.1}, groups[1])
     # Of equals, the first.
     assert (vasso.method, vasso.fields, vasso.group) == ("vasso", {"method.rho": 0.1}, groups[2])
+
+
+def test_what_makes_another_task_is_not_chosen(groups):
+    def noisy(group, rate):
+        runs = [
+            dataclasses.replace(run, config={**run.config, "label_noise.rate": rate})
+            for run in group.runs
+        ]
+        return dataclasses.replace(group, runs=runs)
+
+    tasks = [noisy(groups[0], 0.0), noisy(groups[1], 0.4), noisy(groups[0], 0.4)]
+    swept = ["label_noise.rate", "method.rho"]
+    assert candidates(tasks, swept) == [tasks[:1], tasks[1:]]
+    assert [choice.fields for choice in choose(tasks, swept)] == [
+        {"label_noise.rate": 0.0, "method.rho": 0.05},
+        {"label_noise.rate": 0.4, "method.rho": 0.1},
+    ]
 
 
 def test_of_losses_the_least_is_chosen(groups):

@@ -216,7 +216,7 @@ def _train(sweep: _Sweep, jobs: int) -> None:
             failures = run_all(planned, jobs, progress)
     except (KeyboardInterrupt, SystemExit) as interruption:
         by_hand = isinstance(interruption, KeyboardInterrupt)
-        print("stopped, everything saved: run the same command again to go on", file=sys.stderr)
+        print("stopped; the same command goes on with what the runs have saved", file=sys.stderr)
         sys.exit(128 + (signal.SIGINT if by_hand else signal.SIGTERM))
     if len(failures) < len(planned):
         compare.show([str(sweep.workdir)])
@@ -240,7 +240,7 @@ def print_choices(folders: Sequence[pathlib.Path], swept: Sequence[str], complet
         return
     loaded = [runs.read_run(folder) for folder in folders]
     groups = runs.group_runs(loaded)
-    if len(groups) == len({run.config["method.name"] for run in loaded}):
+    if all(len(alternatives) == 1 for alternatives in runs.candidates(groups, swept)):
         return
     if not all(run.validations for run in loaded):
         print(

@@ -7,6 +7,8 @@ from typing import Any
 
 from vasso_jax.runs.comparison import Group
 
+_TASK = ("data.", "label_noise.", "validation.")
+
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -23,6 +25,25 @@ class Choice:
     group: Group
 
 
+def candidates(groups: Iterable[Group], swept: Sequence[str]) -> list[list[Group]]:
+    """The groups among which one is to be chosen: those of one method on one task.
+
+    Args:
+        groups: those of one method differ in `swept` only.
+        swept: dotted names of fields. Those about the data and its labels make another task, whose
+            accuracies are not to be compared.
+
+    Returns:
+        Lists of groups, in order of appearance.
+    """
+    task = [field for field in swept if field.startswith(_TASK)]
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        key = repr([_of(group).get(field) for field in ("method.name", *task)])
+        found.setdefault(key, []).append(group)
+    return [*found.values()]
+
+
 def choose(groups: Iterable[Group], swept: Sequence[str], metric: str = "top1") -> list[Choice]:
     """For each method the settings with the best validation, in the mean over the seeds.
 
@@ -30,26 +51,26 @@ def choose(groups: Iterable[Group], swept: Sequence[str], metric: str = "top1") 
     settings, the first are chosen.
 
     Args:
-        groups: of runs with a validation split. Those of one method differ in `swept` only.
-        swept: dotted names of the fields to choose.
+        groups: of runs with a validation split; otherwise as for `candidates`.
+        swept: see `candidates`.
         metric: such as `top1`; of a loss, the least is the best.
 
     Returns:
-        One choice per method, in order of appearance.
+        One choice per method and task, in order of appearance.
 
     Raises:
         ValueError: a run has no validation split, or no such metric.
     """
-    methods: dict[str, list[tuple[float, Group]]] = {}
-    for group in groups:
-        validation = statistics.fmean(run.best_validation(metric) for run in group.runs)
-        methods.setdefault(_of(group)["method.name"], []).append((validation, group))
     better = min if metric.endswith("loss") else max
     choices = []
-    for method, candidates in methods.items():
-        _, group = better(candidates, key=lambda candidate: candidate[0])
+    for alternatives in candidates(groups, swept):
+        validations = [
+            statistics.fmean(run.best_validation(metric) for run in group.runs)
+            for group in alternatives
+        ]
+        group = alternatives[validations.index(better(validations))]
         fields = {field: _of(group)[field] for field in swept if field in _of(group)}
-        choices.append(Choice(method, fields, group))
+        choices.append(Choice(_of(group)["method.name"], fields, group))
     return choices
 
 
