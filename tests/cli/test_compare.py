@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.run_folder.written import DATA, SAM, VASSO, write_run, write_two_methods
+from tests.run_folder.written import DATA, SAM, VASSO, write_run, write_two_methods, write_validated
 from vasso_jax.cli import compare
 from vasso_jax.runs import group_runs, read_run, tables
 
@@ -106,14 +106,9 @@ def test_json_and_csv_have_every_run(two_methods, tmp_path):
 
 def test_runs_with_validation_say_what_the_best_was_picked_by(two_methods, tmp_path, capsys):
     def validated(seed):
-        run = write_run(tmp_path / f"own{seed}", 0.5, 0.75, 0.25, seed=seed, epochs=3)
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for line in lines:
-            line["split"] = line["split"].replace("test", "validation")
-        best, last = ({**lines[i], "split": "test", "top1": x} for i, x in ((3, 0.625), (5, 0.5)))
-        text = map(json.dumps, [*lines, {**best, "checkpoint": "best"}, last])
-        (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in text))
-        return run
+        return write_validated(
+            tmp_path / f"own{seed}", 0.5, 0.75, 0.25, best=0.625, last=0.5, seed=seed
+        )
 
     ours = [str(validated(seed)) for seed in (0, 1)]
     compare.main([*ours, f"--csv={tmp_path / 'runs.csv'}"])

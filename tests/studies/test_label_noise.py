@@ -3,14 +3,12 @@
 import json
 
 import pytest
-from ml_collections import ConfigDict
 
 from studies.label_noise import report, study
 from studies.label_noise.__main__ import HERE, main
-from studies.parallel_runs import PlannedRun, has_finished
 from tests.studies.pictures import assert_alike
 from tests.studies.small import use_small_networks
-from vasso_jax.runs import Run, RunFolder
+from vasso_jax.runs import Run
 
 
 @pytest.fixture
@@ -47,19 +45,6 @@ def test_it_writes_its_results_and_does_not_train_twice(small, tmp_path, capsys)
     main(small)
     assert "2 runs, 2 of them finished before" in capsys.readouterr().out
     assert json.loads(path.read_text()) == first
-
-
-def test_a_finished_run_with_other_settings_is_refused(tmp_path):
-    settings = {"seed": 0, "method": {"rho": 0.1}, "epochs": 1}
-    RunFolder(tmp_path).write_facts(settings, {})
-    record = {"step": 1, "epoch": 1, "split": "test", "top1": 0.5, "loss": 1.0, "seconds": 1.0}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
-    config = ConfigDict(settings)
-    assert has_finished(PlannedRun(tmp_path, config))
-    assert not has_finished(PlannedRun(tmp_path / "other", config))
-    config.method.rho = 0.2
-    with pytest.raises(ValueError, match=r"method\.rho=0\.1 there, 0\.2 here\): delete it"):
-        has_finished(PlannedRun(tmp_path, config))
 
 
 def test_radii_are_chosen_first(tmp_path, capsys):

@@ -35,6 +35,20 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: of the command line, without the program; None: those of this process.
     """
+    try:
+        show(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def show(arguments: Sequence[str] | None) -> None:
+    """The command, as for `main`.
+
+    Raises:
+        ValueError: the runs cannot be compared.
+        OSError: a file cannot be read or written.
+    """
     parser = argparse.ArgumentParser(
         prog="vasso-jax compare", description="Compares runs over their seeds."
     )
@@ -58,12 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     for name, meaning in files.items():
         parser.add_argument(f"--{name}", type=pathlib.Path, metavar="FILE", help=meaning)
-    options = parser.parse_args(arguments)
-    try:
-        _compare(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    _compare(parser.parse_args(arguments))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -94,9 +103,9 @@ def _compare(options: argparse.Namespace) -> None:
 
     # Output that goes to a file is not to be folded at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    console.print(_table(header[:-_ONLY_IN_FILES], [row[:-_ONLY_IN_FILES] for row in rows]))
+    console.print(table(header[:-_ONLY_IN_FILES], [row[:-_ONLY_IN_FILES] for row in rows]))
     if differences:
-        console.print(_table(difference_header, differences))
+        console.print(table(difference_header, differences))
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)
     if options.markdown:
@@ -146,13 +155,14 @@ def _baseline(groups: Sequence[runs.Group], name: str | None) -> runs.Group:
     raise ValueError(f"there is no row {name!r}: the baseline is one of {names}")
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table()
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """For the screen; the first column is aligned left, the others right."""
+    shown = Table()
     for i, title in enumerate(header):
-        table.add_column(title, justify="right" if i else "left", overflow="fold")
+        shown.add_column(title, justify="right" if i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
-    return table
+        shown.add_row(*map(escape, row))
+    return shown
 
 
 def _csv(data: Sequence[dict[str, Any]]) -> str:

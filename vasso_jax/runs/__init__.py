@@ -16,6 +16,7 @@ Format 2. A run folder holds:
 runs. This package imports neither jax nor the rest of vasso_jax.
 """
 
+from vasso_jax.runs.choice import Choice, candidates, choose
 from vasso_jax.runs.comparison import Group, budgets, differences_to, group_runs
 from vasso_jax.runs.curves import plot_curves, plot_groups
 from vasso_jax.runs.facts import summary
@@ -46,6 +47,7 @@ __all__ = [
     "FORMAT",
     "MAY_CHANGE",
     "SEEDS",
+    "Choice",
     "Dashboard",
     "Estimate",
     "Group",
@@ -55,6 +57,8 @@ __all__ = [
     "Run",
     "RunFolder",
     "budgets",
+    "candidates",
+    "choose",
     "differences",
     "differences_to",
     "estimate",

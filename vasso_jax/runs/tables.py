@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vasso_jax.runs.choice import Choice
 from vasso_jax.runs.comparison import Group
 from vasso_jax.runs.run import Run
 from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seeds_needed
@@ -46,6 +47,34 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
         column([scale * run.best(metric) for run in runs], digits),
         column([run.last("loss") for run in runs], 4),
         column([run.tests[-1]["seconds"] for run in runs], 1),
+    )
+
+
+def choice_header(metric: str) -> tuple[str, ...]:
+    """The titles of the columns of `choice_cells`."""
+    shown = f"{metric}, %" if metric in _SHARES else metric
+    tests = (f"test {shown}: best checkpoint", "last epoch")
+    return ("method", "chosen", f"validation {shown}", *tests, "seeds")
+
+
+def choice_cells(choice: Choice, metric: str = "top1") -> tuple[str, ...]:
+    """A choice under `choice_header`: means over its runs, with the standard deviation.
+
+    Raises:
+        ValueError: a run has no such metric.
+    """
+    runs = choice.group.runs
+    scale, digits = _scale(metric)
+    columns = (
+        [run.best_validation(metric) for run in runs],
+        [run.best(metric) for run in runs],
+        [run.last(metric) for run in runs],
+    )
+    return (
+        choice.method,
+        " ".join(f"{field}={value}" for field, value in choice.fields.items()) or "-",
+        *(plus_minus(estimate([scale * v for v in values]), digits) for values in columns),
+        str(len(runs)),
     )
 
 

@@ -6,6 +6,8 @@ each name stands for. Nothing here needs JAX, so that a wrong command line is an
 """
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -129,3 +131,25 @@ def default_config() -> Config:
     for section in SECTIONS:
         config[section].unlock()
     return config
+
+
+def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
+    """A copy of the config with other values of some fields.
+
+    Args:
+        config: stays as it is.
+        fields: values by dotted name, such as `method.rho`, set in this order.
+
+    Raises:
+        ValueError: there is no such section or field, or it cannot have this value.
+    """
+    changed = config.copy_and_resolve_references()
+    for name, value in fields.items():
+        *sections, last = name.split(".")
+        try:
+            functools.reduce(lambda section, key: section[key], sections, changed)[last] = value
+        except (KeyError, TypeError) as error:
+            # Of a KeyError, the text goes on with the whole config.
+            reason = "" if isinstance(error, KeyError) else f" to {value!r} ({error})"
+            raise ValueError(f"{name} cannot be set{reason}: see --help_config") from error
+    return changed
