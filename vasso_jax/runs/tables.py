@@ -64,7 +64,7 @@ def choice_cells(choice: Choice, metric: str = "top1") -> tuple[str, ...]:
         ValueError: a run has no such metric.
     """
     runs = choice.group.runs
-    scale, digits = _scale(metric)
+    scale, digits = scale_of(metric)
     columns = (
         [run.best_validation(metric) for run in runs],
         [run.best(metric) for run in runs],
