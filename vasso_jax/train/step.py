@@ -15,7 +15,7 @@ from vasso_jax.train import ema
 from vasso_jax.train.compiler_options import Options
 from vasso_jax.train.groups import in_microbatches, mean_over_microbatches, per_device
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
-from vasso_jax.train.state import TrainState
+from vasso_jax.train.state import MetricSum, TrainState
 
 # Most arrays of a network, biases and scales, have no more numbers than this.
 _SMALL = 4096
@@ -142,13 +142,16 @@ def make_train_step(
             opt_state=opt_state,
             ema=ema.update(state.ema, params, moved, ema_decay, state.step),
             key=state.key,
-            metric_sums={
-                name: total.plus(*measured[name]) for name, total in state.metric_sums.items()
-            },
+            metric_sums=_with(state.metric_sums, measured),
+            window_sums=_with(state.window_sums, measured),
         )
 
     # A buffer can be reused only if the new array is placed as the old one.
     return jax.jit(step, donate_argnums=0, out_shardings=formats, compiler_options=compiler_options)
+
+
+def _with(sums: dict[str, MetricSum], measured: dict[str, tuple[Any, Any]]) -> dict[str, MetricSum]:
+    return {name: total.plus(*measured[name]) for name, total in sums.items()}
 
 
 def _of_perturbation(passes: optim.Passes, rho: Any) -> dict[str, tuple[Any, Any]]:
