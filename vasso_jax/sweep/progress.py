@@ -11,6 +11,7 @@ from rich.table import Table
 from vasso_jax.runs import RunFolder, evaluations
 from vasso_jax.sweep.jobs import PlannedRun
 from vasso_jax.sweep.worker import Outcome
+from vasso_jax.train.reporting.console import percent
 
 
 class ConsoleProgress:
@@ -46,7 +47,8 @@ class ConsoleProgress:
         del self._started[run.folder]
         result = f"failed: {outcome.error}"
         if outcome.result is not None:
-            result = f"test top-1 {outcome.result['test_top1']:.4f}, {outcome.seconds:.0f} s"
+            top1 = percent(outcome.result["test_top1"])
+            result = f"test top-1 {top1}, {outcome.seconds:.0f} s"
         self._note(f"[{self._done}/{self._total}] {run.folder.name}: {result}")
 
     def refresh(self) -> None:
@@ -68,7 +70,7 @@ def _latest(folder: RunFolder) -> tuple[str, str]:
     """The last epoch of a run, and its latest accuracy; empty before there are any."""
     with contextlib.suppress(ValueError, OSError):  # it is being written
         records, epochs = folder.records(), folder.settings()["epochs"]
-        accuracies = [f"{record['top1']:.4f}" for record in evaluations(records)]
+        accuracies = [percent(record["top1"]) for record in evaluations(records)]
         if records:
             return f"{records[-1]['epoch']}/{epochs}", (accuracies or [""])[-1]
     return "", ""
