@@ -5,5 +5,5 @@
 
 Each is run from the root of a clone as `python -m studies.NAME`. The docstring of its `__main__`
 is the protocol; `results/` has the numbers and the figure. `--redraw` draws the figure from the
-numbers that are there. `parallel_runs` trains many small networks at once.
+numbers that are there. `parallel_runs` trains what is missing.
 """

@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import pathlib
 import re
+import shlex
 import sys
 import tomllib
 
@@ -12,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vasso_jax import optim
+from vasso_jax.cli import sweep
 from vasso_jax.train import check, default_config, optimizer
 from vasso_jax.train.config import SECTIONS
 from vasso_jax.train.help import fields_of, full_names
@@ -62,6 +64,22 @@ def test_a_page_names_existing_fields_and_files(page):
         assert known, field
     for path in re.findall(r"(?:configs|docs|examples|studies|benchmarks)/\w+\.\w+", text):
         assert (ROOT / path).exists(), path
+
+
+def sweeps():
+    """The commands on all pages, without the program."""
+    lines = (line for page in PAGES for block in blocks("bash", page) for line in block.split("\n"))
+    return [shlex.split(line)[2:] for line in lines if line.startswith("vasso-jax sweep ")]
+
+
+def test_the_sweeps_on_the_pages_have_points(capsys):
+    counts = []
+    for arguments in sweeps():
+        sweep.main([*(a for a in arguments if not a.startswith(("--index", "--list"))), "--list"])
+        counts.append(
+            len([line for line in capsys.readouterr().out.splitlines() if line[0] == " "])
+        )
+    assert counts == [35, 6, 6]
 
 
 def test_the_readme_is_short_and_shows_code_on_its_first_screen():

@@ -52,6 +52,7 @@ def test_the_wheel_holds_the_package_its_configs_and_the_licence(installed):
     ours |= {pathlib.Path("vasso_jax", p.relative_to(runs.ROOT)) for p in CONFIGS}
     assert {p.relative_to(installed) for p in installed.rglob("*.py")} == ours
     assert (installed / "vasso_jax/py.typed").exists()
+    assert (installed / "vasso_jax/runs/page/page.html").exists()
     assert list(installed.rglob("LICENSE"))
     metadata = next(installed.rglob("METADATA")).read_text()
     assert f"\nVersion: {vasso_jax.__version__}\n" in metadata

@@ -92,6 +92,13 @@ def test_nothing_below_the_commands_imports_them():
                 assert not module.startswith("vasso_jax.cli"), path
 
 
+def test_training_knows_nothing_of_what_is_made_of_it():
+    for path in (PACKAGE / "train").rglob("*.py"):
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        for module in own_imports(path.read_text(), package):
+            assert not module.startswith(("vasso_jax.sweep", "vasso_jax.inference")), path
+
+
 def loaded_by(module):
     """The top-level packages there are after an import of `module` alone."""
     code = f"import {module}, sys; print(*sys.modules)"
@@ -108,7 +115,12 @@ def test_importing_the_optimizers_loads_jax_and_optax_only():
 
 def test_comparing_runs_loads_no_jax_and_draws_only_when_told():
     heavy = "jax flax optax tensorflow tensorflow_datasets grain orbax clu ml_collections sklearn"
-    assert not loaded_by("vasso_jax.cli.compare") & {*heavy.split(), "matplotlib", "pandas"}
+    assert not loaded_by("vasso_jax.cli.compare") & {
+        *heavy.split(),
+        "matplotlib",
+        "plotly",
+        "pandas",
+    }
 
 
 def test_a_config_is_read_without_jax():
@@ -116,5 +128,9 @@ def test_a_config_is_read_without_jax():
 
 
 def test_the_run_folder_is_read_without_any_heavy_package():
-    heavy = "jax flax optax numpy scipy matplotlib rich ml_collections"
+    heavy = "jax flax optax numpy scipy matplotlib plotly rich ml_collections"
     assert not loaded_by("vasso_jax.runs") & {*heavy.split()}
+
+
+def test_a_sweep_leaves_jax_to_the_processes_that_train():
+    assert not loaded_by("vasso_jax.sweep") & {"jax", "flax", "optax", "orbax", "grain"}

@@ -97,7 +97,7 @@ def _optimizers_alone(workload: Workload, params: Any, steps: int) -> dict[str, 
     params = jax.tree.map(np.asarray, params)
     runs = {}
     for method in ("vasso", "sgd"):
-        _, tx = workload.plan(method).make_optimizer(1)
+        tx = workload.plan(method).make_optimizer(1).tx
 
         # The second gradient depends on w + eps; otherwise the perturbation would not be computed.
         def one(carry: Any, _: None, update: Any = tx.update) -> Any:

@@ -121,7 +121,7 @@ def _without_dropout(plan: Plan) -> Plan:
 def _step(plan: Plan, workload: Workload, model: nn.Module, **options: Any) -> Callable[..., Any]:
     """As the trainer's, for any dtype."""
     spec = workload.spec
-    _, tx = plan.make_optimizer(1)
+    tx = plan.make_optimizer(1).tx
     return make_train_step(
         model,
         tx,
@@ -129,7 +129,6 @@ def _step(plan: Plan, workload: Workload, model: nn.Module, **options: Any) -> C
         augment=partial(data.augment, options=plan.augmentation, mean=spec.mean, std=spec.std),
         label_smoothing=plan.options.label_smoothing,
         batch_stats=plan.options.batch_stats,
-        seed=plan.options.seed,
         mesh=plan.mesh,
         **options,
     )

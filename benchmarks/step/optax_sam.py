@@ -24,7 +24,7 @@ def make_optax_sam_step(workload: Workload) -> Step:
     """
     plan, spec = workload.plan(BASE_ALONE), workload.spec
     model = plan.make_model(spec.num_classes)
-    _, base = plan.make_optimizer(1)
+    base = plan.make_optimizer(1).tx
     rho = workload.plan("sam").settings["method"]["rho"]
     adversary = optax.chain(optax.contrib.normalize(), optax.sgd(rho))
     tx = optax.contrib.sam(base, adversary, sync_period=2, opaque_mode=True)

@@ -123,9 +123,11 @@ def plot(summary: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.set_xlabel("gradient evaluations per training image, in all of the run")
-    axes.set_ylabel(f"test error, last epoch, %; mean of {summary[0]['n']} seeds, 95 %")
+    axes.set_ylabel("test error at the last epoch, %")
+    axes.set_title("test error by compute", fontsize="medium")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    bars = f"mean and 95 % interval, {summary[0]['n']} seeds"
+    axes.legend(fontsize="small", title=bars, title_fontsize="small")
     figure.savefig(path, dpi=110)
 
 

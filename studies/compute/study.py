@@ -10,8 +10,9 @@ from benchmarks.harness.results import read_json, write_json
 from studies.compute import report
 from studies.compute.methods import METHODS, STEPS_PER_EPOCH, evaluations, window
 from studies.held_out import write_fold
-from studies.parallel_runs import PlannedRun, run_all
+from studies.parallel_runs import train_all
 from vasso_jax.runs import read_run
+from vasso_jax.sweep import PlannedRun
 from vasso_jax.train.presets import digits
 
 TUNED, RADII = "Momentum-SAM", (0.1, 0.3, 1.0, 3.0)
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
         for epochs, seed, method in itertools.product(options.epochs, range(options.seeds), METHODS)
         if evaluations(method, epochs) <= options.most * STEPS_PER_EPOCH
     }
-    run_all(list(planned.values()), options.processes, options.runs / "compiled")
+    train_all(list(planned.values()), options.processes, options.runs / "compiled")
     runs = {key: read_run(run.folder) for key, run in planned.items()}
     # Only here: it starts JAX, which the runs do in their own processes.
     from benchmarks.harness.machine import describe
@@ -88,7 +89,7 @@ def tune(options: argparse.Namespace) -> None:
         config.data = {"name": "npz", "dir": str(folds[seed].absolute())}
         folder = options.runs / "tuning" / f"{_slug(TUNED)}_rho{rho:g}_seed{seed}"
         planned[rho, seed] = PlannedRun(folder, config)
-    run_all(list(planned.values()), options.processes, options.runs / "compiled")
+    train_all(list(planned.values()), options.processes, options.runs / "compiled")
     table = {
         rho: [read_run(planned[rho, seed].folder).last() for seed in TUNING_SEEDS] for rho in RADII
     }

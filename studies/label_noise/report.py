@@ -96,7 +96,7 @@ def plot(summary: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     methods, rates = (
         list(dict.fromkeys(row[name] for row in summary)) for name in ("method", "label_noise_rate")
     )
-    figure = Figure(figsize=(8.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(8.5, 3.9), layout="constrained")
     FigureCanvasAgg(figure)
     # One panel per rate: on one scale the small differences between methods would vanish.
     panels = figure.subplots(1, len(rates), squeeze=False)[0]
@@ -112,9 +112,12 @@ def plot(summary: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
                 capsize=3,
                 color=colors[i % len(colors)],
             )
-        axes.set_title(f"{rate:.0%} wrong labels", fontsize="medium")
+        axes.set_title(f"{100 * rate:g} % wrong labels", fontsize="medium")
         axes.set_xticks(range(len(methods)), methods, rotation=60, ha="right", fontsize="small")
         axes.set_xlim(-0.6, len(methods) - 0.4)
         axes.grid(axis="y", alpha=0.3)
-    panels[0].set_ylabel(f"test top-1, %; mean and std of {summary[0]['n']} seeds")
+    panels[0].set_ylabel("test top-1 accuracy at the last epoch, %")
+    figure.suptitle(
+        f"mean; bars: +- one standard deviation over {summary[0]['n']} seeds", fontsize="medium"
+    )
     figure.savefig(path, dpi=110)

@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from benchmarks.harness.results import read_json, write_json
 from studies.held_out import write_fold
 from studies.label_noise import report
-from studies.parallel_runs import PlannedRun, run_all
+from studies.parallel_runs import train_all
 from vasso_jax.runs import read_run
+from vasso_jax.sweep import PlannedRun
 from vasso_jax.train.presets import digits
 
 RATES = (0.0, 0.25, 0.5, 0.75)
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         )
         for seed, rate, method in itertools.product(range(options.seeds), options.rates, METHODS)
     }
-    run_all(list(planned.values()), options.processes, options.runs / "compiled")
+    train_all(list(planned.values()), options.processes, options.runs / "compiled")
     runs = {key: read_run(run.folder) for key, run in planned.items()}
     # Only here: it starts JAX, which the runs do in their own processes.
     from benchmarks.harness.machine import describe
@@ -97,7 +98,7 @@ def tune(options: argparse.Namespace) -> None:
             config.data = {"name": "npz", "dir": str(folds[seed].absolute())}
             name = f"{method.replace(' ', '_')}_rho{rho:g}_seed{seed}"
             planned[method, rho, seed] = PlannedRun(options.runs / "tuning" / name, config)
-    run_all(list(planned.values()), options.processes, options.runs / "compiled")
+    train_all(list(planned.values()), options.processes, options.runs / "compiled")
     table: dict[str, dict[str, list[float]]] = {}
     for (method, rho, _), run in planned.items():
         accuracies = table.setdefault(method, {}).setdefault(f"{rho:g}", [])

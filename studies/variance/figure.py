@@ -15,7 +15,7 @@ def plot(record: dict[str, Any], path: pathlib.Path) -> None:
     run = next((run for run in runs if run["lr"] == CURVES_OF), runs[0])
     steps_per_epoch = record["settings"]["steps"] / record["settings"]["epochs"]
     epochs = [step / steps_per_epoch for step in run["curves"]["step"]]
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    figure = Figure(figsize=(13, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for (name, rest), colour in zip(at_rest.items(), COLOURS, strict=True):
         theta, curve = 2 * rest / (1 + rest), run["curves"][name]
@@ -24,9 +24,12 @@ def plot(record: dict[str, Any], path: pathlib.Path) -> None:
         middle.plot(epochs, curve["over_sam"], color=colour, label=name)
         middle.axhline(rest, color=colour, linestyle="--", linewidth=1)
     left.set_title(f"cosine of successive directions, lr {run['lr']:g}", fontsize="medium")
+    left.set_ylabel("cosine")
     left.set_ylim(-0.05, 1.05)
+    left.legend(fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.59), ncols=2)
     left.set_xlabel("epoch (dashed: 1 - theta, pure noise)")
     middle.set_title(f"mean squared error / SAM's, lr {run['lr']:g}", fontsize="medium")
+    middle.set_ylabel("ratio, logarithmic scale")
     middle.set_yscale("log")
     middle.legend(fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.85))
     middle.set_yticks([0.1, 0.2, 0.5, 1], ["0.1", "0.2", "0.5", "1"])
@@ -38,15 +41,18 @@ def plot(record: dict[str, Any], path: pathlib.Path) -> None:
         places = [place + (i - 1.5) * 0.2 for place in range(len(runs))]
         variance = [x["variance_over_sam"] for x in found]
         bias = [max(x["bias_over_sam"], 0) for x in found]
-        right.bar(places, variance, 0.18, color=colour)
+        right.bar(places, variance, 0.18, color=colour, label=name)
         right.bar(
             places, bias, 0.18, bottom=variance, facecolor="white", edgecolor=colour, hatch="///"
         )
         for place in places:
             right.hlines(rest, place - 0.1, place + 0.1, color="black", linewidth=1.5)
-    right.set_xticks(range(len(runs)), [f"lr {run['lr']:g}" for run in runs])
-    right.set_title("the same, first tenth of each run", fontsize="medium")
-    right.set_xlabel("full: variance; hatched: bias; black: at rest")
+    right.set_xticks(range(len(runs)), [f"{run['lr']:g}" for run in runs])
+    right.set_title("mean squared error / SAM's, first tenth of each run", fontsize="medium")
+    right.set_ylabel("ratio")
+    right.set_xlabel("lr (full: variance; hatched: bias; black: at rest)")
+    right.legend(fontsize="small", loc="upper left", ncols=2)
+    right.set_ylim(top=1.25 * right.get_ylim()[1])  # room for the legend
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import pathlib
 import re
+import sys
 
 import pytest
 
-from tests.run_folder.written import DATA, SAM, VASSO, write_run, write_two_methods
+from tests.run_folder.written import DATA, SAM, VASSO, write_run, write_two_methods, write_validated
 from vasso_jax.cli import compare
 from vasso_jax.runs import group_runs, read_run, tables
 
@@ -44,6 +46,31 @@ def test_the_command_prints_and_writes_the_table_and_the_picture(two_methods, tm
     assert picture.stat().st_size > 5000
 
 
+def test_the_page_has_the_tables_and_all_notes(two_methods, tmp_path, capsys):
+    unfinished = write_run(tmp_path / "unfinished", 0.5, seed=7)
+    longer = write_run(tmp_path / "longer", 0.5, 0.5, 0.5, epochs=3)
+    page = tmp_path / "page.html"
+    compare.main([*map(str, [*two_methods, unfinished, longer]), f"--html={page}"])
+    notes = capsys.readouterr().out.splitlines()[-3:]
+    text = page.read_text()
+    assert notes[0].startswith("not trained equally long")
+    assert "".join(f'<p class="note">{note}</p>\n' for note in notes) in text
+    assert text.count("<td>75.00 +- 25.00</td>") == 1
+    assert "<td>-37.50</td>" in text
+
+
+def test_a_page_without_plotly_is_refused_before_anything_is_printed(
+    two_methods, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    page = tmp_path / "page.html"
+    with pytest.raises(SystemExit) as end:
+        compare.main([*map(str, two_methods), f"--html={page}"])
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", "error: an HTML page needs plotly: pip install plotly\n")
+    assert not page.exists()
+
+
 def test_a_folder_stands_for_the_runs_below_it(two_methods, tmp_path, capsys):
     write_run(tmp_path / "more" / "untested")
     (tmp_path / "more" / "empty").mkdir()
@@ -56,7 +83,8 @@ def test_a_folder_stands_for_the_runs_below_it(two_methods, tmp_path, capsys):
     compare.main([str(tmp_path), "--baseline=vasso theta=0.4"])
     *lines, note = capsys.readouterr().out.splitlines()
     assert sorted(lines) == sorted(one_by_one.splitlines())
-    assert note == f"left out, not tested yet: {tmp_path / 'more/untested'}"
+    assert lines[-1].startswith("best: the best epoch, picked on the test set")
+    assert note == f"left out, not evaluated yet: {tmp_path / 'more/untested'}"
 
 
 def test_json_and_csv_have_every_run(two_methods, tmp_path):
@@ -74,6 +102,27 @@ def test_json_and_csv_have_every_run(two_methods, tmp_path):
         assert row["run"] == run["run"]
         assert float(row["last"]) == run["last"] == 0.5
         assert row["seeds"] == " ".join(map(str, run["seeds"]))
+
+
+def test_runs_with_validation_say_what_the_best_was_picked_by(two_methods, tmp_path, capsys):
+    def validated(seed):
+        return write_validated(
+            tmp_path / f"own{seed}", 0.5, 0.75, 0.25, best=0.625, last=0.5, seed=seed
+        )
+
+    ours = [str(validated(seed)) for seed in (0, 1)]
+    compare.main([*ours, f"--csv={tmp_path / 'runs.csv'}"])
+    assert "picked on" not in capsys.readouterr().out
+    (row, _) = csv.DictReader((tmp_path / "runs.csv").read_text().splitlines())
+    assert (row["last"], row["best"]) == ("0.5", "0.625")
+    assert read_run(pathlib.Path(ours[0])).best_validation() == 0.75
+    compare.main([*ours, *map(str, two_methods[3:])])
+    assert "best of sam epochs=2: the best epoch, picked on the test set" in capsys.readouterr().out
+    # Before the end, nothing has been tested.
+    records = pathlib.Path(ours[0], "metrics.jsonl")
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:-1]))
+    compare.main(ours)
+    assert f"left out, unfinished: {ours[0]} (epoch 3 of 3)" in capsys.readouterr().out
 
 
 def _missing(folder):

@@ -43,10 +43,18 @@ def test_images_to_test_on_may_lie_in_test(folder):
     in_val = images()
     (folder / "val").rename(folder / "test")
     assert images() == in_val
-    # Where both are there, it is val.
+    # Where both are there, val is the validation split.
     (folder / "val/ant").mkdir(parents=True)
     (folder / "val/ant/000.jpg").write_bytes(jpeg(colour(0)))
-    assert images() == [(jpeg(colour(0)), 0)]
+    assert images() == in_val
+    validation = load("folder", dir=str(folder)).validation
+    assert [validation[i][:2] for i in range(len(validation))] == [(jpeg(colour(0)), 0)]
+    # But not if test has no classes, as in ImageNet.
+    (folder / "test").rename(folder / "elsewhere")
+    (folder / "test").mkdir()
+    (folder / "test/000.jpg").write_bytes(jpeg(colour(0)))
+    dataset = load("folder", dir=str(folder))
+    assert (dataset.num_test, dataset.validation) == (1, None)
 
 
 def test_what_is_no_such_folder_is_refused(folder):

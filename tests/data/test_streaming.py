@@ -98,7 +98,9 @@ def test_every_test_image_is_valid_exactly_once_on_any_number_of_hosts(dataset, 
     seen = []
     for host in range(hosts):
         mine = Host(host, hosts)
-        for batch in evaluation_batches(read_as(dataset), batch_size=BATCH, host=mine):
+        for batch in evaluation_batches(
+            read_as(dataset), dataset.test, batch_size=BATCH, host=mine
+        ):
             assert len(batch.labels) == BATCH // hosts
             seen += [n for n, ok in zip(numbers([batch]), batch.valid, strict=True) if ok]
     assert sorted(seen) == list(range(TRAIN, TRAIN + TEST))
@@ -134,7 +136,8 @@ def test_or_skipped_and_counted(dataset):
     assert_equal(training(dataset, 1, 3 * EPOCH, on_damaged="skip"), batches[3 * EPOCH :][:1])
 
     damage(dataset, 2, "test")
-    batches = list(evaluation_batches(read_as(dataset, on_damaged="skip"), batch_size=BATCH))
+    skipping = read_as(dataset, on_damaged="skip")
+    batches = list(evaluation_batches(skipping, dataset.test, batch_size=BATCH))
     assert sum(int(batch.valid.sum()) for batch in batches) == TEST - 1
     assert sum(int(batch.skipped.sum()) for batch in batches) == 1
 

@@ -27,6 +27,11 @@ FEATURES = {
         "label": tfds.features.ClassLabel(num_classes=10),
         "worse_label": tfds.features.ClassLabel(num_classes=10),
     },
+    "photos": {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.ClassLabel(num_classes=3),
+        "file_name": tfds.features.Text(),
+    },
     "texts": {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(num_classes=2)},
 }
 
@@ -150,3 +155,21 @@ def test_a_tfrecord_file_cut_short_is_named(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-7])
     with pytest.raises(ValueError, match="is cut short"):
         load("imagenet2012", dir=data_dir)
+
+
+@pytest.mark.parametrize("name", ["mnist", "photos"])
+def test_a_validation_split_beside_the_test_is_kept_apart(tmp_path, name):
+    def examples(count, label):
+        if name == "mnist":
+            return [{"image": PIL.Image.new("L", (4, 4)), "label": label}] * count
+        return photographs(0, count, label)
+
+    splits = {"train": examples(3, 0), "validation": examples(2, 1), "test": examples(1, 2)}
+    dataset = load(name, dir=prepare(tmp_path, name, splits))
+    assert isinstance(dataset, ImageDataset) == (name == "mnist")
+    assert (dataset.num_train, dataset.num_validation, dataset.num_test) == (3, 2, 1)
+    labels = [
+        split.labels[0] if name == "mnist" else split[0].label
+        for split in (dataset.train, dataset.validation, dataset.test)
+    ]
+    assert labels == [0, 1, 2]

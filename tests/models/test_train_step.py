@@ -36,7 +36,6 @@ def test_a_bfloat16_step_with_vasso(family):
         augment=lambda key, images: images.astype(jnp.float32) / 255,
         label_smoothing=0.1,
         batch_stats="clean",
-        seed=0,
         mesh=make_mesh(devices=jax.devices()[:1]),
     )
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vasso_jax.runs import RecordFile, of_test
+from vasso_jax.runs import RecordFile, is_complete, of_best_checkpoint, of_split, out_of_patience
 from vasso_jax.runs.records import parse
 
 numbers = st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False)
@@ -18,10 +18,11 @@ names = texts.filter(lambda name: name not in ("step", "epoch", "split", "top1",
 @st.composite
 def records(draw):
     """What the trainer could write: the fields that readers rely on, and any others."""
-    split = draw(st.sampled_from(["train", "test"]) | texts)
+    split = draw(st.sampled_from(["train", "validation", "test"]) | texts)
     common = {"step": draw(st.integers(0)), "epoch": draw(st.integers(0)), "split": split}
-    of_test = {name: draw(numbers) for name in ("top1", "loss", "seconds") if split == "test"}
-    return draw(st.dictionaries(names, numbers | texts, max_size=3)) | common | of_test
+    evaluated = split in ("validation", "test")
+    figures = {name: draw(numbers) for name in ("top1", "loss", "seconds") if evaluated}
+    return draw(st.dictionaries(names, numbers | texts, max_size=3)) | common | figures
 
 
 def record(step, split="train", **more):
@@ -84,7 +85,7 @@ def test_records_beyond_the_checkpoint_and_a_torn_line_are_dropped(path):
     assert [r["step"] for r in again.records] == [1, 2]
     again.append(record(3, "test"))
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
-    assert of_test(again.records) == [record(3, "test")]
+    assert of_split(again.records, "test") == [record(3, "test")]
 
 
 DAMAGED = [
@@ -171,3 +172,41 @@ def test_each_record_reaches_each_dashboard_as_scalars_of_its_split(path):
     for dashboard in dashboards:
         assert dashboard.written == [(3, {"test/loss": 0.5, "test/top1": 0.75})]
         assert dashboard.closed
+
+
+def validations(*top1s):
+    return [record(i, "validation", top1=top1) for i, top1 in enumerate(top1s, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("top1s", "stops_after"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), None),
+        # Two in a row that are no better than the best before them; an equal one is no better.
+        ((0.3, 0.2, 0.1, 0.4), 3),
+        ((0.3, 0.3, 0.3, 0.4), 3),
+        ((0.3, 0.2, 0.4, 0.1, 0.4), 5),
+        ((0.3, 0.2), None),
+    ],
+)
+def test_patience_ends_after_evaluations_without_a_better_one(top1s, stops_after):
+    records = validations(*top1s)
+    stops = [n for n in range(len(top1s) + 1) if out_of_patience(records[:n], patience=2)]
+    assert (stops[0] if stops else None) == stops_after
+    assert not out_of_patience(records, patience=0)
+
+
+def test_a_run_with_validation_is_complete_once_its_last_weights_are_tested():
+    ended = validations(0.3, 0.2, 0.1)
+    best = record(1, "test", checkpoint="best", top1=0.25)
+    last = record(3, "test", top1=0.05)
+    for epochs, patience in ((3, 0), (9, 2)):
+        assert not is_complete(ended, epochs, patience)
+        assert not is_complete([*ended, best], epochs, patience)
+        assert is_complete([*ended, best, last], epochs, patience)
+    # Not all of the epochs, or a longer patience; and trained further after the test.
+    assert not is_complete([*ended, best, last], 4, 0)
+    assert not is_complete([*ended, best, last], 9, 3)
+    assert not is_complete([*ended, best, last, record(4, "validation")], 4, 0)
+    assert of_best_checkpoint([*ended, best, last]) == best
+    assert of_split([*ended, best, last], "test") == [last]

@@ -56,6 +56,23 @@ def write_run(path, *top1s, loss=0.5, data=DATA, settings=SETTINGS, **fields):
     return path
 
 
+def write_validated(path, *top1s, best, last, **fields):
+    """As `write_run`, but `top1s` are of the validation; the test at the end gives the other two.
+
+    The best checkpoint is that of the first of the highest `top1s`.
+    """
+    run = write_run(path, *top1s, epochs=len(top1s), **fields)
+    records = RunFolder(run).metrics_path
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    for line in lines:
+        line["split"] = line["split"].replace("test", "validation")
+    at_best = lines[2 * top1s.index(max(top1s)) + 1]
+    lines.append({**at_best, "split": "test", "checkpoint": "best", "top1": best})
+    lines.append({**lines[-2], "split": "test", "top1": last})
+    records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
 def write_two_methods(folder):
     """VaSSO with three seeds, SAM with two."""
     vasso = [

@@ -71,7 +71,7 @@ def test_the_steps_of_an_epoch_are_those_of_the_digits():
 
 
 def run_of(epochs, top1):
-    record = {"epoch": epochs, "top1": top1, "loss": 1.0, "seconds": 9.0}
+    record = {"epoch": epochs, "split": "test", "top1": top1, "loss": 1.0, "seconds": 9.0}
     return Run(HERE, {"epochs": epochs}, {}, [{**record, "epoch": 1, "top1": 1.0}, record])
 
 

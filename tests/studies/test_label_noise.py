@@ -3,14 +3,12 @@
 import json
 
 import pytest
-from ml_collections import ConfigDict
 
 from studies.label_noise import report, study
 from studies.label_noise.__main__ import HERE, main
-from studies.parallel_runs import PlannedRun, has_finished
 from tests.studies.pictures import assert_alike
 from tests.studies.small import use_small_networks
-from vasso_jax.runs import Run, RunFolder
+from vasso_jax.runs import Run
 
 
 @pytest.fixture
@@ -49,19 +47,6 @@ def test_it_writes_its_results_and_does_not_train_twice(small, tmp_path, capsys)
     assert json.loads(path.read_text()) == first
 
 
-def test_a_finished_run_with_other_settings_is_refused(tmp_path):
-    settings = {"seed": 0, "method": {"rho": 0.1}, "epochs": 1}
-    RunFolder(tmp_path).write_facts(settings, {})
-    record = {"step": 1, "epoch": 1, "split": "test", "top1": 0.5, "loss": 1.0, "seconds": 1.0}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
-    config = ConfigDict(settings)
-    assert has_finished(PlannedRun(tmp_path, config))
-    assert not has_finished(PlannedRun(tmp_path / "other", config))
-    config.method.rho = 0.2
-    with pytest.raises(ValueError, match=r"method\.rho=0\.1 there, 0\.2 here\): delete it"):
-        has_finished(PlannedRun(tmp_path, config))
-
-
 def test_radii_are_chosen_first(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main([f"--results={tmp_path}"])
@@ -73,7 +58,7 @@ def test_differences_are_paired_by_seed(tmp_path):
     accuracies = {"SGD": (0.5, 0.75), "SAM": (0.25, 0.5), "VaSSO 0.4": (0.5, 1.0)}
     runs = {
         (method, 0.5, seed): Run(
-            tmp_path, {"epochs": 1}, {}, [{"epoch": 1, "top1": top1, "loss": 1.0}]
+            tmp_path, {"epochs": 1}, {}, [{"epoch": 1, "split": "test", "top1": top1, "loss": 1.0}]
         )
         for method, values in accuracies.items()
         for seed, top1 in enumerate(values)

@@ -197,7 +197,6 @@ def test_the_decay_of_running_statistics_costs_no_pass(batch):
             augment=lambda key, images: as_float(images),
             label_smoothing=0.0,
             batch_stats=which,
-            seed=0,
             mesh=make_mesh(devices=jax.devices()[:1]),
         )
         state = jax.eval_shape(lambda: create_state(model, tx, SHAPE, 3, 0))

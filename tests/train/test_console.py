@@ -9,11 +9,14 @@ TRAIN = {"epoch": 3, "loss": 2.5, "top1": 0.125, "lr": 0.05, "images_per_second"
 TEST = {"loss": 2.25, "top1": 0.1875}
 
 
-def printed(capsys, *epochs):
+def printed(capsys, *epochs, split="test"):
     display = Display(enabled=True)
+    display.start(100, 0, split)
     for arguments in epochs:
         display.epoch(*arguments)
-    return capsys.readouterr().out.splitlines()
+    compiling, *rows = capsys.readouterr().out.splitlines()
+    assert compiling.startswith("compiling")
+    return rows
 
 
 def test_rows_of_epochs_stand_below_one_head(capsys):
@@ -25,9 +28,9 @@ def test_rows_of_epochs_stand_below_one_head(capsys):
         (30, {"epoch": 5, "images_per_second": None}, TEST),
     )
     assert head.split("  ")[-1].strip() == "images/s"
-    assert first.split() == ["3/30", "2.5000", "0.1250", "2.2500", "0.1875", "0.05", "1,234"]
-    assert second.split() == ["4/30", "2.5000", "0.1250", "0.05", "1,234"]
-    assert third.split() == ["5/30", "2.2500", "0.1875"]
+    assert first.split() == ["3/30", "2.5000", "12.50", "2.2500", "18.75", "0.05", "1,234"]
+    assert second.split() == ["4/30", "2.5000", "12.50", "0.05", "1,234"]
+    assert third.split() == ["5/30", "2.2500", "18.75"]
     for row in (first, third):
         assert row.index("2.2500") + len("2.2500") == head.index("test loss") + len("test loss")
 
@@ -39,5 +42,11 @@ def test_rows_fit_on_80_columns(capsys, loss):
     assert max(map(len, rows)) <= 80
     epoch, *figures = rows[1].split()
     assert epoch == "3000/3000"
-    np.testing.assert_allclose([float(x) for x in figures[:4]], [loss, 1, loss, 1], rtol=1e-3)
+    np.testing.assert_allclose([float(x) for x in figures[:4]], [loss, 100, loss, 100], rtol=1e-3)
     assert figures[4:] == ["1.3e-10", "12,000,000"]
+
+
+def test_the_head_says_what_is_evaluated(capsys):
+    head, _ = printed(capsys, (30, TRAIN, TEST), split="validation")
+    assert "val. loss" in head
+    assert "test" not in head

@@ -81,7 +81,6 @@ def test_all_passes_are_of_the_same_mixed_batch_in_any_grouping(devices, fsdp, o
         mix=functools.partial(mix, options=MIXING),
         label_smoothing=SMOOTHING,
         batch_stats="clean",
-        seed=0,
         mesh=mesh,
         formats=formats,
         **options,

@@ -37,7 +37,7 @@ def test_every_method_makes_a_train_step(method):
 
 def run(steps, config):
     """Passes and optimizer state after steps on a matrix and a vector, one step per epoch."""
-    _, tx = check(config).make_optimizer(1)
+    tx = check(config).make_optimizer(1).tx
     w = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     state = tx.init(w)
 
@@ -60,7 +60,7 @@ def test_refresh_and_dtype_reach_the_optimizer():
 def test_vectors_can_be_left_unperturbed():
     points = []
     for fields in ({}, {"mask": "matrices"}):
-        _, tx = check(config("method", **fields)).make_optimizer(11)
+        tx = check(config("method", **fields)).make_optimizer(11).tx
         w = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
         tx.update(w, tx.init(w), w, grad_fn=lambda p, i: points.append(p) or p)
     assert np.all(points[0]["bias"] > 1)
@@ -87,7 +87,7 @@ def test_rho_follows_the_learning_rate():
 def test_a_window_in_epochs(window, active):
     made = config("window", **window)
     made.epochs = 4
-    _, tx = check(made).make_optimizer(1)
+    tx = check(made).make_optimizer(1).tx
     w = {"kernel": jnp.ones((2, 2))}
     state, perturbed = tx.init(w), []
     for t in range(4):
@@ -101,15 +101,15 @@ def test_wsam_is_told_the_learning_rate():
     made = digits("wsam")
     made.base = {"name": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0}
     made.epochs = 2
-    schedule, tx = check(made).make_optimizer(1)
+    optimizer = check(made).make_optimizer(1)
     w = {"kernel": jnp.array([3.0, 4.0])}
-    state = tx.init(w)
+    state = optimizer.tx.init(w)
     for t in range(2):
-        _, updates, state = optim.value_and_update(lambda w: jnp.sum(w["kernel"] ** 2) / 2, tx)(
-            w, state
-        )
+        _, updates, state = optim.value_and_update(
+            lambda w: jnp.sum(w["kernel"] ** 2) / 2, optimizer.tx
+        )(w, state)
         # The gradient at w + eps is longer by rho = 0.05; it weighs gamma / (1 - gamma) = 9.
-        expected = -schedule(t) * w["kernel"] * (1 + 9 * 0.05 / 5)
+        expected = -optimizer.schedule(t) * w["kernel"] * (1 + 9 * 0.05 / 5)
         np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-5)
 
 

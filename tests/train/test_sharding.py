@@ -61,7 +61,6 @@ class Run:
             augment=lambda key, images: images.astype(jnp.float32) / 255,
             label_smoothing=0.0,
             batch_stats="clean",
-            seed=0,
             mesh=self.mesh,
             formats=formats,
         )

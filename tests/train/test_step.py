@@ -97,7 +97,6 @@ def test_a_step_without_clean_pass_reports_nothing_and_leaves_the_statistics(bat
         augment=lambda key, images: as_float(images),
         label_smoothing=0.0,
         batch_stats="clean",
-        seed=0,
         mesh=mesh,
     )
     first = step(create_state(model, tx, SHAPE, 3, 0), batch)
@@ -127,7 +126,6 @@ def test_a_step_of_one_evaluation_reports_it_and_moves_the_statistics(batch, whi
         augment=lambda key, images: as_float(images),
         label_smoothing=0.0,
         batch_stats=which,
-        seed=0,
         mesh=mesh,
     )
 
@@ -180,7 +178,6 @@ def test_augmentation_differs_from_step_to_step(batch):
         augment=lambda key, images: as_float(images) + jax.random.normal(key, images.shape),
         label_smoothing=0.0,
         batch_stats="clean",
-        seed=0,
         mesh=mesh,
     )
     state = step(create_state(model, tx, SHAPE, 3, 0), batch)

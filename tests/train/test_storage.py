@@ -102,4 +102,7 @@ def test_a_signal_is_noted_and_a_second_one_has_its_usual_effect():
         assert stop.arrived(2)
         assert stop.signal == signal.SIGTERM
         assert signal.getsignal(signal.SIGTERM) == usual
+        # The other one does not end the process either while it saves.
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == signal.SIGINT
     assert signal.getsignal(signal.SIGTERM) == usual

@@ -41,7 +41,6 @@ def train_once(model, tx, batch, **options):
         augment=options.pop("augment", lambda key, images: as_float(images)),
         label_smoothing=options.pop("label_smoothing", 0.0),
         batch_stats=options.pop("batch_stats", "clean"),
-        seed=0,
         mesh=mesh,
         **options,
     )

@@ -1,7 +1,7 @@
 """Compares runs over their seeds:
 
 vasso-jax compare RUN|FOLDER... [--metric loss] [--baseline NAME] [--markdown FILE] [--png FILE]
-    [--json FILE] [--csv FILE]
+    [--html FILE] [--json FILE] [--csv FILE]
 
 Of a FOLDER, all run folders below it are taken. Runs that differ only in `seed` and
 `label_noise.seed` form one row: mean +- standard deviation over them. A second table has the
@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vasso_jax import runs
-from vasso_jax.runs import tables
+from vasso_jax.runs import page, tables
 
 # Columns that a terminal has no room for.
 _ONLY_IN_FILES = 2
@@ -34,6 +34,20 @@ def main(arguments: list[str] | None = None) -> None:
 
     Args:
         arguments: of the command line, without the program; None: those of this process.
+    """
+    try:
+        show(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def show(arguments: Sequence[str] | None) -> None:
+    """The command, as for `main`.
+
+    Raises:
+        ValueError: the runs cannot be compared.
+        OSError: a file cannot be read or written.
     """
     parser = argparse.ArgumentParser(
         prog="vasso-jax compare", description="Compares runs over their seeds."
@@ -52,17 +66,13 @@ def main(arguments: list[str] | None = None) -> None:
     files = {
         "markdown": "write the tables there, too",
         "png": "draw test top-1 over the epochs",
+        "html": "write a page with the tables and learning curves",
         "json": "write every run and the differences there",
         "csv": "write every run there",
     }
     for name, meaning in files.items():
         parser.add_argument(f"--{name}", type=pathlib.Path, metavar="FILE", help=meaning)
-    options = parser.parse_args(arguments)
-    try:
-        _compare(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    _compare(parser.parse_args(arguments))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -74,6 +84,8 @@ def _compare(options: argparse.Namespace) -> None:
         raise ValueError(f"no run has finished. {notes[0]}")
     rows = [tables.cells(group, metric) for group in groups]
     header = tables.header(metric)
+    if picking := tables.picking_note(groups):
+        notes.insert(0, picking)
     if unequal := runs.budgets(groups):
         notes.insert(0, f"not trained equally long: {'; '.join(unequal)}")
     baseline = _baseline(groups, options.baseline)
@@ -85,14 +97,15 @@ def _compare(options: argparse.Namespace) -> None:
         )
     if options.png and metric != "top1":
         raise ValueError(f"--png draws top1, and not {metric}: leave out one of the two")
+    html = page.as_html(groups, metric, baseline, found, notes) if options.html else ""
     difference_header = tables.difference_header(metric, baseline.name)
     differences = [tables.difference_cells(name, each, metric) for name, each in found.items()]
 
     # Output that goes to a file is not to be folded at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    console.print(_table(header[:-_ONLY_IN_FILES], [row[:-_ONLY_IN_FILES] for row in rows]))
+    console.print(table(header[:-_ONLY_IN_FILES], [row[:-_ONLY_IN_FILES] for row in rows]))
     if differences:
-        console.print(_table(difference_header, differences))
+        console.print(table(difference_header, differences))
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)
     if options.markdown:
@@ -102,6 +115,8 @@ def _compare(options: argparse.Namespace) -> None:
         runs.write_text(options.markdown, text)
     if options.png:
         runs.plot_groups(groups, options.png)
+    if options.html:
+        runs.write_text(options.html, html)
     data = tables.as_data(groups, metric)
     if options.json:
         content = {
@@ -122,8 +137,8 @@ def _read(paths: Sequence[pathlib.Path]) -> tuple[list[runs.Run], list[str]]:
     notes: list[str] = []
     for path in paths:
         for folder in runs.run_folders(path):
-            if folder != path and not runs.of_test(runs.RunFolder(folder).records()):
-                notes.append(f"left out, not tested yet: {folder}")
+            if folder != path and not runs.evaluations(runs.RunFolder(folder).records()):
+                notes.append(f"left out, not evaluated yet: {folder}")
             else:
                 loaded.append(runs.read_run(folder))
     return loaded, notes
@@ -140,13 +155,14 @@ def _baseline(groups: Sequence[runs.Group], name: str | None) -> runs.Group:
     raise ValueError(f"there is no row {name!r}: the baseline is one of {names}")
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table()
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """For the screen; the first column is aligned left, the others right."""
+    shown = Table()
     for i, title in enumerate(header):
-        table.add_column(title, justify="right" if i else "left", overflow="fold")
+        shown.add_column(title, justify="right" if i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
-    return table
+        shown.add_row(*map(escape, row))
+    return shown
 
 
 def _csv(data: Sequence[dict[str, Any]]) -> str:

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 
 from safetensors.numpy import save
 
-from vasso_jax.cli.quiet import quieten_libraries
 from vasso_jax.inference import exported_program, load_run, named_weights
 from vasso_jax.runs import write_bytes
 from vasso_jax.train.checkpoint import split_name
 from vasso_jax.train.errors import UsageError, usage_errors
+from vasso_jax.train.reporting.quiet import quieten_libraries
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""vasso-jax COMMAND ...: trains, predicts, compares, prepares data, imports weights."""
+"""vasso-jax COMMAND ...: trains, sweeps, predicts, compares, prepares data, imports weights."""
 
 import argparse
 import importlib
@@ -12,6 +12,7 @@ import vasso_jax
 # The module of each command, with its function `main(arguments)`, and what it does.
 COMMANDS = {
     "train": ("train", "train an experiment: vasso-jax train --config=digits:vasso"),
+    "sweep": ("sweep", "train a config with several seeds, methods and values, and compare"),
     "predict": ("predict", "predict the classes of images with the network of a run"),
     "export": ("export", "write a run as one file that needs no vasso_jax"),
     "compare": ("compare", "compare runs over their seeds"),

@@ -14,6 +14,7 @@ from vasso_jax.data.datasets import (
 from vasso_jax.data.noise import LabelNoise, add_label_noise
 from vasso_jax.data.sources import DATASETS, Source, constructor, load
 from vasso_jax.data.streaming import Host, HostBatch, evaluation_batches, training_batches
+from vasso_jax.data.validation import Validation, hold_out
 
 __all__ = [
     "DATASETS",
@@ -31,6 +32,7 @@ __all__ = [
     "StreamedDataset",
     "Streaming",
     "Targets",
+    "Validation",
     "add_label_noise",
     "augment",
     "constructor",
@@ -38,6 +40,7 @@ __all__ = [
     "evaluation_batch",
     "evaluation_batches",
     "from_arrays",
+    "hold_out",
     "load",
     "mix",
     "normalize",

@@ -37,7 +37,7 @@ def check_fit(splits: Mapping[str, Any], num_classes: int) -> None:
     """Raises ValueError unless labels are of these classes, and all images of one shape.
 
     Args:
-        splits: two pairs of images and labels, each valid, by the names to use in messages.
+        splits: pairs of images and labels, each valid, by the names to use in messages.
         num_classes: number of classes.
     """
     for where, (_, labels) in splits.items():
@@ -47,11 +47,12 @@ def check_fit(splits: Mapping[str, Any], num_classes: int) -> None:
                 f"{where}: labels run from {low} to {high}, the {num_classes} classes from 0 to "
                 f"{num_classes - 1}"
             )
-    (first, (images, _)), (second, (others, _)) = splits.items()
-    if images.shape[1:] != others.shape[1:]:
-        raise ValueError(
-            f"{first} has images of shape {images.shape[1:]}, but {second} of {others.shape[1:]}"
-        )
+    (first, (images, _)), *further = splits.items()
+    for where, (others, _) in further:
+        if images.shape[1:] != others.shape[1:]:
+            raise ValueError(
+                f"{first} has images of shape {images.shape[1:]}, but {where} of {others.shape[1:]}"
+            )
 
 
 def check_encoded(where: str, split: Any) -> None:

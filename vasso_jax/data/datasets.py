@@ -1,4 +1,4 @@
-"""Data sets: two splits, in memory or read image by image, with class names and statistics."""
+"""Data sets: their splits, in memory or read image by image, with class names and statistics."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,10 @@ class EncodedExample(NamedTuple):
 
 
 class EncodedSplit(Protocol):
-    """A split on disk with random access. Picklable, since it is sent to worker processes."""
+    """A split on disk with random access. Picklable, since it is sent to worker processes.
+
+    It may have `labels`, integers [N], for what needs all of them, and no images.
+    """
 
     def __len__(self) -> int: ...
 
@@ -46,7 +49,7 @@ class EncodedSplit(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Two splits for image classification.
+    """Splits for image classification.
 
     Attributes:
         name: of the data set.
@@ -77,6 +80,7 @@ class ImageDataset(Dataset):
     Attributes:
         train, test: of NumPy arrays, which may be memory-mapped, or of JAX arrays. The checks read
             the labels, but no pixels.
+        validation: to choose settings and checkpoints by, if there is such a split.
 
     Raises:
         ValueError: an array has another dtype or shape, a label is out of range, or names or
@@ -85,9 +89,12 @@ class ImageDataset(Dataset):
 
     train: Split
     test: Split
+    validation: Split | None = None
 
     def __post_init__(self) -> None:
         splits = {f"{self.name}, train": self.train, f"{self.name}, test": self.test}
+        if self.validation is not None:
+            splits[f"{self.name}, validation"] = self.validation
         for where, split in splits.items():
             if not isinstance(split, Split):
                 raise ValueError(
@@ -107,6 +114,11 @@ class ImageDataset(Dataset):
     def num_test(self) -> int:
         """Test images."""
         return len(self.test.labels)
+
+    @property
+    def num_validation(self) -> int:
+        """Validation images."""
+        return 0 if self.validation is None else len(self.validation.labels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -160,6 +172,7 @@ class StreamedDataset(Dataset):
 
     Attributes:
         streaming: how they are read.
+        validation: to choose settings and checkpoints by, if there is such a split.
 
     Raises:
         ValueError: a split is empty or is no `EncodedSplit`, or names or statistics do not fit.
@@ -168,10 +181,13 @@ class StreamedDataset(Dataset):
     train: EncodedSplit
     test: EncodedSplit
     streaming: Streaming = Streaming()
+    validation: EncodedSplit | None = None
 
     def __post_init__(self) -> None:
         check_encoded(f"{self.name}, train", self.train)
         check_encoded(f"{self.name}, test", self.test)
+        if self.validation is not None:
+            check_encoded(f"{self.name}, validation", self.validation)
         self._check_description(self.image_shape[-1])
 
     @property
@@ -185,6 +201,11 @@ class StreamedDataset(Dataset):
         return len(self.test)
 
     @property
+    def num_validation(self) -> int:
+        """Validation images."""
+        return 0 if self.validation is None else len(self.validation)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the crops."""
         return (self.streaming.image_size, self.streaming.image_size, 3)
@@ -195,6 +216,7 @@ def from_arrays(
     train: tuple[Any, Any],
     test: tuple[Any, Any],
     class_names: Sequence[str] | None = None,
+    validation: tuple[Any, Any] | None = None,
 ) -> ImageDataset:
     """Checks arrays and makes a data set of them, with the statistics of the training images.
 
@@ -203,26 +225,31 @@ def from_arrays(
         train: `images` uint8 [N, H, W, C] and `labels`, integers 0, 1, ... [N].
         test: the same, with images of the same shape.
         class_names: by label; None: the labels as strings.
+        validation: a third split, to choose settings and checkpoints by.
 
     Raises:
         ValueError: an array has another dtype or shape, or a label is out of range.
     """
-    return checked(name, {f"{name}, train": train, f"{name}, test": test}, class_names)
+    splits = {f"{name}, train": train, f"{name}, test": test}
+    if validation is not None:
+        splits[f"{name}, validation"] = validation
+    return checked(name, splits, class_names)
 
 
 def checked(
     name: str, splits: Mapping[str, tuple[Any, Any]], class_names: Sequence[str] | None
 ) -> ImageDataset:
-    """`from_arrays`, of two splits by the names to use in messages, training split first."""
+    """`from_arrays` by the names to use in messages: train, test and, maybe, validation."""
     arrays = {where: _as_split(where, split) for where, split in splits.items()}
     for where, split in arrays.items():
         check_arrays(where, *split)
-    train, test = arrays.values()
+    train = next(iter(arrays.values()))
     if class_names is None:
         class_names = tuple(map(str, range(int(train.labels.max()) + 1)))
     check_fit(arrays, len(class_names))
-    train, test = (Split(s.images, s.labels.astype(np.int32)) for s in (train, test))
-    return ImageDataset(name, tuple(class_names), *channel_statistics(train.images), train, test)
+    mean, std = channel_statistics(train.images)
+    checked_splits = [Split(s.images, s.labels.astype(np.int32)) for s in arrays.values()]
+    return ImageDataset(name, tuple(class_names), mean, std, *checked_splits)
 
 
 def _as_split(where: str, pair: Any) -> Split:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -136,6 +137,12 @@ class _Relabelled:
 
     split: EncodedSplit
     replacement: _Replacement
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Those of the split, if it has some, replaced."""
+        split: Any = self.split
+        return self.replacement(slice(None), split.labels)
 
     def __len__(self) -> int:
         return len(self.split)

@@ -35,8 +35,8 @@ class HostBatch(NamedTuple):
     """A host's part of a batch.
 
     images: uint8 [B, S, S, 3]; labels: int32 [B]; valid: bool [B], False where there is no image
-    (after the end of a test split, or a damaged test image); skipped: int32 [B], damaged images
-    skipped.
+    (after the end of a split, or a damaged image of an evaluation); skipped: int32 [B], damaged
+    images skipped.
     """
 
     images: np.ndarray
@@ -67,15 +67,17 @@ def training_batches(
 
 
 def evaluation_batches(
-    dataset: StreamedDataset, *, batch_size: int, host: Host = _ONLY
+    dataset: StreamedDataset, split: EncodedSplit, *, batch_size: int, host: Host = _ONLY
 ) -> Iterator[HostBatch]:
-    """Every test image once, in as few batches as possible; the last one is filled up.
+    """Every image of a split once, in as few batches as possible; the last one is filled up.
 
-    Arguments and errors are those of `training_batches`.
+    Args:
+        dataset: whose images are read.
+        split: its test or validation split.
+        batch_size, host: as for `training_batches`, whose errors are raised, too.
     """
-    batches = -(-len(dataset.test) // batch_size)
-    classes = len(dataset.class_names)
-    make = _TestBatch(dataset.streaming, dataset.test, classes, batch_size, host)
+    batches = -(-len(split) // batch_size)
+    make = _TestBatch(dataset.streaming, split, len(dataset.class_names), batch_size, host)
     return read_ahead(make, range(batches), dataset.streaming.workers)
 
 

@@ -137,13 +137,20 @@ def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def load_run(
-    folder: str | os.PathLike[str], which: int | str = "last", *, model: nn.Module | None = None
+    folder: str | os.PathLike[str],
+    which: int | str = "last",
+    *,
+    average: bool | None = None,
+    model: nn.Module | None = None,
 ) -> TrainedRun:
     """Reads a run back, to use what it has learnt.
 
     Args:
         folder: of the run; it may still be under way, in this process or another one.
-        which: the checkpoint: `last`, `best` (by test accuracy) or a step.
+        which: the checkpoint: `last`, `best` (by the accuracy on the validation split, or without
+            one on the test split) or a step.
+        average: whether to take the average of the weights over the steps (`ema_decay` of the run);
+            None: if there is one.
         model: the network of a run that was given one as an object, made in the same way.
 
     Returns:
@@ -154,10 +161,12 @@ def load_run(
             of it is damaged, or its network has to be given, or is another one.
     """
     with usage_errors():
-        return _load(pathlib.Path(folder).expanduser(), which, model)
+        return _load(pathlib.Path(folder).expanduser(), which, average, model)
 
 
-def _load(path: pathlib.Path, which: int | str, model: nn.Module | None) -> TrainedRun:
+def _load(
+    path: pathlib.Path, which: int | str, average: bool | None, model: nn.Module | None
+) -> TrainedRun:
     reader = RunFolder(path)
     if not path.exists():
         raise ValueError(f"there is no {path}")
@@ -177,7 +186,8 @@ def _load(path: pathlib.Path, which: int | str, model: nn.Module | None) -> Trai
     if not isinstance(section, dict) or not isinstance(section.get("name"), str):
         raise ValueError(f"{reader.config_path} is damaged (no model.name): {remedy}")
     model = _network(path, section, model, len(class_names))
-    checkpoint, variables = _read(path, which, _shapes(model, preprocessing.image_shape))
+    shapes = _shapes(model, preprocessing.image_shape)
+    checkpoint, variables = _read(path, which, shapes, average)
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(variables))):
         raise ValueError(f"the checkpoint {checkpoint} is damaged: its weights are not finite")
     return TrainedRun(
@@ -206,13 +216,13 @@ def _network(
 
 
 def _read(
-    path: pathlib.Path, which: int | str, like: dict[str, Any]
+    path: pathlib.Path, which: int | str, like: dict[str, Any], average: bool | None
 ) -> tuple[pathlib.Path, dict[str, Any]]:
     """The checkpoint and what is in it."""
     while True:
         checkpoint = find_checkpoint(path, which)
         try:
-            return checkpoint, read_variables(checkpoint, like)
+            return checkpoint, read_variables(checkpoint, like, average=average)
         except UsageError:
             # A run that is under way may have deleted it for a newer one.
             if checkpoint.exists():

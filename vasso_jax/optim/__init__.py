@@ -66,7 +66,13 @@ from vasso_jax.optim._masks import (
     matrices,
     normalization,
 )
-from vasso_jax.optim._memory import RemembersDirection, RememberState, remember
+from vasso_jax.optim._memory import (
+    RemembersDirection,
+    RememberState,
+    cosine,
+    kept_direction,
+    remember,
+)
 from vasso_jax.optim._momentum_sam import MomentumSamState, momentum_sam
 from vasso_jax.optim._preconditioned import PreconditionedBallState, preconditioned_ball
 from vasso_jax.optim._recipes_descent import gsam, lesam, looksam, preconditioned_sam, wsam
@@ -101,10 +107,12 @@ __all__ = [
     "bar",
     "can_ask",
     "clip_by_global_norm",
+    "cosine",
     "friendly",
     "friendly_sam",
     "gsam",
     "is_single_pass",
+    "kept_direction",
     "l2_ball",
     "lesam",
     "look_sharpness_aware",

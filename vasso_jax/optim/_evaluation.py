@@ -72,14 +72,17 @@ class Passes(NamedTuple):
         cosine: float32 scalar, cosine between the clean gradient and the realised perturbation:
             for an L2 ball, between the gradient and the direction. 0 where either vanishes, NaN
             where a pass is missing.
+        is_finite: bool scalar, whether the gradient that the perturbation is made of is finite, of
+            which directions that remember leave out those that are not; True where there is none.
 
-    With one perturbation per microbatch or device, the last two are means over these.
+    With one perturbation per microbatch or device, norm and cosine are means over these.
     """
 
     clean: Evaluation
     perturbed: Evaluation
     perturbation_norm: jax.Array
     cosine: jax.Array
+    is_finite: jax.Array
 
     @property
     def first(self) -> Evaluation:

@@ -132,6 +132,7 @@ def look_sharpness_aware(
             evaluation(True, clean_results, parts),
             evaluation(look, results, parts),
             *realised(clean, params, w_eps),
+            all_finite(clean),
         )
         return passes, select(look, grads, imitated), new_state
 

@@ -17,6 +17,7 @@ from vasso_jax.optim._evaluation import (
     evaluation,
     mean_over,
 )
+from vasso_jax.optim._numerics import all_finite
 from vasso_jax.optim._step import (
     SharpnessAwareState,
     as_transform,
@@ -112,7 +113,11 @@ def m_sharpness_aware(
         clean, updates, (norm, cosine) = means
         _, after = perturbation.update(clean, before, params, clean=clean, **extra_args)
         passes = report(
-            evaluation(True, clean_results, parts), evaluation(True, results, parts), norm, cosine
+            evaluation(True, clean_results, parts),
+            evaluation(True, results, parts),
+            norm,
+            cosine,
+            all_finite(clean),
         )
         return passes, updates, state._replace(perturbation=after)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from vasso_jax.optim._arguments import check_dtype, check_transform
-from vasso_jax.optim._numerics import all_finite, cast_like, select, widened, zeros
+from vasso_jax.optim._numerics import all_finite, cast_like, norm_and_cosine, select, widened, zeros
 from vasso_jax.optim._typed import tree_map
 
 
@@ -115,6 +115,32 @@ def remember(
         return d, RememberState(inner_state, cast_like(d, state.direction))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def kept_direction(state: Any) -> optax.Updates | None:
+    """The direction in the state of an optimizer whose perturbation remembers it.
+
+    Args:
+        state: of any optax transform.
+
+    Returns:
+        The attribute `direction` of the last `RemembersDirection` in it; None if there is none.
+    """
+
+    def remembers(node: Any) -> bool:
+        return isinstance(node, RemembersDirection)
+
+    found = list(filter(remembers, jax.tree.leaves(state, is_leaf=remembers)))
+    return found[-1].direction if found else None
+
+
+def cosine(a: Any, b: Any) -> jax.Array:
+    """The cosine between two directions, or other pytrees of one structure, taken as vectors.
+
+    Returns:
+        float32 scalar, or wider as the leaves are; 0 where one of the two vanishes.
+    """
+    return norm_and_cosine(widened(a), widened(b))[1]
 
 
 def check_memory(

@@ -184,6 +184,7 @@ def sharpness_aware(
             evaluation(is_open, results, parts),
             norm,
             cosine,
+            all_finite(clean),
         )
         return passes, updates, new_state
 

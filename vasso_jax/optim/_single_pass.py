@@ -17,7 +17,7 @@ from vasso_jax.optim._asking import Needs
 from vasso_jax.optim._equations import moved
 from vasso_jax.optim._evaluation import Evaluate, Evaluated, Passes, evaluation
 from vasso_jax.optim._memory import check_memory
-from vasso_jax.optim._numerics import select
+from vasso_jax.optim._numerics import all_finite, select
 from vasso_jax.optim._step import (
     SharpnessAwareState,
     as_transform,
@@ -136,6 +136,7 @@ def single_pass(
             evaluation(is_open, results, parts),
             norm,
             jnp.full((), jnp.nan, jnp.float32),
+            all_finite(grads),
         )
         return passes, grads, state._replace(perturbation=memory)
 

@@ -132,8 +132,14 @@ def realised(
     return norm.astype(jnp.float32), cosine.astype(jnp.float32)
 
 
-def report(clean: Evaluation, perturbed: Evaluation, norm: jax.Array, cosine: jax.Array) -> Passes:
+def report(
+    clean: Evaluation,
+    perturbed: Evaluation,
+    norm: jax.Array,
+    cosine: jax.Array,
+    is_finite: jax.Array | bool = True,
+) -> Passes:
     """The `Passes` of a step, where the facts of a pass that was not made are NaN."""
     norm = jnp.where(perturbed.taken, norm, jnp.nan)
     cosine = jnp.where(clean.taken & perturbed.taken, cosine, jnp.nan)
-    return Passes(clean, perturbed, norm, cosine)
+    return Passes(clean, perturbed, norm, cosine, jnp.asarray(is_finite))

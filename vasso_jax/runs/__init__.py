@@ -16,12 +16,23 @@ Format 2. A run folder holds:
 runs. This package imports neither jax nor the rest of vasso_jax.
 """
 
+from vasso_jax.runs.choice import Choice, candidates, choose
 from vasso_jax.runs.comparison import Group, budgets, differences_to, group_runs
 from vasso_jax.runs.curves import plot_curves, plot_groups
 from vasso_jax.runs.facts import summary
 from vasso_jax.runs.files import read_object, write_bytes, write_text
 from vasso_jax.runs.folder import FORMAT, RunFolder, run_folders
-from vasso_jax.runs.records import Dashboard, Record, RecordFile, of_test
+from vasso_jax.runs.records import (
+    Dashboard,
+    Record,
+    RecordFile,
+    evaluations,
+    is_complete,
+    of_best_checkpoint,
+    of_split,
+    out_of_patience,
+    rank,
+)
 from vasso_jax.runs.run import Run, read_run
 from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, may_change
 from vasso_jax.runs.statistics import (
@@ -36,6 +47,7 @@ __all__ = [
     "FORMAT",
     "MAY_CHANGE",
     "SEEDS",
+    "Choice",
     "Dashboard",
     "Estimate",
     "Group",
@@ -45,16 +57,23 @@ __all__ = [
     "Run",
     "RunFolder",
     "budgets",
+    "candidates",
+    "choose",
     "differences",
     "differences_to",
     "estimate",
+    "evaluations",
     "flatten",
     "group_runs",
+    "is_complete",
     "may_change",
-    "of_test",
+    "of_best_checkpoint",
+    "of_split",
+    "out_of_patience",
     "paired_difference",
     "plot_curves",
     "plot_groups",
+    "rank",
     "read_object",
     "read_run",
     "run_folders",

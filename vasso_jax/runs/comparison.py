@@ -52,15 +52,26 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
                 f"{first.folder} and {run.folder} have the same settings, but not the same data "
                 "(see dataset.json): leave one out"
             )
-    naming = _naming_fields([fields for fields, _ in found])
-    for label in (_short, _full):
-        names = [_name(fields, naming, label) for fields, _ in found]
-        if len({*names}) == len(names):
-            break
+    names = distinct_names([fields for fields, _ in found])
     return [
         Group(name, tuple(members.values()))
         for name, (_, members) in zip(names, found, strict=True)
     ]
+
+
+def distinct_names(identities: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A name for each of several experiments, by the fields in which they differ.
+
+    Args:
+        identities: the fields of each by dotted name, see `settings.identity`; no two are equal.
+    """
+    naming = _naming_fields(identities)
+    names: list[str] = []
+    for label in (_short, _full):
+        names = [_name(fields, naming, label) for fields in identities]
+        if len({*names}) == len(names):
+            break
+    return names
 
 
 def _naming_fields(identities: Sequence[Mapping[str, Any]]) -> Sequence[str]:
@@ -70,7 +81,7 @@ def _naming_fields(identities: Sequence[Mapping[str, Any]]) -> Sequence[str]:
         for field in {name for fields in identities for name in fields}
         if _differs(field, identities)
     }
-    return sorted(naming, key=_prominence) or _PROMINENT[:3]
+    return sorted(naming, key=prominence) or _PROMINENT[:3]
 
 
 def _differs(field: str, identities: Sequence[Mapping[str, Any]]) -> bool:
@@ -89,7 +100,7 @@ def _differs(field: str, identities: Sequence[Mapping[str, Any]]) -> bool:
     return False
 
 
-def _prominence(field: str) -> tuple[Any, ...]:
+def prominence(field: str) -> tuple[Any, ...]:
     """A sort key: prominent fields, then the others by section, each with its name first."""
     if field in _PROMINENT:
         return (_PROMINENT.index(field),)
@@ -140,10 +151,12 @@ def budgets(groups: Iterable[Group]) -> list[str]:
     """The lengths of training, where they differ: a comparison of unequal ones is not fair.
 
     Returns:
-        Such as `30 epochs of batches of 128`, in order of appearance; empty if all are equal.
+        Such as `30 epochs of 1,438 images, batch 128`, in order of appearance; empty if all are
+        equal.
     """
     found = dict.fromkeys(
-        f"{run.epochs} epochs of batches of {run.config.get('batch_size')}"
+        f"{run.epochs} epochs of {run.data['train_images']:,} images, batch "
+        f"{run.config.get('batch_size')}"
         for group in groups
         for run in group.runs
     )

@@ -1,20 +1,33 @@
 """Learning curves as a picture: of one run, or of groups of runs."""
 
 import pathlib
-import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vasso_jax.runs.comparison import Group
+from vasso_jax.runs.records import evaluations, of_split
+from vasso_jax.runs.series import (
+    axis_label,
+    band,
+    band_note,
+    means,
+    over_epochs,
+    splits,
+    style,
+    title,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: str) -> None:
+def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, name: str) -> None:
     """Draws loss, top-1 accuracy, learning rate and, if recorded, the cosine over the epochs.
 
     Args:
-        records: of one run, train and test.
+        records: of one run.
         path: of the PNG to write.
-        title: above the picture.
+        name: above the picture.
 
     Raises:
         OSError: the picture cannot be written.
@@ -23,30 +36,29 @@ def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, title: st
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = [("loss", "loss"), ("top1", "top-1 accuracy"), ("lr", "learning rate")]
+    train = of_split(records, "train")
+    fields = ["loss", "top1", "lr"]
     if any("cosine" in record for record in records):
-        panels.append(("cosine", "cosine of gradient and direction"))
-    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
+        fields.append("cosine")
+    figure = Figure(figsize=(4 * len(fields), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    for axes, (field, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        for split in ("train",) if field == "lr" else ("train", "test"):
-            points = [(r["epoch"], r[field]) for r in records if r["split"] == split and field in r]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=split, marker=".", markersize=3)
-        axes.set_xlabel("epoch")
-        axes.set_title(label, fontsize="medium")
-        axes.grid(alpha=0.3)
-        if field in ("loss", "top1"):
-            axes.legend()
+    figure.suptitle(name)
+    for axes, field in zip(figure.subplots(1, len(fields)), fields, strict=True):
+        for shown in (train,) if field == "lr" else (train, evaluations(records)):
+            if points := over_epochs(shown, field):
+                axes.plot(*_points(points), label=shown[0]["split"], marker=".", markersize=3)
+                axes.legend()
+        _describe(axes, title(field), axis_label(field))
     figure.savefig(path, dpi=110)
 
 
 def plot_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
-    """Draws test top-1 over the epochs: the mean of each group, with a band of one deviation.
+    """Draws top-1 over the epochs: the mean of each group, with a band of one deviation.
+
+    It is that of the validation, where runs have one, else of the test.
 
     Args:
-        groups: an epoch is drawn if every run of the group was tested in it.
+        groups: an epoch is drawn if every run of the group was evaluated in it.
         path: of the PNG to write.
 
     Raises:
@@ -55,25 +67,36 @@ def plot_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for group in groups:
-        runs = [{r["epoch"]: 100 * r["top1"] for r in run.tests} for run in group.runs]
-        epochs = sorted(set.intersection(*(set(run) for run in runs)))
-        values = [[run[epoch] for run in runs] for epoch in epochs]
-        means = [statistics.fmean(v) for v in values]
-        (line,) = axes.plot(
-            epochs, means, label=group.name, marker="." if len(epochs) < 60 else "", markersize=3
+    for i, group in enumerate(groups):
+        found = means([over_epochs(run.evaluations, "top1") for run in group.runs])
+        colour, dashes = style(i)
+        axes.plot(
+            *_points({epoch: value.mean for epoch, value in found.items()}),
+            label=group.name,
+            color=colour,
+            linestyle=(0, tuple(dashes)) if dashes else "-",
+            marker="." if len(found) < 60 else "",
+            markersize=3,
         )
-        if len(runs) > 1:
-            stds = [statistics.stdev(v) for v in values]
-            low, high = (
-                [m + sign * s for m, s in zip(means, stds, strict=True)] for sign in (-1, 1)
-            )
-            axes.fill_between(epochs, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("test top-1, %")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+        if len(group.runs) > 1:
+            axes.fill_between(list(found), *band(found), alpha=0.2, color=colour, linewidth=0)
+    _describe(axes, f"{splits(groups)} {title('top1')}", axis_label("top1"))
+    axes.legend(fontsize="small", title=band_note(groups) or None, title_fontsize="small")
     figure.savefig(path, dpi=110)
+
+
+def _describe(axes: "Axes", name: str, label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(name, fontsize="medium")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.grid(alpha=0.3)
+
+
+def _points(curve: dict[int, float]) -> tuple[list[int], list[float]]:
+    return list(curve), list(curve.values())

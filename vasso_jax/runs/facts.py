@@ -3,7 +3,10 @@
 The trainer writes these fields:
 
     name            of the data set
-    train_images    how many, and `test_images`
+    train_images    how many are trained on, and `test_images`
+    validation_images   how many there are to choose settings and checkpoints by; missing if none
+    stratified      whether these were held out of the training images class by class; missing if
+                    they are a split of the data set's own
     image_shape     [H, W, C] of what the network is given
     streamed        whether images are read from disk in each epoch
     eval_crop       if so: side of the central crop for the test, relative to the shorter side
@@ -26,14 +29,19 @@ def summary(facts: Mapping[str, Any]) -> str:
     """
     shape = "x".join(map(str, facts["image_shape"]))
     source = "from disk, cropped to" if facts["streamed"] else "of"
+    validation = facts.get("validation_images", 0)
+    held_out = f", {validation:,} validation" if validation else ""
     text = (
-        f"{facts['name']}, {facts['train_images']:,} training and {facts['test_images']:,} test "
-        f"images {source} {shape}"
+        f"{facts['name']}, {facts['train_images']:,} training{held_out} and "
+        f"{facts['test_images']:,} test images {source} {shape}"
     )
+    if facts.get("stratified") is False:
+        text += "; validation images drawn without regard to their class"
     if labels := facts.get("human_labels"):
         text += f"; trained on human labels ({labels})"
     if noise := facts.get("label_noise"):
-        share = noise["changed_labels"] / facts["train_images"]
+        noisy = facts["train_images"] + (validation if "stratified" in facts else 0)
+        share = noise["changed_labels"] / noisy
         text += (
             f"; {noise['kind']} label noise changed {noise['changed_labels']:,} training labels "
             f"({share:.1%})"

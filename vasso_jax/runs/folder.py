@@ -59,6 +59,17 @@ class RunFolder:
                 f"workdir {self.path} cannot be written ({error.strerror}): "
                 f"{_OTHER_WORKDIR}, or fix that"
             ) from error
+        self.check_settings(settings)
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Checks that the folder, if it exists, can be used for the run `settings`.
+
+        Args:
+            settings: as for `open_for`.
+
+        Raises:
+            OSError, ValueError: as for `open_for`, but nothing is created or written.
+        """
         if not self.config_path.exists():
             if self.has_begun():
                 raise ValueError(

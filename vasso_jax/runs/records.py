@@ -1,8 +1,12 @@
 """The records of a run: metrics.jsonl, and from there to the dashboards.
 
 A record is one JSON object on one line. Every record has `step` (int), `epoch` (int) and `split`
-(`train` or `test`). A record of the test split also has `top1` (in 0..1), `loss` and `seconds`
-(since the run began, over all its starts). Everything else is optional.
+(`train`, `validation` or `test`). A record of the latter two also has `top1` (in 0..1), `loss` and
+`seconds` (since the run began, over all its starts). Everything else is optional.
+
+Without a validation split, the test split is evaluated while the run is trained. With one, that
+split is, and at the end two records of the test split follow: first, with `checkpoint` = `best`,
+that of the checkpoint with the best validation accuracy, then that of the last one.
 """
 
 import json
@@ -16,7 +20,8 @@ from vasso_jax.runs.files import write_text
 
 Record = dict[str, Any]
 
-_NUMBERS_OF_TEST = ("top1", "loss", "seconds")
+EVALUATED = ("test", "validation")
+_NUMBERS_OF_EVALUATED = ("top1", "loss", "seconds")
 
 
 class Dashboard(Protocol):
@@ -60,7 +65,7 @@ def _parse_line(line: bytes) -> Record | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("split"), str):
         return None
-    numbers = _NUMBERS_OF_TEST if record["split"] == "test" else ()
+    numbers = _NUMBERS_OF_EVALUATED if record["split"] in EVALUATED else ()
     # Not by isinstance: True is an int, too.
     valid = all(type(record.get(field)) is int for field in ("step", "epoch")) and all(
         type(record.get(field)) in (int, float) and abs(record[field]) < math.inf
@@ -87,9 +92,51 @@ def read(path: pathlib.Path, remedy: str) -> list[Record]:
     return parse(content, path, remedy)
 
 
-def of_test(records: Iterable[Record]) -> list[Record]:
-    """The records of the test split, in order."""
-    return [record for record in records if record["split"] == "test"]
+def of_split(records: Iterable[Record], split: str) -> list[Record]:
+    """The records of the weights of their own step on a split, in order."""
+    return [r for r in records if r["split"] == split and "checkpoint" not in r]
+
+
+def rank(record: Record) -> float:
+    """What makes a checkpoint the best: its top-1, or that of the average of the weights."""
+    return record.get("ema_top1", record["top1"])
+
+
+def of_best_checkpoint(records: Iterable[Record]) -> Record | None:
+    """The newest record of the test of the checkpoint with the best validation accuracy."""
+    found = [r for r in records if r["split"] == "test" and r.get("checkpoint") == "best"]
+    return found[-1] if found else None
+
+
+def evaluations(records: Sequence[Record]) -> list[Record]:
+    """The records that the best checkpoint is picked by: of the validation, else of the test."""
+    return of_split(records, "validation") or of_split(records, "test")
+
+
+def out_of_patience(records: Sequence[Record], patience: int) -> bool:
+    """Whether so many of the last validations were no better than one before them.
+
+    Args:
+        records: of a run, which was validated `patience` times or more.
+        patience: 0: never.
+    """
+    accuracies = list(map(rank, of_split(records, "validation")))
+    earlier = accuracies[:-patience] if patience else ()
+    return bool(earlier) and max(earlier) >= max(accuracies[-patience:])
+
+
+def is_complete(records: Sequence[Record], epochs: int, patience: int) -> bool:
+    """Whether the run has ended, and its final weights have been tested.
+
+    Args:
+        records: of the run.
+        epochs, patience: its settings.
+    """
+    tests, validations = of_split(records, "test"), of_split(records, "validation")
+    if not tests:
+        return False
+    ended = tests[-1]["epoch"] >= epochs or out_of_patience(records, patience)
+    return ended and not (validations and validations[-1]["step"] > tests[-1]["step"])
 
 
 class RecordFile:
@@ -132,20 +179,20 @@ class RecordFile:
         if self._writable:
             write_text(self._path, "".join(map(_line, self.records)))
 
-    def append(self, record: Record) -> None:
-        """Adds a record and waits until it is on disk.
+    def append(self, *records: Record) -> None:
+        """Adds records and waits until they are on disk.
 
         Raises:
             OSError: the disk is full, or the file cannot be written.
             ValueError: a number is not finite, which JSON cannot express.
         """
-        line = _line(record)
-        self.records.append(record)
+        lines = "".join(map(_line, records))
+        self.records += records
         if not self._writable:
             return
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
+                file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -153,10 +200,11 @@ class RecordFile:
                 f"{self._path} cannot be written ({error.strerror}): fix that, then run the same "
                 "command again to continue from the last checkpoint"
             ) from error
-        split = record["split"]
-        scalars = {f"{split}/{k}": v for k, v in record.items() if isinstance(v, float)}
-        for dashboard in self._dashboards:
-            dashboard.write(record["step"], scalars)
+        for record in records:
+            name = "/".join(filter(None, (record["split"], record.get("checkpoint"))))
+            scalars = {f"{name}/{k}": v for k, v in record.items() if isinstance(v, float)}
+            for dashboard in self._dashboards:
+                dashboard.write(record["step"], scalars)
 
     def close(self) -> None:
         """Closes the dashboards."""

@@ -1,16 +1,24 @@
 """One run as it is read back from its folder."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vasso_jax.runs.folder import RunFolder
-from vasso_jax.runs.records import of_test
+from vasso_jax.runs.records import (
+    Record,
+    evaluations,
+    is_complete,
+    of_best_checkpoint,
+    of_split,
+    rank,
+)
 from vasso_jax.runs.settings import SEEDS, flatten
 
-# What else a record of the test holds.
-_NO_METRICS = ("step", "epoch", "split", "seconds", "lr")
+# What else a record of an evaluation holds.
+_NO_METRICS = ("step", "epoch", "split", "checkpoint", "seconds", "lr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,38 +29,60 @@ class Run:
         folder: its path.
         config: the settings by dotted name, such as `method.rho`, from config.json.
         data: sizes, class names and statistics of its data set, from dataset.json.
-        tests: the records of the test split in order, from metrics.jsonl; at least one.
+        records: all of metrics.jsonl in order, with at least one evaluation.
     """
 
     folder: pathlib.Path
     config: Mapping[str, Any]
     data: Mapping[str, Any]
-    tests: Sequence[Mapping[str, Any]]
+    records: Sequence[Record]
+
+    @functools.cached_property
+    def tests(self) -> Sequence[Record]:
+        """The tests in order, of the weights of their step; with a validation split, at the end."""
+        return of_split(self.records, "test")
+
+    @functools.cached_property
+    def validations(self) -> Sequence[Record]:
+        """The validations in order; none without a validation split."""
+        return of_split(self.records, "validation")
+
+    @functools.cached_property
+    def training(self) -> Sequence[Record]:
+        """The records of the training in order."""
+        return of_split(self.records, "train")
+
+    @functools.cached_property
+    def evaluations(self) -> Sequence[Record]:
+        """The validations, or, without a validation split, the tests: one for most epochs."""
+        return evaluations(self.records)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds that were used; runs of two groups with equal seeds form a pair.
 
-        The seed of the label noise counts only if there is label noise, and that of the method only
-        if it is not the seed of the run.
+        The seed of the label noise counts only if there is label noise, that of the method only if
+        it is not the seed of the run, and that of the validation split only if it is not 0.
         """
-        seed, of_noise, of_method = map(self.config.get, SEEDS)
+        seed, of_noise, of_method, of_validation = map(self.config.get, SEEDS)
         seeds = [seed]
         if any(name.startswith("label_noise.") for name in self.config):
             seeds.append(of_noise)
         if of_method is not None and of_method != seed:
             seeds.append(of_method)
+        if of_validation:
+            seeds.append(of_validation)
         return tuple(seed or 0 for seed in seeds)
 
     @property
     def epochs(self) -> int:
-        """The number of epochs of the complete run."""
+        """The number of epochs of the complete run, if it does not stop early."""
         return self.config["epochs"]
 
     @property
     def finished(self) -> bool:
-        """Whether the last epoch has been tested."""
-        return self.tests[-1]["epoch"] >= self.epochs
+        """Whether the run has ended, and its final weights have been tested."""
+        return is_complete(self.records, self.epochs, self.config.get("patience") or 0)
 
     def last(self, metric: str = "top1") -> float:
         """A metric of the last test, such as `top1`, in 0..1, or `loss`.
@@ -60,29 +90,59 @@ class Run:
         Raises:
             ValueError: the test has no such metric.
         """
-        return self._values(metric)[-1]
+        return self._values(self.tests, metric)[-1]
 
     def best(self, metric: str = "top1") -> float:
-        """The best value of a metric in any test: the least loss, or the highest of another one.
+        """A metric of the test of the best checkpoint.
+
+        With a validation split, that is the checkpoint with the best validation accuracy. Without
+        one it is the best value in any test, the least loss or the highest of another metric: so
+        it was picked by the test images themselves.
 
         Raises:
             ValueError: the test has no such metric.
         """
-        return (min if metric == "loss" else max)(self._values(metric))
+        if record := of_best_checkpoint(self.records):
+            return self._values([record], metric)[0]
+        return _best(metric, self._values(self.tests, metric))
 
-    def _values(self, metric: str) -> list[float]:
-        known = [name for name in self.tests[-1] if name not in _NO_METRICS]
+    @property
+    def ranked_by(self) -> str:
+        """The metric by which the best checkpoint is picked."""
+        return "ema_top1" if "ema_top1" in self.evaluations[-1] else "top1"
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the best checkpoint, see `best`; of equally good ones the latest."""
+        record = of_best_checkpoint(self.records)
+        return (record or max(self.tests, key=lambda r: (rank(r), r["step"])))["epoch"]
+
+    def best_validation(self, metric: str = "top1") -> float:
+        """The best value of a metric in any validation.
+
+        Raises:
+            ValueError: the validation has no such metric, or there is none.
+        """
+        return _best(metric, self._values(self.validations, metric))
+
+    def _values(self, records: Sequence[Record], metric: str) -> list[float]:
+        known = [name for name in records[-1] if name not in _NO_METRICS] if records else []
         if metric not in known:
-            raise ValueError(f"{self.folder} has no test {metric}, only {', '.join(known)}")
-        return [record[metric] for record in self.tests if metric in record]
+            what = records[-1]["split"] if records else "validation"
+            raise ValueError(f"{self.folder} has no {what} {metric}, only {', '.join(known)}")
+        return [record[metric] for record in records if metric in record]
+
+
+def _best(metric: str, values: Sequence[float]) -> float:
+    return min(values) if metric.endswith("loss") else max(values)
 
 
 def read_run(folder: pathlib.Path) -> Run:
     """Reads the folder of a run that has finished or is under way.
 
     Raises:
-        ValueError: it is not a run folder, has another format, has no test record yet, or a file
-            is damaged; the message says which, and what to do.
+        ValueError: it is not a run folder, has another format, has not been evaluated yet, or a
+            file is damaged; the message says which, and what to do.
         OSError: a file cannot be read.
     """
     reader = RunFolder(folder)
@@ -90,7 +150,7 @@ def read_run(folder: pathlib.Path) -> Run:
     if type(settings.get("epochs")) is not int:
         raise ValueError(f"{reader.config_path} has no epochs: leave this run out")
     data.pop("label_noise", None)  # it is among the settings, and differs between seeds
-    tests = tuple(of_test(reader.records()))
-    if not tests:
+    records = tuple(reader.records())
+    if not evaluations(records):
         raise ValueError(f"{folder} has no test record yet: wait for one, or leave this run out")
-    return Run(folder, flatten(settings), data, tests)
+    return Run(folder, flatten(settings), data, records)

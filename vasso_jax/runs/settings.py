@@ -32,9 +32,11 @@ _BEFORE: dict[str, Any] = {
         "mixup_alpha": 0.0,
         "cutmix_alpha": 0.0,
     },
+    "validation": {},
+    "patience": 0,
 }
 # Runs that differ in these fields only are repetitions of one experiment.
-SEEDS = ("seed", "label_noise.seed", "method.seed")
+SEEDS = ("seed", "label_noise.seed", "method.seed", "validation.seed")
 # These data sets are whatever lies in their folder.
 _NAMED_BY_FOLDER = frozenset({"folder", "npz"})
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vasso_jax.runs.choice import Choice
 from vasso_jax.runs.comparison import Group
 from vasso_jax.runs.run import Run
 from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seeds_needed
@@ -11,10 +12,15 @@ from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seed
 _SHARES = ("top1", "top5")
 
 
+def shown(metric: str) -> str:
+    """The name of a metric, with the unit in which the tables show it."""
+    return f"{metric}, %" if metric in _SHARES else metric
+
+
 def header(metric: str) -> tuple[str, ...]:
     """The titles of the columns of `cells`."""
-    shown = f"{metric}, %" if metric in _SHARES else metric
-    return ("runs", "seeds", "epochs", f"last {shown}", f"best {shown}", "test loss", "s per run")
+    name = shown(metric)
+    return ("runs", "seeds", "epochs", f"last {name}", f"best {name}", "test loss", "s per run")
 
 
 def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
@@ -28,7 +34,7 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
         ValueError: a run has no such metric.
     """
     runs = group.runs
-    scale, digits = _scale(metric)
+    scale, digits = scale_of(metric)
 
     def column(values: Sequence[float], digits: int) -> str:
         return plus_minus(estimate(values), digits)
@@ -36,7 +42,7 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
     return (
         group.name,
         str(len(runs)),
-        str(runs[0].epochs),
+        range_of([run.tests[-1]["epoch"] for run in runs]),
         column([scale * run.last(metric) for run in runs], digits),
         column([scale * run.best(metric) for run in runs], digits),
         column([run.last("loss") for run in runs], 4),
@@ -44,16 +50,44 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
     )
 
 
+def choice_header(metric: str) -> tuple[str, ...]:
+    """The titles of the columns of `choice_cells`."""
+    shown = f"{metric}, %" if metric in _SHARES else metric
+    tests = (f"test {shown}: best checkpoint", "last epoch")
+    return ("method", "chosen", f"validation {shown}", *tests, "seeds")
+
+
+def choice_cells(choice: Choice, metric: str = "top1") -> tuple[str, ...]:
+    """A choice under `choice_header`: means over its runs, with the standard deviation.
+
+    Raises:
+        ValueError: a run has no such metric.
+    """
+    runs = choice.group.runs
+    scale, digits = scale_of(metric)
+    columns = (
+        [run.best_validation(metric) for run in runs],
+        [run.best(metric) for run in runs],
+        [run.last(metric) for run in runs],
+    )
+    return (
+        choice.method,
+        " ".join(f"{field}={value}" for field, value in choice.fields.items()) or "-",
+        *(plus_minus(estimate([scale * v for v in values]), digits) for values in columns),
+        str(len(runs)),
+    )
+
+
 def difference_header(metric: str, baseline: str) -> tuple[str, ...]:
     """The titles of the columns of `difference_cells`."""
-    shown = f"{metric}, points" if metric in _SHARES else metric
+    name = f"{metric}, points" if metric in _SHARES else metric
     resolved = f"seeds for +-{_resolved(metric):g}"
-    return (f"minus {baseline}", f"last {shown}", "95 % interval", "pairs", resolved)
+    return (f"minus {baseline}", f"last {name}", "95 % interval", "pairs", resolved)
 
 
 def difference_cells(name: str, found: PairedDifference, metric: str) -> tuple[str, ...]:
     """A difference under `difference_header`."""
-    scale, digits = _scale(metric)
+    scale, digits = scale_of(metric)
     needed = seeds_needed(scale * found.std, _resolved(metric))
     return (
         name,
@@ -64,7 +98,12 @@ def difference_cells(name: str, found: PairedDifference, metric: str) -> tuple[s
     )
 
 
-def _scale(metric: str) -> tuple[float, int]:
+def range_of(values: Sequence[int]) -> str:
+    """Such as 30, or 12-30 where runs have stopped early."""
+    return "-".join(map(str, sorted({min(values), max(values)})))
+
+
+def scale_of(metric: str) -> tuple[float, int]:
     """What a metric is multiplied with to be shown, and with how many digits."""
     return (100, 2) if metric in _SHARES else (1, 4)
 
@@ -80,9 +119,20 @@ def plus_minus(value: Estimate, digits: int) -> str:
     return f"{value.mean:.{digits}f}{spread}"
 
 
+def picking_note(groups: Sequence[Group]) -> str | None:
+    """What the best checkpoints were picked by, where that was the test itself."""
+    tested = [group.name for group in groups if not all(run.validations for run in group.runs)]
+    if not tested:
+        return None
+    of = "" if len(tested) == len(groups) else f" of {', '.join(tested)}"
+    return f"best{of}: the best epoch, picked on the test set, as there was no validation split"
+
+
 def unfinished_note(run: Run) -> str:
     """Why a run is not in the table."""
-    return f"left out, unfinished: {run.folder} (epoch {run.tests[-1]['epoch']} of {run.epochs})"
+    return (
+        f"left out, unfinished: {run.folder} (epoch {run.evaluations[-1]['epoch']} of {run.epochs})"
+    )
 
 
 def as_data(groups: Sequence[Group], metric: str) -> list[dict[str, Any]]:

@@ -17,8 +17,6 @@ from vasso_jax.runs import RunFolder
 from vasso_jax.train.errors import UsageError
 from vasso_jax.train.sharding import in_order_of
 
-_BEST_METRIC = "test_top1"
-
 
 class Checkpoints:
     """Saves and restores the train state under `DIRECTORY/STEP`."""
@@ -48,18 +46,30 @@ class Checkpoints:
         """The step of the newest complete checkpoint; None if there is none."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, test_top1: float | None = None) -> None:
+    def best_step(self) -> int:
+        """The step of the complete checkpoint of the best accuracy.
+
+        Raises:
+            UsageError: no checkpoint was evaluated.
+        """
+        step = self._manager.best_step()
+        if step is None:
+            raise UsageError(f"no checkpoint in {self._directory} was evaluated")
+        return step
+
+    def save(self, step: int, state: Any, top1: float | None = None) -> None:
         """Starts to write the state after `step` steps; blocks only while copying it to the host.
 
         Args:
             step: the number of optimizer steps taken.
             state: the train state; its buffers may be reused once this returns.
-            test_top1: ranks this checkpoint; None (within an epoch): it is never the best.
+            top1: the accuracy that ranks this checkpoint, of the validation or else of the test;
+                None (within an epoch): it is never the best.
 
         Raises:
             UsageError: this or the previous checkpoint could not be written.
         """
-        metrics = None if test_top1 is None else {_BEST_METRIC: test_top1}
+        metrics = None if top1 is None else {"top1": top1}
         try:
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=metrics
@@ -125,7 +135,8 @@ def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> p
 
     Args:
         run: the run folder, which another process may be using.
-        which: `last`, the newest one; `best`, that of the best test accuracy; or its step.
+        which: `last`, the newest one; `best`, that of the best validation accuracy or, without a
+            validation split, of the best test accuracy; or its step.
 
     Raises:
         FileNotFoundError: there is no such checkpoint; the message lists those that there are.
@@ -141,7 +152,7 @@ def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> p
         step = _best_step(folder.checkpoints_path)
         if step is None:
             raise FileNotFoundError(
-                f"{run} has no best checkpoint, as none of its checkpoints was tested: take `last`"
+                f"{run} has no best checkpoint, as none of them was evaluated: take `last`"
             )
     elif isinstance(which, int) and not isinstance(which, bool):
         step = which
@@ -210,7 +221,8 @@ def _options(*, clean_up: bool) -> ocp.CheckpointManagerOptions:
 
 
 def _accuracy(metrics: dict[str, float]) -> float:
-    return metrics[_BEST_METRIC]
+    (top1,) = metrics.values()
+    return top1
 
 
 def _brief(error: Exception) -> str:

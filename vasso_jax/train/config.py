@@ -6,7 +6,8 @@ each name stands for. Nothing here needs JAX, so that a wrong command line is an
 """
 
 import dataclasses
-import math
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -26,6 +27,7 @@ SECTIONS: dict[str, str | None] = {
     "model": "wrn10_1",
     "data": "digits",
     "label_noise": None,
+    "validation": None,
     "augment": None,
 }
 BATCH_STATS = ("clean", "perturbed", "both")
@@ -50,7 +52,12 @@ class RunOptions:
             memory; BatchNorm normalises each by its own statistics.
         init_from: run to take the weights from: its folder for the newest checkpoint, FOLDER@best
             or FOLDER@STEP; a head for other classes starts anew.
-        eval_every_epochs: epochs between two evaluations; the last epoch is always evaluated.
+        ema_decay: decay per step of an average of the weights, which is evaluated beside them and
+            ranks the checkpoints, in [0, 1), such as 0.999; 0: none.
+        eval_every_epochs: epochs between two evaluations, on the validation split if there is one,
+            else on the test split; the last epoch is always evaluated.
+        patience: stop after so many evaluations in a row without a better validation accuracy;
+            0: never.
         checkpoint_every_steps: steps between two checkpoints, besides those at the end of each
             epoch; 0: only those.
         tensorboard: write event files where TensorFlow and TensorBoard are installed.
@@ -73,7 +80,9 @@ class RunOptions:
     batch_stats_over: str = "batch"
     microbatches: int = 1
     init_from: str = ""
+    ema_decay: float = 0.0
     eval_every_epochs: int = 1
+    patience: int = 0
     checkpoint_every_steps: int = 0
     tensorboard: bool = True
     wandb_project: str = ""
@@ -92,13 +101,18 @@ class RunOptions:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
-        if not 0 <= self.label_smoothing < 1 or math.isnan(self.label_smoothing):
-            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        for field in ("label_smoothing", "ema_decay"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
         check_choice("batch_stats", self.batch_stats, BATCH_STATS)
         check_choice("batch_stats_over", self.batch_stats_over, BATCH_STATS_OVER)
-        if self.checkpoint_every_steps < 0:
+        for field in ("checkpoint_every_steps", "patience"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must be >= 0, got {getattr(self, field)}")
+        evaluations = -(-self.epochs // self.eval_every_epochs)
+        if self.epochs and self.patience and self.patience >= evaluations - 1:
             raise ValueError(
-                f"checkpoint_every_steps must be >= 0, got {self.checkpoint_every_steps}"
+                f"patience={self.patience} has no effect: the run is evaluated {evaluations} times"
             )
 
 
@@ -117,3 +131,25 @@ def default_config() -> Config:
     for section in SECTIONS:
         config[section].unlock()
     return config
+
+
+def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
+    """A copy of the config with other values of some fields.
+
+    Args:
+        config: stays as it is.
+        fields: values by dotted name, such as `method.rho`, set in this order.
+
+    Raises:
+        ValueError: there is no such section or field, or it cannot have this value.
+    """
+    changed = config.copy_and_resolve_references()
+    for name, value in fields.items():
+        *sections, last = name.split(".")
+        try:
+            functools.reduce(lambda section, key: section[key], sections, changed)[last] = value
+        except (KeyError, TypeError) as error:
+            # Of a KeyError, the text goes on with the whole config.
+            reason = "" if isinstance(error, KeyError) else f" to {value!r} ({error})"
+            raise ValueError(f"{name} cannot be set{reason}: see --help_config") from error
+    return changed

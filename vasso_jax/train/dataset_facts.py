@@ -11,6 +11,7 @@ def dataset_facts(
     noise: data.LabelNoise | None,
     changed_labels: int | None,
     human_labels: str,
+    stratified: bool | None,
 ) -> dict[str, Any]:
     """Sizes, class names, statistics and label noise, fit for JSON.
 
@@ -18,6 +19,7 @@ def dataset_facts(
         dataset: as it is trained on.
         noise: put into the training labels, and `changed_labels`: how many of them it changed.
         human_labels: which human labels are trained on; empty: the true ones.
+        stratified: how validation images were held out; None: none were.
     """
     facts = {
         "name": dataset.name,
@@ -31,6 +33,10 @@ def dataset_facts(
     }
     if isinstance(dataset, data.StreamedDataset):
         facts["eval_crop"] = dataset.streaming.eval_crop
+    if dataset.num_validation:
+        facts["validation_images"] = dataset.num_validation
+    if stratified is not None:
+        facts["stratified"] = stratified
     if human_labels:
         facts["human_labels"] = human_labels
     if noise is not None:

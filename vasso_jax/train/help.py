@@ -63,6 +63,7 @@ def full_names(field: str) -> list[str]:
         "model": models.NETWORKS.values(),
         "data": KINDS,
         "label_noise": [data.LabelNoise],
+        "validation": [data.Validation],
         "augment": [data.Augmentation],
     }
     found = [field] if field in {f.name for f in dataclasses.fields(RunOptions)} else []

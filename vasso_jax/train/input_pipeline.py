@@ -31,7 +31,7 @@ class TrainItem(NamedTuple):
 
 
 class EvalItem(NamedTuple):
-    """All test images and labels, and where the batch starts, int32."""
+    """All images and labels of a split, and where the batch starts, int32."""
 
     images: jax.Array
     labels: jax.Array
@@ -55,8 +55,8 @@ class Pipeline(Protocol):
         """
         ...
 
-    def test(self) -> Generator[Any, None, None]:
-        """Items of the evaluation steps over the test split, every image once."""
+    def evaluation(self, split: str) -> Generator[Any, None, None]:
+        """Items of the evaluation steps over `test` or `validation`, every image once."""
         ...
 
     def take_batch(self, item: Any, step: jax.Array) -> data.Batch:
@@ -93,9 +93,13 @@ class DevicePipeline:
             mesh: gets a copy on every device.
         """
         self._train: tuple[jax.Array, jax.Array] = replicate(dataset.train, mesh)
-        self._test: tuple[jax.Array, jax.Array] = replicate(dataset.test, mesh)
+        self._evaluated: dict[str, tuple[jax.Array, jax.Array]] = {
+            "test": replicate(dataset.test, mesh)
+        }
+        if dataset.validation is not None:
+            self._evaluated["validation"] = replicate(dataset.validation, mesh)
         self._batch_size = batch_size
-        self._seed = seed
+        self._key = stream_key(seed, "order")
         self._order = jax.jit(self._order_of, out_shardings=replicated(mesh))
 
     def training(self, step: int) -> Generator[TrainItem, None, None]:
@@ -103,14 +107,14 @@ class DevicePipeline:
         images, labels = self._train
         steps_per_epoch = len(labels) // self._batch_size
         while True:
-            order = self._order(np.int32(step // steps_per_epoch))
+            order = self._order(self._key, np.int32(step // steps_per_epoch))
             for _ in range(step % steps_per_epoch, steps_per_epoch):
                 yield TrainItem(images, labels, order)
             step += steps_per_epoch - step % steps_per_epoch
 
-    def test(self) -> Generator[EvalItem, None, None]:
+    def evaluation(self, split: str) -> Generator[EvalItem, None, None]:
         """See Pipeline."""
-        images, labels = self._test
+        images, labels = self._evaluated[split]
         for start in range(0, len(labels), self._batch_size):
             yield EvalItem(images, labels, np.int32(start))
 
@@ -125,9 +129,10 @@ class DevicePipeline:
     def take_skipped(self) -> None:
         """None: every image is there."""
 
-    def _order_of(self, epoch: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(stream_key(self._seed, "order"), epoch)
-        return data.epoch_order(key, len(self._train[1]), self._batch_size)
+    def _order_of(self, key: jax.Array, epoch: jax.Array) -> jax.Array:
+        return data.epoch_order(
+            jax.random.fold_in(key, epoch), len(self._train[1]), self._batch_size
+        )
 
 
 class StreamPipeline:
@@ -157,10 +162,13 @@ class StreamPipeline:
         for batch in self._received(batches):
             yield data.Batch(self._put(batch.images), self._put(batch.labels))
 
-    def test(self) -> Generator[data.EvalBatch, None, None]:
+    def evaluation(self, split: str) -> Generator[data.EvalBatch, None, None]:
         """See Pipeline."""
         batches = data.evaluation_batches(
-            self._dataset, batch_size=self._batch_size, host=self._host
+            self._dataset,
+            getattr(self._dataset, split),
+            batch_size=self._batch_size,
+            host=self._host,
         )
         for batch in self._received(batches):
             yield data.EvalBatch(*map(self._put, (batch.images, batch.labels, batch.valid)))

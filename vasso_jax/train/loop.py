@@ -10,15 +10,18 @@ import jax
 import numpy as np
 import optax
 
-from vasso_jax.runs import RecordFile
+from vasso_jax.runs import Record, RecordFile, is_complete, of_split, out_of_patience, rank
 from vasso_jax.train import processes
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
+from vasso_jax.train.evaluation import evaluate, skipped_images
 from vasso_jax.train.pacing import PacedCheckpoints
 from vasso_jax.train.plan import Experiment
 from vasso_jax.train.reporting.console import Display
+from vasso_jax.train.reporting.diagnosis import symptoms
 from vasso_jax.train.sharding import replicated
 from vasso_jax.train.state import METRICS, TrainState
+from vasso_jax.train.successive import SuccessiveDirections
 from vasso_jax.train.timer import Timer
 
 # Against divergence, by the field that it needs.
@@ -46,6 +49,7 @@ class Trainer:
         self._pipeline = experiment.pipeline
         self._program = experiment.program
         self._total_steps = experiment.total_steps
+        self._split = "validation" if experiment.has_validation else "test"
         self._state = state
         self._step = int(state.step)
         self._checkpoints = PacedCheckpoints(checkpoints)
@@ -58,45 +62,90 @@ class Trainer:
         self._reset_metrics = jax.jit(
             optax.tree.zeros_like, out_shardings=replicated(experiment.plan.mesh)
         )
+        self._directions = SuccessiveDirections()
         self._timer = Timer(self._options.batch_size, self._pipeline.steps_ahead)
         self._compiled = False
         earlier = records.records[-1]["seconds"] if records.records else 0.0
         self._started = time.perf_counter() - earlier
 
     def run(self) -> None:
-        self._display.start(self._total_steps, self._step)
+        """Trains to the end, and tests the final weights if that has not been done."""
+        if self._step < self._total_steps and not self._out_of_patience():
+            self._train()
+        if not is_complete(self._records.records, self._options.epochs, self._options.patience):
+            self._finish()
+
+    def _train(self) -> None:
+        self._display.start(self._total_steps, self._step, self._split)
         first = self._step // self._program.steps_per_epoch
         with self._stop, contextlib.closing(self._batches):
             try:
                 for epoch in range(first, self._options.epochs):
                     self._train_epoch(epoch)
                     self._finish_epoch(epoch)
+                    if self._out_of_patience():
+                        break
             finally:
                 self._checkpoints.wait()
 
-    def evaluate_only(self) -> None:
-        """Evaluates and records the given state without training.
+    def _finish(self) -> None:
+        """Evaluates the final weights, as far as that has not been done, and records and saves.
 
-        Used for runs of 0 epochs, and if the last evaluation of a run failed.
+        There is something to do after a run with a validation split, after one whose last
+        evaluation failed, and in a run of 0 epochs.
         """
-        epoch = self._options.epochs
-        record = {"step": self._step, "epoch": epoch, "split": "test", **self._evaluate()}
-        record["seconds"] = round(time.perf_counter() - self._started, 3)
+        if self._split == "validation" and self._total_steps:
+            validations = of_split(self._records.records, "validation")
+            if not validations or validations[-1]["step"] != self._step:
+                self._append_evaluation("validation")
+            self._test_best_and_last()
+        else:
+            self._append_evaluation("test")
+        self._checkpoints.wait()
+
+    def _append_evaluation(self, split: str) -> None:
+        record = self._record(self._step, split, self._evaluate(split))
         with usage_errors():
             self._records.append(record)
-        self._save(record["top1"])
-        self._checkpoints.wait()
+        self._save(rank(record))
+
+    def _test_best_and_last(self) -> None:
+        """The only look at the test split, where there is a validation split."""
+        *earlier, newest = map(rank, of_split(self._records.records, "validation"))
+        last = self._record(self._step, "test", self._evaluate("test"))
+        best = last
+        if earlier and max(earlier) > newest:
+            step = self._checkpoints.best_step()
+            del self._state  # there may be no room for two
+            self._state = self._checkpoints.restore(step, self._program.abstract_state)
+            best = self._record(step, "test", self._evaluate("test"))
+        with usage_errors():
+            self._records.append({**best, "checkpoint": "best"}, last)
+
+    def _record(self, step: int, split: str, metrics: Mapping[str, Any]) -> Record:
+        epoch = step // self._program.steps_per_epoch if step else 0
+        return {"step": step, "epoch": epoch, "split": split, **metrics, "seconds": self._seconds()}
+
+    def _seconds(self) -> float:
+        return round(time.perf_counter() - self._started, 3)
+
+    def _out_of_patience(self) -> bool:
+        return out_of_patience(self._records.records, self._options.patience)
 
     def _train_epoch(self, epoch: int) -> None:
         end = (epoch + 1) * self._program.steps_per_epoch
         save_every = self._options.checkpoint_every_steps
         self._timer.restart()
         while self._step < end:
+            if self._step == end - 1 or not self._compiled:
+                self._directions.before(self._state)
             self._state = self._program.train_step(self._state, self._next_item())
             self._step += 1
             if not self._compiled:
                 # The reported speed leaves out compilation.
                 jax.block_until_ready(self._state.step)
+                if self._step < end:
+                    self._directions.after(self._state)
                 self._compiled = True
                 self._timer.restart()
             elif self._timer.due():
@@ -112,38 +161,36 @@ class Trainer:
 
     def _finish_epoch(self, epoch: int) -> None:
         """Evaluates, records the epoch and saves."""
-        metrics = {**self._mean_metrics(), **self._skipped()}
+        metrics = {**self._mean_metrics(), **skipped_images(self._pipeline)}
+        cosine = self._directions.after(self._state)
+        if cosine is not None and self._step > 1:
+            metrics["successive_cosine"] = cosine
         self._timer.looked()
         self._state = self._state.replace(metric_sums=self._reset_metrics(self._state.metric_sums))
-        test_metrics = failure = None
+        evaluated = failure = None
         if (epoch + 1) % self._options.eval_every_epochs == 0 or self._is_last(epoch):
             try:
-                test_metrics = self._evaluate()
+                evaluated = self._record(self._step, self._split, self._evaluate(self._split))
             except DataError as error:
                 if processes.several():
                     raise  # the other hosts wait in this evaluation, and cannot save with this one
                 failure = error  # raised below, once the epoch is saved
-        common = {"step": self._step, "epoch": epoch + 1}
         rate = {}
         if schedule := self._program.schedule:
             rate = {"lr": float(np.asarray(schedule(self._step - 1)))}
-        seconds = round(time.perf_counter() - self._started, 3)
         speed = self._timer.images_per_second()
         self._timer.reset()
-        train = {**common, "split": "train", **metrics, **rate}
-        train |= {"images_per_second": speed, "seconds": seconds}
-        test = None
-        if test_metrics:
-            test = {**common, "split": "test", **test_metrics, **rate, "seconds": seconds}
+        train = self._record(self._step, "train", {**metrics, **rate, "images_per_second": speed})
+        records = [train, {**evaluated, **rate}] if evaluated else [train]
         with usage_errors():
-            self._records.append(train)
-            if test:
-                self._records.append(test)
-        self._display.epoch(self._options.epochs, train, test)
-        self._save(test["top1"] if test else None)
+            self._records.append(*records)
+        self._display.epoch(self._options.epochs, train, evaluated)
+        for warning in symptoms(of_split(self._records.records, "train"), ended=False):
+            self._display.warn(warning)
+        self._save(rank(evaluated) if evaluated else None)
         if failure:
             raise failure
-        if not self._is_last(epoch):
+        if not self._is_last(epoch) and not self._out_of_patience():
             self._end_if_told()
 
     def _is_last(self, epoch: int) -> bool:
@@ -161,6 +208,8 @@ class Trainer:
         sums = jax.device_get(self._state.metric_sums)
         measured = [name for name in METRICS if name in sums and sums[name].steps]
         means = {name: float(sums[name].total / sums[name].steps) for name in measured}
+        if "nonfinite_gradients" in means:
+            means["nonfinite_gradients"] = int(sums["nonfinite_gradients"].total)
         if "loss" in means:
             self._check_finite("the training loss", means["loss"])
         return means
@@ -174,10 +223,10 @@ class Trainer:
                 self._save()
             raise
 
-    def _save(self, test_top1: float | None = None, *, at_once: bool = False) -> None:
+    def _save(self, top1: float | None = None, *, at_once: bool = False) -> None:
         # The loss was computed before the last update, which may have diverged.
         self._check_finite("a parameter", float(self._params_sum(self._state.params)))
-        self._checkpoints.save(self._step, self._state, test_top1, at_once=at_once)
+        self._checkpoints.save(self._step, self._state, top1, at_once=at_once)
 
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
@@ -186,26 +235,10 @@ class Trainer:
                 "in a new workdir. Checkpoints hold finite parameters only."
             )
 
-    def _evaluate(self) -> dict[str, Any]:
-        """Loss, top-1 and top-5 over the test split, with every image counted once."""
-        batches, ahead = [], self._pipeline.steps_ahead
-        with contextlib.closing(self._pipeline.test()) as items:
-            for item in items:
-                batches.append(self._program.eval_step(self._state, item))
-                if ahead and len(batches) > ahead:
-                    jax.block_until_ready(batches[-ahead])
-        sums = jax.tree.map(lambda *x: math.fsum(map(float, x)), *jax.device_get(batches))
-        count = sums.pop("examples")
-        if not count:
-            raise DataError("every test image is damaged: there is nothing to evaluate")
-        means = {name: value / count for name, value in sums.items()}
-        self._check_finite("the test loss", means["loss"])
-        return {**means, **self._skipped()}
-
-    def _skipped(self) -> dict[str, int]:
-        """How many damaged images were skipped since the last record, if skipping is enabled."""
-        count = self._pipeline.take_skipped()
-        return {} if count is None else {"skipped": count}
+    def _evaluate(self, split: str) -> dict[str, Any]:
+        means = evaluate(self._program, self._pipeline, self._state, split)
+        self._check_finite(f"the {split} loss", means["loss"])
+        return means
 
 
 def _remedies(settings: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import optax
 
 from vasso_jax import optim
@@ -130,6 +131,44 @@ METHODS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
     "momentum_sam": optim.momentum_sam,
     "preconditioned_sam": optim.preconditioned_sam,
 }
+
+
+# Methods whose perturbation has the norm rho, as far as arithmetic allows.
+_OF_NORM_RHO = frozenset(
+    {
+        *("sam", "vasso", "friendly_sam", "gsam", "vasso_gsam", "looksam", "wsam"),
+        "momentum_sam",
+    }
+)
+
+
+class Optimizer(NamedTuple):
+    """The optimizer of a run.
+
+    Attributes:
+        tx: the transform.
+        schedule: its learning rate by step; None where that is not known.
+        rho: the norm that its perturbation is to have, by step; None where that is not known.
+    """
+
+    tx: optax.GradientTransformation
+    schedule: optax.Schedule | None = None
+    rho: optax.Schedule | None = None
+
+
+def intended_norm(method: str, rho: Any, ascent_steps: int | None) -> optax.Schedule | None:
+    """The norm of the perturbation by step; None where it does not follow from rho.
+
+    Args:
+        method: its name.
+        rho: a number, a schedule, or None if the method has none.
+        ascent_steps: of the method.
+    """
+    if method not in _OF_NORM_RHO or rho is None or (ascent_steps or 1) > 1:
+        return None
+    if callable(rho):
+        return lambda step: jnp.asarray(rho(step))
+    return optax.constant_schedule(rho)
 
 
 def summary(

@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_WRITES = 10.0
 class _Waiting(NamedTuple):
     step: int
     state: Any
-    test_top1: float | None
+    top1: float | None
 
 
 class PacedCheckpoints:
@@ -35,7 +35,7 @@ class PacedCheckpoints:
         self._pause = 0.0 if processes.several() else _SECONDS_BETWEEN_WRITES
         self._last_write = -self._pause
 
-    def save(self, step: int, state: Any, test_top1: float | None, *, at_once: bool) -> None:
+    def save(self, step: int, state: Any, top1: float | None, *, at_once: bool) -> None:
         """As `Checkpoints.save`, but written by `wait` at the latest unless `at_once`.
 
         Does nothing for the step that was saved last.
@@ -47,15 +47,23 @@ class PacedCheckpoints:
             return
         self._newest = step
         # Of an older state, only the best is wanted, and only while it is better than this one.
-        best = max(self._waiting, key=lambda waiting: _rank(waiting.test_top1), default=None)
-        self._waiting = [best] if best and _rank(best.test_top1) > _rank(test_top1) else []
+        best = max(self._waiting, key=lambda waiting: _rank(waiting.top1), default=None)
+        self._waiting = [best] if best and _rank(best.top1) > _rank(top1) else []
         due = time.monotonic() - self._last_write >= self._pause
         if at_once or due:
             self._write_waiting()
-            self._write(_Waiting(step, state, test_top1))
+            self._write(_Waiting(step, state, top1))
         else:
             # The train step reuses the buffers of the state.
-            self._waiting.append(_Waiting(step, jax.device_get(state), test_top1))
+            self._waiting.append(_Waiting(step, jax.device_get(state), top1))
+
+    def best_step(self) -> int:
+        """As `Checkpoints.best_step`, of what is on disk."""
+        return self._checkpoints.best_step()
+
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        """As `Checkpoints.restore`."""
+        return self._checkpoints.restore(step, abstract_state)
 
     def wait(self) -> None:
         """Returns once everything saved is on disk.
@@ -79,5 +87,5 @@ class PacedCheckpoints:
             self._checkpoints.wait()
 
 
-def _rank(test_top1: float | None) -> float:
-    return -1.0 if test_top1 is None else test_top1
+def _rank(top1: float | None) -> float:
+    return -1.0 if top1 is None else top1

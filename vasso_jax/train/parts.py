@@ -14,9 +14,9 @@ from vasso_jax.data import sources
 from vasso_jax.names import lookup
 from vasso_jax.train.config import SECTIONS, Config, RunOptions
 from vasso_jax.train.objects import ARGUMENTS, check_model, check_transform
-from vasso_jax.train.optimizer import BASES, METHODS
+from vasso_jax.train.optimizer import BASES, METHODS, Optimizer, intended_norm
 from vasso_jax.train.schedules import SCHEDULES
-from vasso_jax.train.sections import Part, bind, plain_signature
+from vasso_jax.train.sections import Part, arguments_of, bind, plain_signature, takes_any
 from vasso_jax.train.window import epoch_window
 
 # Arguments that the run supplies, by section, and that therefore are no fields of it.
@@ -28,7 +28,9 @@ SUPPLIED = {
     "model": ("num_classes", "parent"),
 }
 # Empty, these mean that there is no such thing.
-OPTIONAL = ("label_noise", "rho_schedule", "window")
+OPTIONAL = ("label_noise", "validation", "rho_schedule", "window")
+# The argument of the method that these sections give.
+_ACT_ON = {"rho_schedule": "rho", "window": "active"}
 
 
 def bind_config(config: Config, given: Mapping[str, Part] | None = None) -> dict[str, Part]:
@@ -55,10 +57,33 @@ def bind_config(config: Config, given: Mapping[str, Part] | None = None) -> dict
             parts[section] = given[section]
         else:
             parts[section] = _bind(section, names[section], sections[section], options)
-    for section, argument in (("rho_schedule", "rho"), ("window", "active")):
+    for section, argument in _ACT_ON.items():
         if parts[section].settings and argument not in parts["method"].settings:
             raise ValueError(f"{section} has no effect: method {names['method']} has no {argument}")
     return parts
+
+
+def has_field(config: Config, name: str) -> bool:
+    """Whether what the config chose in a section has an argument of this name.
+
+    Args:
+        config: see `default_config`; nothing but the names chosen in its sections is looked at.
+        name: of the field, such as `method.rho`.
+
+    Returns:
+        True also for fields outside of the sections, and for names of sections.
+
+    Raises:
+        ValueError: what was chosen does not exist.
+    """
+    section, _, field = name.rpartition(".")
+    if section not in _FIND or field == "name":
+        return True
+    if section in _ACT_ON and not has_field(config, f"method.{_ACT_ON[section]}"):
+        return False
+    chosen = (_as_dict(config)[section] or {}).get("name", SECTIONS[section])
+    constructor = _FIND[section](chosen)
+    return takes_any(constructor) or field in arguments_of(constructor, ())
 
 
 def _as_dict(config: Config) -> dict[str, Any]:
@@ -168,14 +193,15 @@ _FIND: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "model": models.constructor,
     "data": sources.constructor,
     "label_noise": lambda name: data.LabelNoise,
+    "validation": lambda name: data.Validation,
     "augment": lambda name: data.Augmentation,
 }
 
 
 def make_optimizer(
     parts: Mapping[str, Part], options: RunOptions, steps_per_epoch: int
-) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    """The learning rate, and the method around its base.
+) -> Optimizer:
+    """The method around its base.
 
     Raises:
         ValueError: an argument is out of range, or what was made is no optax transform.
@@ -202,7 +228,9 @@ def make_optimizer(
         )
     tx = parts["method"](base, **tied)
     check_transform(f"what {parts['method'].title} returns", tx)
-    return schedule, tx
+    rho = tied.get("rho", parts["method"].value("rho"))
+    ascent_steps = parts["method"].value("ascent_steps")
+    return Optimizer(tx, schedule, intended_norm(str(parts["method"].name), rho, ascent_steps))
 
 
 def _rho_tied_to(schedule: optax.Schedule, lr: float, parts: Mapping[str, Part]) -> optax.Schedule:

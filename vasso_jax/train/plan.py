@@ -27,7 +27,7 @@ from vasso_jax.train.input_pipeline import (
     ready_batch,
 )
 from vasso_jax.train.objects import Dataset, given_parts
-from vasso_jax.train.optimizer import METHODS, summary
+from vasso_jax.train.optimizer import METHODS, Optimizer, summary
 from vasso_jax.train.parts import bind_config, make_model, make_optimizer
 from vasso_jax.train.program import DataSpec, Program, make_program
 from vasso_jax.train.reporting.dashboards import check_installed
@@ -40,10 +40,12 @@ class Experiment:
 
     Attributes:
         dataset_facts: what the run folder keeps of the data set.
+        has_validation: whether the data set has a validation split.
     """
 
     plan: "Plan"
     dataset_facts: Mapping[str, Any]
+    has_validation: bool
     pipeline: Pipeline
     program: Program
 
@@ -64,9 +66,10 @@ class Plan:
         mesh: over all devices.
         source: the data set, not read yet.
         label_noise: to be put into the training labels, if any.
+        validation: which training images are held out, if any.
         augmentation: of training images.
         make_model: `(num_classes) -> network`.
-        make_optimizer: `(steps_per_epoch) -> (learning rate, transform)`.
+        make_optimizer: `(steps_per_epoch) -> Optimizer`.
     """
 
     options: RunOptions
@@ -75,12 +78,13 @@ class Plan:
     mesh: Mesh
     source: data.Source
     label_noise: data.LabelNoise | None
+    validation: data.Validation | None
     augmentation: data.Augmentation
     make_model: Callable[[int], nn.Module]
-    make_optimizer: Callable[[int], tuple[optax.Schedule | None, optax.GradientTransformation]]
+    make_optimizer: Callable[[int], Optimizer]
 
     def open(self, dataset: Dataset) -> Experiment:
-        """The experiment on a data set, with its label noise put in.
+        """The experiment on a data set, with label noise put in and validation images held out.
 
         Raises:
             ValueError: the data set does not fit the plan.
@@ -88,6 +92,15 @@ class Plan:
         changed_labels = None
         if self.label_noise is not None:
             dataset, changed_labels = data.add_label_noise(dataset, self.label_noise)
+        stratified = None
+        if self.validation is not None:
+            stratified = hasattr(dataset.train, "labels")
+            dataset = data.hold_out(dataset, self.validation)
+        if self.options.patience and dataset.validation is None:
+            raise ValueError(
+                f"patience={self.options.patience} needs a validation split: hold out some of the "
+                "training images, as by --config.validation.share=0.1"
+            )
         spec = DataSpec(
             num_train=dataset.num_train,
             num_classes=len(dataset.class_names),
@@ -102,7 +115,10 @@ class Plan:
         human_labels = getattr(self.source, "human_labels", "")
         return Experiment(
             plan=self,
-            dataset_facts=dataset_facts(dataset, self.label_noise, changed_labels, human_labels),
+            dataset_facts=dataset_facts(
+                dataset, self.label_noise, changed_labels, human_labels, stratified
+            ),
+            has_validation=dataset.validation is not None,
             pipeline=pipeline,
             program=self.program(spec, pipeline.take_batch, pipeline.take_eval_batch),
         )
@@ -135,18 +151,27 @@ class Plan:
         )
 
     def _check_length(self, spec: DataSpec) -> None:
-        options, steps = self.options, spec.num_train // self.options.batch_size
-        if options.epochs and not steps:
+        options, method = self.options, self.settings["method"]
+        if not options.epochs:
+            return
+        steps = spec.num_train // options.batch_size
+        total = options.epochs * steps
+        if not steps:
             raise ValueError(
                 f"batch_size={options.batch_size} exceeds the {spec.num_train} training images"
             )
-        method = self.settings["method"]
-        refresh_every = method.get("refresh_every") if method["name"] in METHODS else None
-        if options.epochs and refresh_every and refresh_every > steps:
+        ours = method if method["name"] in METHODS else {}
+        refresh_every, active = ours.get("refresh_every"), ours.get("active")
+        if refresh_every and refresh_every > steps:
             raise ValueError(
                 f"method.refresh_every={refresh_every} exceeds the {steps} steps of an epoch"
             )
-        if options.epochs and options.checkpoint_every_steps >= (total := options.epochs * steps):
+        if isinstance(active, list | tuple) and active[0] >= total:
+            raise ValueError(
+                f"method.active begins at step {active[0]}, but the run has {total} steps: none "
+                "would be perturbed"
+            )
+        if options.checkpoint_every_steps >= total:
             raise ValueError(
                 f"checkpoint_every_steps={options.checkpoint_every_steps} has no effect: the run "
                 f"has {total} steps"
@@ -202,7 +227,7 @@ def check(
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
-        check_batches(optimizer(1_000_000)[1], scheduled=True)
+        check_batches(optimizer(1_000_000).tx, scheduled=True)
         optimizer_summary = summary(
             *(
                 settings[section]
@@ -217,6 +242,7 @@ def check(
     label_noise = parts["label_noise"]() if parts["label_noise"].arguments else None
     if label_noise is not None and getattr(source, "human_labels", ""):
         raise ValueError("label noise cannot be added to human_labels: leave one of them out")
+    validation = parts["validation"]() if parts["validation"].arguments else None
     return Plan(
         options=options,
         settings=settings,
@@ -224,15 +250,14 @@ def check(
         mesh=mesh,
         source=source,
         label_noise=label_noise,
+        validation=validation,
         augmentation=parts["augment"](),
         make_model=partial(make_model, parts["model"]),
         make_optimizer=optimizer,
     )
 
 
-def _given_optimizer(
-    tx: optax.GradientTransformation, steps_per_epoch: int
-) -> tuple[None, optax.GradientTransformation]:
+def _given_optimizer(tx: optax.GradientTransformation, steps_per_epoch: int) -> Optimizer:
     """As `make_optimizer`; the learning rate is inside and not known."""
     del steps_per_epoch
-    return None, tx
+    return Optimizer(tx)

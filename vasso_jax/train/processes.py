@@ -122,10 +122,10 @@ def on_all(make: Callable[[], tuple[_T, str]]) -> _T:
 class StopRequests:
     """Inside this context SIGINT and SIGTERM no longer end the process; `arrived` tells of them.
 
-    These are Ctrl-C, and what a scheduler sends before it takes a machine away. A second signal has
-    its usual effect again. With several processes SIGINT always has it, and SIGTERM is left to
-    JAX's coordination service, which makes all of them agree on the step. Outside of the main
-    thread, where Python can handle no signals, they keep their usual effect.
+    These are Ctrl-C, and what a scheduler sends before it takes a machine away. A second signal of
+    the same number has its usual effect again. With several processes SIGINT always has it, and
+    SIGTERM is left to JAX's coordination service, which makes all of them agree on the step.
+    Outside of the main thread, where Python can handle no signals, they keep their usual effect.
     """
 
     def __init__(self) -> None:
@@ -155,9 +155,9 @@ class StopRequests:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.signal = signal.Signals(number)
-        self._restore()
+        signal.signal(number, self._previous.pop(number))
 
     def _restore(self) -> None:
-        for number, handler in self._previous.items():
+        for number, handler in [*self._previous.items()]:
             signal.signal(number, handler)
         self._previous.clear()

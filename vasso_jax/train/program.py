@@ -6,6 +6,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -15,6 +16,7 @@ from vasso_jax.train.accumulation import check_batches
 from vasso_jax.train.config import RunOptions
 from vasso_jax.train.fit import check_network, check_optimizer
 from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
+from vasso_jax.train.optimizer import Optimizer
 from vasso_jax.train.sharding import check_spread, with_shardings
 from vasso_jax.train.state import TrainState, create_state, state_formats
 from vasso_jax.train.step import make_eval_step, make_train_step
@@ -66,7 +68,7 @@ def make_program(
     mesh: Mesh,
     augmentation: data.Augmentation,
     make_model: Callable[[int], nn.Module],
-    make_optimizer: Callable[[int], tuple[optax.Schedule | None, optax.GradientTransformation]],
+    make_optimizer: Callable[[int], Optimizer],
     spec: DataSpec,
     take_batch: TakeBatch,
     take_eval_batch: TakeEvalBatch,
@@ -81,9 +83,20 @@ def make_program(
     augmentation.check_fit(spec.image_shape[-1], options.batch_size)
     steps_per_epoch = spec.num_train // options.batch_size
     model = make_model(spec.num_classes)
-    schedule, tx = make_optimizer(steps_per_epoch)
-    create = partial(create_state, model, tx, spec.image_shape, spec.num_classes, options.seed)
-    shapes = jax.eval_shape(create)
+    optimizer = make_optimizer(steps_per_epoch)
+    tx = optimizer.tx
+    create = partial(
+        create_state,
+        model,
+        tx,
+        spec.image_shape,
+        spec.num_classes,
+        ema_decay=options.ema_decay,
+        has_rho=optimizer.rho is not None,
+    )
+    # An argument, so that runs of other seeds can use the same compiled program.
+    seed = np.uint32(options.seed)
+    shapes = jax.eval_shape(create, seed)
     per_device = options.batch_stats_over == "device"
     check_network(
         model,
@@ -94,7 +107,7 @@ def make_program(
         options.batch_size // (options.microbatches * (mesh.size if per_device else 1)),
     )
     # An optimizer made for these very parameters could not be checked before.
-    check_batches(tx, shapes.params, scheduled=schedule is not None)
+    check_batches(tx, shapes.params, scheduled=optimizer.schedule is not None)
     check_optimizer(tx, shapes.params, shapes.opt_state)
     if options.batch_stats != "clean":
         _check_batch_stats(options.batch_stats, tx, shapes)
@@ -110,13 +123,16 @@ def make_program(
     statistics = {"mean": spec.mean, "std": spec.std}
     return Program(
         model=model,
-        schedule=schedule,
+        schedule=optimizer.schedule,
         steps_per_epoch=steps_per_epoch,
         abstract_state=with_shardings(shapes, formats),
-        create_state=jax.jit(
-            create,
-            out_shardings=formats,
-            compiler_options=compiler_options.for_initial_state(device),
+        create_state=partial(
+            jax.jit(
+                create,
+                out_shardings=formats,
+                compiler_options=compiler_options.for_initial_state(device),
+            ),
+            seed,
         ),
         train_step=make_train_step(
             model,
@@ -126,8 +142,9 @@ def make_program(
             mix=partial(data.mix, options=augmentation) if augmentation.mixes else None,
             label_smoothing=options.label_smoothing,
             batch_stats=options.batch_stats,
-            seed=options.seed,
             mesh=mesh,
+            rho=optimizer.rho,
+            ema_decay=options.ema_decay,
             batch_stats_over=options.batch_stats_over,
             microbatches=options.microbatches,
             formats=formats,

@@ -4,7 +4,8 @@ What holds throughout:
 - Whatever the user can get wrong is found before the first step, as a UsageError.
 - All randomness follows from the seed and the step; the train state and metrics.jsonl are the only
   memory. So a resumed run takes the very steps that an unbroken one would have taken.
-- A record is on disk before the checkpoint of its step.
+- A record is on disk before the checkpoint of its step, but for the test at the end of a run with
+  a validation split.
 - The host looks at the device about once per second, not at every step.
 """
 
@@ -24,8 +25,10 @@ from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.loop import Trainer
 from vasso_jax.train.plan import Experiment, Plan, check
+from vasso_jax.train.reporting.closing import closing_rows, result_of
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.reporting.dashboards import open_dashboards
+from vasso_jax.train.reporting.diagnosis import doubts, symptoms
 from vasso_jax.train.state import TrainState
 from vasso_jax.train.weights import checkpoint_of, start_from
 
@@ -52,9 +55,13 @@ def train(
             `optax.MultiSteps` belongs around the base of a sharpness-aware optimizer.
 
     Returns:
-        {"test_top1", "best_test_top1", "test_loss", "epochs", "steps", "seconds", "workdir"};
-        accuracies in 0..1, the first of the last epoch; seconds spent in training and evaluation up
-        to there, over all starts of the run.
+        {"test_top1", "best_test_top1", "test_loss", "epochs", "steps", "seconds", "workdir"}:
+        accuracies in 0..1 and loss of the last epoch's weights, but `best_test_top1` of the best
+        checkpoint; epochs and steps that were trained; seconds spent in training and evaluation,
+        over all starts of the run. With a validation split, the best checkpoint is that of the best
+        validation accuracy, and there are `validation_top1` and `best_validation_top1`, too.
+        Without one it is that of the best test accuracy. With `ema_decay`, there is
+        `ema_test_top1`, of the last average of the weights; `best_` then means the averages.
 
     Raises:
         UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or
@@ -83,7 +90,7 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
             display.note("this run has finished; nothing to do")
         else:
             _train(plan, folder, records, checkpoints, display)
-        return _report(folder, records, display, draw=not finished)
+        return _report(plan, folder, records, display, draw=not finished)
     finally:
         display.stop()
         records.close()
@@ -135,20 +142,14 @@ def _train(
     processes.on_first(open_folder)
     state = _start_or_resume(experiment, weights, checkpoints, records)
     display.opening(_opening(experiment, state, weights))
-    trainer = Trainer(experiment, state, checkpoints, records, display)
-    if int(state.step) < experiment.total_steps:
-        trainer.run()
-    else:
-        trainer.evaluate_only()
+    for doubt in doubts(plan.settings):
+        display.warn(doubt)
+    Trainer(experiment, state, checkpoints, records, display).run()
 
 
 def _has_finished(plan: Plan, checkpoints: Checkpoints, records: runs.RecordFile) -> bool:
-    tests = runs.of_test(records.records)
-    return (
-        bool(tests)
-        and tests[-1]["epoch"] == plan.options.epochs
-        and tests[-1]["step"] == checkpoints.latest_step()
-    )
+    complete = runs.is_complete(records.records, plan.options.epochs, plan.options.patience)
+    return complete and records.records[-1]["step"] == checkpoints.latest_step()
 
 
 def _start_or_resume(
@@ -217,32 +218,20 @@ def _opening(
 
 
 def _report(
-    folder: runs.RunFolder, records: runs.RecordFile, display: Display, draw: bool
+    plan: Plan,
+    folder: runs.RunFolder,
+    records: runs.RecordFile,
+    display: Display,
+    draw: bool,
 ) -> dict[str, Any]:
     """Draws the curves, prints the closing table, and returns the result of a finished run."""
     display.stop()
-    tests = runs.of_test(records.records)
-    result = {
-        "test_top1": tests[-1]["top1"],
-        "best_test_top1": max(record["top1"] for record in tests),
-        "test_loss": tests[-1]["loss"],
-        "epochs": tests[-1]["epoch"],
-        "steps": tests[-1]["step"],
-        "seconds": tests[-1]["seconds"],
-        "workdir": str(folder.path),
-    }
+    run = runs.Run(folder.path, runs.flatten(plan.settings), {}, records.records)
     # A run killed after its last checkpoint has no picture yet.
     if processes.is_first() and (draw or not folder.curves_path.exists()):
         with usage_errors():
             runs.plot_curves(records.records, folder.curves_path, folder.path.name)
-    display.closing(
-        {
-            "test top-1, last epoch": f"{result['test_top1']:.4f}",
-            "test top-1, best epoch": f"{result['best_test_top1']:.4f}",
-            "test loss, last epoch": f"{result['test_loss']:.4f}",
-            "epochs, steps": f"{result['epochs']}, {result['steps']:,}",
-            "time": f"{result['seconds']:.1f} s",
-            "workdir": str(folder.path),
-        }
-    )
-    return result
+    display.closing(closing_rows(run))
+    for warning in (*doubts(plan.settings), *symptoms(run.training, ended=True)):
+        display.note(f"warning: {warning}")
+    return result_of(run)

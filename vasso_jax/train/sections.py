@@ -113,7 +113,7 @@ def bind(
     for field in fields:
         if field in supplied:
             raise ValueError(f"{section}.{field} cannot be set: the run supplies it")
-    if not _takes_any(constructor):
+    if not takes_any(constructor):
         for field in fields:
             if field not in parameters:
                 message = _no_such_field(section, name, field, list(parameters))
@@ -159,7 +159,8 @@ def arguments_of(
     }
 
 
-def _takes_any(constructor: Callable[..., Any]) -> bool:
+def takes_any(constructor: Callable[..., Any]) -> bool:
+    """Whether any name can be an argument."""
     kinds = [p.kind for p in inspect.signature(constructor).parameters.values()]
     return inspect.Parameter.VAR_KEYWORD in kinds
 

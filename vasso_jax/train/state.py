@@ -11,12 +11,23 @@ from jax.sharding import Mesh
 
 from vasso_jax import optim
 from vasso_jax.own_code import own_code
+from vasso_jax.train import ema
 from vasso_jax.train.fit import check_logits, check_params, init_optimizer
 from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import in_cudnn_order, is_hopper_or_later, replicated, spread
 
-# What a step measures, the most important first.
-METRICS = ("loss", "top1", "top5", "perturbation_norm", "cosine")
+# What a step measures, the most important first: of the pass that is reported, and of the
+# perturbation, see `vasso_jax.optim.Passes`.
+OF_PASS = ("loss", "top1", "top5")
+OF_PERTURBATION = (
+    "perturbation_norm",
+    "norm_over_rho",  # of the norm that the perturbation was to have
+    "cosine",
+    "loss_increase",  # perturbed minus clean loss
+    "perturbed",  # share of the steps
+    "nonfinite_gradients",  # how many
+)
+METRICS = (*OF_PASS, *OF_PERTURBATION)
 
 
 class MetricSum(NamedTuple):
@@ -39,6 +50,8 @@ class TrainState(flax.struct.PyTreeNode):
         batch_stats: BatchNorm's running statistics, float32 (a network of one's own may add
             counters); empty for networks without it.
         opt_state: state of the optax chain, including VaSSO's average.
+        ema: {"params", "batch_stats"}, their average over the steps (see `ema`); {} without one.
+        key: uint32, the data of the PRNG key of augmentation and dropout.
         metric_sums: {name: `MetricSum`} since the last report. They are in the state so that a run
             resumed within an epoch reports the same as an unbroken one.
     """
@@ -47,12 +60,26 @@ class TrainState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
+    ema: dict[str, Any]
+    key: jax.Array
     metric_sums: dict[str, MetricSum]
 
+    @property
+    def averaged(self) -> "TrainState":
+        """With the average in the place of the weights."""
+        return self.replace(**self.ema)
 
-def zero_metrics(tx: optax.GradientTransformation, params: Any) -> dict[str, MetricSum]:
-    """Metric sums at the start of a run; a perturbation's where steps can report it."""
-    names = METRICS if optim.can_ask(tx, params) else METRICS[:3]
+
+def zero_metrics(
+    tx: optax.GradientTransformation, params: Any, *, has_rho: bool
+) -> dict[str, MetricSum]:
+    """Metric sums at the start of a run: of what its steps can report."""
+    names = [*OF_PASS]
+    if optim.can_ask(tx, params):
+        unknown = set() if has_rho else {"norm_over_rho"}
+        if optim.is_single_pass(tx, params):
+            unknown |= {"cosine", "loss_increase"}
+        names += [name for name in OF_PERTURBATION if name not in unknown]
     return {
         name: MetricSum(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)) for name in names
     }
@@ -77,6 +104,8 @@ def state_formats(state: TrainState, mesh: Mesh) -> TrainState:
     shardings = everywhere.replace(
         params=spread(state.params, mesh), opt_state=spread(state.opt_state, mesh)
     )
+    if state.ema:
+        shardings = shardings.replace(ema={**everywhere.ema, "params": shardings.params})
     on_hopper = is_hopper_or_later(mesh.devices.flat[0])
     return in_cudnn_order(shardings, state) if on_hopper else shardings
 
@@ -86,7 +115,10 @@ def create_state(
     tx: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
     num_classes: int,
-    seed: int,
+    seed: int | jax.Array,
+    *,
+    ema_decay: float = 0.0,
+    has_rho: bool = False,
 ) -> TrainState:
     """The state at step 0; to be jitted with the wanted output shardings.
 
@@ -95,7 +127,9 @@ def create_state(
         tx: the optimizer.
         image_shape: (H, W, C).
         num_classes: of the data set.
-        seed: of the run.
+        seed: of the run, an int or uint32 scalar.
+        ema_decay: of the average of the weights; 0: none.
+        has_rho: whether it is known which norm the perturbation is to have.
 
     Raises:
         ValueError: the network or the optimizer fails, or the network has another number of
@@ -112,11 +146,13 @@ def create_state(
         )
     params = variables.get("params", {})
     check_params(params)
-    opt_state = init_optimizer(tx, params)
+    opt_state, batch_stats = init_optimizer(tx, params), variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=batch_stats,
         opt_state=opt_state,
-        metric_sums=zero_metrics(tx, params),
+        ema=ema.start(params, batch_stats, ema_decay),
+        key=jax.random.key_data(stream_key(seed, "step")),
+        metric_sums=zero_metrics(tx, params, has_rho=has_rho),
     )

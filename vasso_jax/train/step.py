@@ -12,9 +12,9 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data, optim
+from vasso_jax.train import ema
 from vasso_jax.train.compiler_options import Options
 from vasso_jax.train.groups import in_microbatches, mean_over_microbatches, per_device
-from vasso_jax.train.rngs import stream_key
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
 from vasso_jax.train.state import TrainState
 
@@ -31,8 +31,9 @@ def make_train_step(
     mix: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, data.Targets]] | None = None,
     label_smoothing: float,
     batch_stats: str,
-    seed: int,
     mesh: Mesh,
+    rho: optax.Schedule | None = None,
+    ema_decay: float = 0.0,
     batch_stats_over: str = "batch",
     microbatches: int = 1,
     formats: TrainState | None = None,
@@ -60,8 +61,9 @@ def make_train_step(
             pass that was made. `both` is exact for averages of constant decay,
             new = decay * old + (1 - decay) * batch, and for integer counters; what else there is,
             such as a bool, is that of the perturbed pass.
-        seed: of the run; augmentation and dropout keys depend on it and the step.
         mesh: of `make_mesh`; the batch is split over all its devices.
+        rho: the norm that the perturbation is to have, by step; None: unknown.
+        ema_decay: of the average of the weights; 0: none.
         batch_stats_over: whose batch statistics normalise an image: those of the global `batch`, or
             those of the part of it on the same `device`. Running statistics then move by the mean
             over the devices.
@@ -108,7 +110,7 @@ def make_train_step(
     at_once = batch_stats_over == "batch" and _copies_what_is_read_late(mesh)
 
     def step(state: TrainState, item: Any) -> TrainState:
-        key = jax.random.fold_in(stream_key(seed, "step"), state.step)
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key = jax.random.split(key)
         taken = jax.lax.with_sharding_constraint(take_batch(item, state.step), batch_sharding(mesh))
         images, targets = augment(augment_key, taken.images), data.Targets(taken.labels)
@@ -136,14 +138,17 @@ def make_train_step(
         measured = {
             "loss": (reported.taken, reported.value),
             **{name: (reported.taken, share) for name, share in reported.aux[0].items()},
-            "perturbation_norm": (passes.perturbed.taken, passes.perturbation_norm),
-            "cosine": (passes.clean.taken & passes.perturbed.taken, passes.cosine),
+            **_of_perturbation(passes, rho(state.step) if rho else jnp.nan),
         }
+        params = optax.apply_updates(state.params, updates)
+        moved = _moved(state.batch_stats, passes, which, decay)
         return TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=_moved(state.batch_stats, passes, which, decay),
+            params=params,
+            batch_stats=moved,
             opt_state=opt_state,
+            ema=ema.update(state.ema, params, moved, ema_decay, state.step),
+            key=state.key,
             metric_sums={
                 name: total.plus(*measured[name]) for name, total in state.metric_sums.items()
             },
@@ -151,6 +156,22 @@ def make_train_step(
 
     # A buffer can be reused only if the new array is placed as the old one.
     return jax.jit(step, donate_argnums=0, out_shardings=formats, compiler_options=compiler_options)
+
+
+def _of_perturbation(passes: optim.Passes, rho: Any) -> dict[str, tuple[Any, Any]]:
+    """{name: (whether the step has it, its value)} of `OF_PERTURBATION`."""
+    increase = passes.perturbed.value - passes.clean.value  # NaN where a pass is missing
+    figures = {
+        "perturbation_norm": passes.perturbation_norm,
+        "norm_over_rho": passes.perturbation_norm / rho,
+        "cosine": passes.cosine,
+        "loss_increase": increase,
+    }
+    return {
+        **{name: (jnp.isfinite(value), value) for name, value in figures.items()},
+        "perturbed": (jnp.asarray(True), passes.perturbed.taken),
+        "nonfinite_gradients": (jnp.asarray(True), ~passes.is_finite),
+    }
 
 
 def _copies_what_is_read_late(mesh: Mesh) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from vasso_jax.runs import RunFolder
@@ -30,7 +31,7 @@ def checkpoint_of(init_from: str) -> pathlib.Path:
 
 
 def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) -> TrainState:
-    """`state` with the parameters and running statistics of a checkpoint.
+    """`state` with the parameters and running statistics of a checkpoint, or their average.
 
     Args:
         checkpoint: of `checkpoint_of`, by any optimizer.
@@ -43,11 +44,20 @@ def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) 
     ours = {"params": state.params, "batch_stats": state.batch_stats}
     read = read_variables(checkpoint, ours, keep_head=keep_head)
     params = in_order_of(read["params"], state.params)
-    return state.replace(params=params, batch_stats=read.get("batch_stats", {}))
+    batch_stats = read.get("batch_stats", {})
+    ema = {}
+    if state.ema:
+        # Other buffers, as those of a state must not be shared.
+        ema = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+    return state.replace(params=params, batch_stats=batch_stats, ema=ema)
 
 
 def read_variables(
-    checkpoint: pathlib.Path, like: dict[str, Any], *, keep_head: bool = True
+    checkpoint: pathlib.Path,
+    like: dict[str, Any],
+    *,
+    keep_head: bool = True,
+    average: bool | None = None,
 ) -> dict[str, Any]:
     """The parameters and running statistics of a checkpoint.
 
@@ -57,10 +67,11 @@ def read_variables(
             result is placed.
         keep_head: whether a last layer for another number of classes is an error; if not, the last
             layer of `like`, which then are arrays, is kept.
+        average: whether to read their average over the steps; None: if there is one.
 
     Raises:
-        UsageError: the checkpoint is damaged, or of another network; the message names the first
-            difference.
+        UsageError: the checkpoint is damaged, of another network (the message names the first
+            difference), or without the average.
     """
     flat = _flatten(like)
     folder = checkpoint / "state"
@@ -69,10 +80,17 @@ def read_variables(
             metadata: Any = checkpointer.metadata(folder).item_metadata
         if metadata is None:
             raise ValueError("it lacks its metadata")
-        theirs = _flatten({key: metadata.tree.get(key) or {} for key in like})
+        averages = metadata.tree.get("ema")
+        holder = averages if averages and average is not False else metadata.tree
+        theirs = _flatten({key: holder.get(key) or {} for key in like})
         shapes = {path: x.shape for path, x in theirs.items()}
     except Exception as error:  # as in Checkpoints.restore
         raise _unreadable(checkpoint, error) from error
+    if average and not averages:
+        raise UsageError(
+            f"the checkpoint {checkpoint} has no average of the weights: the run was trained "
+            "without ema_decay"
+        )
 
     if strangers := sorted(flat.keys() ^ shapes.keys()):
         where = "only in the checkpoint" if strangers[0] in shapes else "missing there"
@@ -94,6 +112,8 @@ def read_variables(
             if path not in head
         }
     )
+    if holder is averages:
+        wanted = {"ema": wanted}
     args = ocp.args.PyTreeRestore(
         item=wanted,
         restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
@@ -106,6 +126,8 @@ def read_variables(
         raise  # not the fault of the files
     except Exception as error:  # as above
         raise _unreadable(checkpoint, error) from error
+    if holder is averages:
+        restored = restored["ema"]
     # Only a new head is missing there.
     return flax.traverse_util.unflatten_dict(flat | _flatten(restored))
 

@@ -1,4 +1,4 @@
-"""A folder of image files in torchvision's layout: train/CLASS/*, and val or test/CLASS/*."""
+"""A folder of image files in torchvision's layout: train/CLASS/*, val/CLASS/*, test/CLASS/*."""
 
 import dataclasses
 import os
@@ -21,13 +21,14 @@ from vasso_jax.data.sources.source import Source
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folder(Streaming, Source):
-    """Image files of your own: DIR/train/CLASS/* and DIR/val/CLASS/*, or else DIR/test/CLASS/*.
+    """Image files of your own: DIR/train/CLASS/*, and DIR/val/CLASS/* or DIR/test/CLASS/*.
 
+    One of the latter two is what to test on. Where there are both, `val` is the validation split.
     Small images that are all of one size (up to 96 pixels) are read once, and neither resized nor
     cropped, unless one of the fields that say how they are read from disk is set.
 
     Attributes:
-        dir: folder that holds `train` and `val` (DIR above).
+        dir: folder that holds `train` (DIR above).
     """
 
     dir: str
@@ -43,12 +44,14 @@ class Folder(Streaming, Source):
         directory = pathlib.Path(self.dir).expanduser().absolute()
         names = class_folders(directory / "train")
         # The folder test of ImageNet, beside val, has no classes.
-        only_test = (directory / "test").is_dir() and not (directory / "val").is_dir()
-        held_out = "test" if only_test else "val"
-        train, test = (FolderSplit(directory / split, names) for split in ("train", held_out))
-        if self._as_by_default() and (shape := common_shape((train, test))):
-            return read_all("folder", names, train, test, shape)
-        return StreamedDataset("folder", names, *IMAGENET_STATISTICS, train, test, self)
+        further = [split for split in ("test", "val") if _folders_in(directory / split)] or ["val"]
+        splits = [FolderSplit(directory / split, names) for split in ("train", *further)]
+        if self._as_by_default() and (shape := common_shape(splits)):
+            return read_all("folder", names, splits, shape)
+        train, test, *validation = splits
+        return StreamedDataset(
+            "folder", names, *IMAGENET_STATISTICS, train, test, self, *validation
+        )
 
     def _as_by_default(self) -> bool:
         defaults = Streaming()
@@ -57,7 +60,11 @@ class Folder(Streaming, Source):
 
 
 class FolderSplit:
-    """The images under DIRECTORY/CLASS, sorted by class name, then by file name."""
+    """The images under DIRECTORY/CLASS, sorted by class name, then by file name.
+
+    Attributes:
+        labels: int32 [N].
+    """
 
     def __init__(self, directory: pathlib.Path, class_names: Sequence[str]):
         """Lists the files; none is opened.
@@ -87,7 +94,8 @@ class FolderSplit:
                 raise ValueError(f"the class folder {directory / name} holds no images")
             files += own
             labels += [class_names.index(name)] * len(own)
-        self._files, self._labels = files, np.asarray(labels, np.int32)
+        self._files = files
+        self.labels = np.asarray(labels, np.int32)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -95,7 +103,7 @@ class FolderSplit:
     def __getitem__(self, index: int) -> EncodedExample:
         path = self._directory / self._files[index]
         try:
-            return EncodedExample(path.read_bytes(), int(self._labels[index]), str(path))
+            return EncodedExample(path.read_bytes(), int(self.labels[index]), str(path))
         except OSError as error:
             raise OSError(f"{path} cannot be read ({error.strerror})") from error
 
@@ -107,14 +115,19 @@ def class_folders(directory: pathlib.Path) -> tuple[str, ...]:
         FileNotFoundError: there are none.
         OSError: the folder cannot be read.
     """
-    names = _listing(directory) if directory.is_dir() else []
-    names = [name for name in names if (directory / name).is_dir()]
+    names = _folders_in(directory)
     if not names:
         raise FileNotFoundError(
             f"no class folders in {directory}: the data set folder needs "
             "DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE (or DIR/test/CLASS/IMAGE)"
         )
     return tuple(names)
+
+
+def _folders_in(directory: pathlib.Path) -> list[str]:
+    """The names of the folders in a directory, which need not exist, sorted."""
+    names = _listing(directory) if directory.is_dir() else []
+    return [name for name in names if (directory / name).is_dir()]
 
 
 def _listing(directory: pathlib.Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""A data set of your own as two NumPy archives, train.npz and test.npz."""
+"""A data set of your own as NumPy archives: train.npz, test.npz and, maybe, validation.npz."""
 
 import dataclasses
 import pathlib
@@ -14,7 +14,7 @@ from vasso_jax.data.sources.source import Source
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Npz(Source):
-    """Arrays of your own: DIR/train.npz and DIR/test.npz.
+    """Arrays of your own: DIR/train.npz, DIR/test.npz and, if there is one, DIR/validation.npz.
 
     Each has `images`, uint8 [N, H, W, C], and `labels`, integers 0, 1, ... [N]; train.npz may have
     `class_names`, strings by label.
@@ -26,7 +26,7 @@ class Npz(Source):
     dir: str
 
     def load(self) -> ImageDataset:
-        """Reads both files; pickled objects are never read.
+        """Reads the files; pickled objects are never read.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -35,6 +35,8 @@ class Npz(Source):
         """
         directory = pathlib.Path(self.dir).expanduser().absolute()
         paths = [directory / "train.npz", directory / "test.npz"]
+        if (validation := directory / "validation.npz").exists():
+            paths.append(validation)
         arrays = {str(path): _read_arrays(path) for path in paths}
         names = arrays[str(paths[0])].get("class_names")
         if names is not None:

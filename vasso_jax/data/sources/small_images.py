@@ -50,15 +50,14 @@ def _shape(encoded: bytes) -> tuple[int, int, int] | None:
 def read_all(
     name: str,
     class_names: Sequence[str],
-    train: EncodedSplit,
-    test: EncodedSplit,
+    splits: Sequence[EncodedSplit],
     shape: tuple[int, int, int],
 ) -> ImageDataset:
     """Decodes every image.
 
     Args:
         name, class_names: of the data set.
-        train, test: its splits.
+        splits: train, test and, maybe, validation.
         shape: of `common_shape`.
 
     Raises:
@@ -66,8 +65,8 @@ def read_all(
         OSError: a file cannot be read.
     """
     with ThreadPoolExecutor() as threads:
-        read_train, read_test = [_read(split, shape, threads) for split in (train, test)]
-    return from_arrays(name, read_train, read_test, class_names)
+        train, test, *validation = [_read(split, shape, threads) for split in splits]
+    return from_arrays(name, train, test, class_names, *validation)
 
 
 def _read(

@@ -88,8 +88,10 @@ class Tfds(Streaming, Source):
             raise FileNotFoundError(self._how_to_get())
         copy = TfdsCopy(self.name, directory)
         if None in copy.image_shape:
-            splits = copy.encoded("train"), copy.encoded("test")
-            return StreamedDataset(self.name, copy.class_names, *IMAGENET_STATISTICS, *splits, self)
+            train, test, *validation = map(copy.encoded, copy.splits)
+            return StreamedDataset(
+                self.name, copy.class_names, *IMAGENET_STATISTICS, train, test, self, *validation
+            )
         for field in dataclasses.fields(Streaming):
             if getattr(self, field.name) != field.default:
                 raise ValueError(
@@ -97,12 +99,12 @@ class Tfds(Streaming, Source):
                     "and are held in memory: leave it out"
                 )
         label = HUMAN_LABELS[self.human_labels] if self.human_labels else "label"
-        train, test = copy.arrays("train", label), copy.arrays("test")
+        train, *others = copy.arrays("train", label), *map(copy.arrays, copy.splits[1:])
         if self.name.startswith("cifar10"):
             mean, std = (tuple(value / 255 for value in values) for values in _CIFAR)
         else:
             mean, std = channel_statistics(train.images)
-        return ImageDataset(self.name, copy.class_names, mean, std, train, test)
+        return ImageDataset(self.name, copy.class_names, mean, std, train, *others)
 
     def _how_to_get(self) -> str:
         name, root = self.name, tfds_root(self.dir)

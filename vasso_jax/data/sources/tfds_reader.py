@@ -48,11 +48,18 @@ class TfdsCopy:
         if missing := {"train", wanted} - {*splits}:
             raise ValueError(f"{name} in {directory} has no split {missing.pop()}, only {splits}")
         self._splits = {"train": "train", "test": wanted}
+        if wanted == "test" and "validation" in splits:
+            self._splits["validation"] = "validation"
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """By label."""
         return tuple(self._features["label"].names)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """`train`, `test` and, if the copy has one besides, `validation`."""
+        return tuple(self._splits)
 
     @property
     def image_shape(self) -> tuple[int | None, ...]:
@@ -63,7 +70,7 @@ class TfdsCopy:
         """All of a split in memory.
 
         Args:
-            split: `train` or `test`, whatever name the latter has in the copy.
+            split: of `splits`, whatever name it has in the copy.
             label: the feature that holds the labels.
 
         Raises:

@@ -1,5 +1,6 @@
 """Console output: opening block, progress, one line per epoch, closing table."""
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -30,10 +31,20 @@ class Display:
         self._progress: Progress | None = None
         self._last_plain_line = 0.0
         self._has_head = False
+        self._evaluated = ""
+        self._warned: set[str] = set()
 
     def note(self, text: str) -> None:
         """One plain line."""
         self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """One line, unless the same has been said."""
+        # Figures in it may have changed.
+        kind = re.sub(r"[\d.,-]+", "", text)
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self.console.print(f"warning: {text}", markup=False, style="yellow")
 
     def opening(self, facts: Mapping[str, str]) -> None:
         """The block at the start: one line per fact."""
@@ -41,8 +52,9 @@ class Display:
             self.console.print(f"[bold]{name:<10}[/bold]", end=" ")
             self.note(fact)
 
-    def start(self, total_steps: int, step: int) -> None:
-        """Starts the progress bar at `step`."""
+    def start(self, total_steps: int, step: int, split: str = "test") -> None:
+        """Starts the progress bar at `step`; epochs are evaluated on `split`."""
+        self._evaluated = {"test": "test loss", "validation": "val. loss"}[split]
         self._last_plain_line = time.monotonic()
         if self.console.is_terminal and not self.console.quiet:
             self._progress = Progress(
@@ -70,24 +82,29 @@ class Display:
         """Shows the run's progress and the epoch's metrics so far, once there is a loss."""
         if "loss" not in metrics:
             return
-        text = f"loss {metrics['loss']:.3f}  top-1 {metrics['top1']:.3f}{_speed(images_per_second)}"
+        figures = f"loss {metrics['loss']:.3f}  top-1 {percent(metrics['top1'])}"
+        text = figures + _speed(images_per_second)
         if self._progress:
             self._progress.update(self._progress.task_ids[0], completed=step, description=text)
         elif time.monotonic() - self._last_plain_line > _PLAIN_INTERVAL_SECONDS:
             self._last_plain_line = time.monotonic()
             self.note(f"step {step}/{total_steps}  {text}")
 
-    def epoch(self, epochs: int, train: Mapping[str, Any], test: Mapping[str, Any] | None) -> None:
+    def epoch(
+        self, epochs: int, train: Mapping[str, Any], evaluated: Mapping[str, Any] | None
+    ) -> None:
         """One row for a finished epoch, below a head at the first time."""
         self._last_plain_line = time.monotonic()
         if not self._has_head:
             self._has_head = True
-            self.note(_row("epoch", "train loss", "top-1", "test loss", "top-1", "lr", "images/s"))
+            self.note(
+                _row("epoch", "train loss", "top-1 %", self._evaluated, "top-1 %", "lr", "images/s")
+            )
         # An epoch in which every direction was reused has no clean pass.
         figures = [
-            _four_digits(split[name]) if name in split else ""
-            for split in (train, test or {})
-            for name in ("loss", "top1")
+            shown(split[name]) if name in split else ""
+            for split in (train, evaluated or {})
+            for name, shown in (("loss", _four_digits), ("top1", _in_percent))
         ]
         rate, speed = train.get("lr"), train["images_per_second"]
         figures.append("" if rate is None else f"{rate:.2g}")
@@ -111,6 +128,15 @@ class Display:
 def _row(*cells: str) -> str:
     """A row about an epoch, no longer than 80 characters."""
     return " ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+
+
+def percent(share: float) -> str:
+    """A share of 1, such as an accuracy, in percent."""
+    return f"{_in_percent(share)} %"
+
+
+def _in_percent(share: float) -> str:
+    return f"{100 * share:.2f}"
 
 
 def _four_digits(value: float) -> str:

@@ -8,8 +8,8 @@ import pytest
 
 REPORT = """
 import jax
-from vasso_jax.cli.train import _keep_compiled_programs
-_keep_compiled_programs()
+from vasso_jax.train.compiled_programs import keep_compiled_programs
+keep_compiled_programs()
 print(jax.config.jax_persistent_cache_min_compile_time_secs)
 print(jax.config.jax_compilation_cache_dir)
 """
