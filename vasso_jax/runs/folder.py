@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vasso_jax.runs.files import read_object, write_text
-from vasso_jax.runs.records import Record, read
+from vasso_jax.runs.records import Record, is_complete, read
 from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 
 # Of the folder, in config.json. Files of format 1 do not carry it.
@@ -80,14 +80,34 @@ class RunFolder:
         changed = differences(
             self.settings(remedy=_OTHER_WORKDIR), settings, may_change(flatten(settings))
         )
-        if changed and self.has_begun():
+        if changed and self.has_begun() and not self.extended_from(settings):
             raise ValueError(
                 f"{self.path} holds a run with other settings ({'; '.join(changed)}): "
                 f"{_OTHER_WORKDIR}, or delete that one"
             )
 
+    def extended_from(self, settings: Mapping[str, Any]) -> int | None:
+        """The epochs of the finished run in this folder, if `settings` only add further ones.
+
+        Raises:
+            OSError, ValueError: as for `open_for`.
+        """
+        if not self.config_path.exists():
+            return None
+        old = self.settings(remedy=_OTHER_WORKDIR)
+        epochs, more = old.get("epochs"), settings.get("epochs")
+        if not (isinstance(epochs, int) and isinstance(more, int) and 0 < epochs < more):
+            return None
+        if differences(old, settings, may_change(flatten(settings)) | {"epochs"}):
+            return None
+        complete = is_complete(self.records(), epochs, old.get("patience", 0))
+        return epochs if complete else None
+
     def write_facts(self, settings: Mapping[str, Any], dataset_facts: Mapping[str, Any]) -> None:
         """Writes config.json, with the format, and dataset.json.
+
+        The field `extended` of config.json lists the epochs at which the run had finished before it
+        was given more: it is not the run that would have had so many from the start.
 
         Args:
             settings: as for `open_for`.
@@ -108,10 +128,13 @@ class RunFolder:
                 f"the data set is not the one that the run in {self.path} began with "
                 f"({'; '.join(changed)}): bring that one back, or {_OTHER_WORKDIR}"
             )
-        contents = (
-            (self.dataset_path, dataset_facts),
-            (self.config_path, {"format": FORMAT, **settings}),
-        )
+        extended = []
+        if self.config_path.exists() and self.has_begun():
+            extended = self.settings(remedy=_OTHER_WORKDIR).get("extended", [])
+            if (before := self.extended_from(settings)) is not None:
+                extended = [*extended, before]
+        content = {"format": FORMAT, **settings, **({"extended": extended} if extended else {})}
+        contents = ((self.dataset_path, dataset_facts), (self.config_path, content))
         for path, content in contents:
             write_text(path, json.dumps(as_json(content), indent=2) + "\n")
 

@@ -1,7 +1,8 @@
 """The records of a run: metrics.jsonl, and from there to the dashboards.
 
-A record is one JSON object on one line. Every record has `step` (int), `epoch` (int) and `split`
-(`train`, `validation` or `test`). A record of the latter two also has `top1` (in 0..1), `loss` and
+A record is one JSON object on one line. Every record has `step` (int), `epoch` (int, those that are
+complete) and `split`: `train`, `validation` or `test`, or `train_steps` for the means over the last
+steps within an epoch. A record of validation or test also has `top1` (in 0..1), `loss` and
 `seconds` (since the run began, over all its starts). Everything else is optional.
 
 Without a validation split, the test split is evaluated while the run is trained. With one, that

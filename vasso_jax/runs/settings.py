@@ -17,9 +17,11 @@ MAY_CHANGE = frozenset(
     {
         *("data.dir", "data.workers", "data.on_damaged", "distributed", "fsdp"),
         "model.remat",
-        *("tensorboard", "wandb_project", "checkpoint_every_steps"),
+        *("tensorboard", "wandb_project", "checkpoint_every_steps", "keep_every_epochs"),
     }
 )
+# These do not make it another experiment either, but a run keeps them.
+_OF_RECORDS = frozenset({"record_every_steps"})
 # What the runs did that were made before there were these fields.
 _BEFORE: dict[str, Any] = {
     "microbatches": 1,
@@ -34,6 +36,8 @@ _BEFORE: dict[str, Any] = {
     },
     "validation": {},
     "patience": 0,
+    "ema_decay": 0.0,
+    "record_every_steps": 0,
 }
 # Runs that differ in these fields only are repetitions of one experiment.
 SEEDS = ("seed", "label_noise.seed", "method.seed", "validation.seed")
@@ -80,12 +84,12 @@ def may_change(fields: Mapping[str, Any]) -> frozenset[str]:
 def identity(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that make a run the experiment it is.
 
-    These are the fields that are set and neither a seed nor in `may_change`.
+    These are the fields that are set and neither a seed, nor in `may_change`, nor about records.
 
     Args:
         fields: all settings by dotted name, see `flatten`.
     """
-    left_out = may_change(fields).union(SEEDS)
+    left_out = may_change(fields).union(SEEDS, _OF_RECORDS)
     fields = {**flatten(_BEFORE), **fields}
     return {k: v for k, v in fields.items() if k not in left_out and is_set(v)}
 

@@ -35,7 +35,13 @@ class Checkpoints:
             # Incomplete checkpoints of a killed process are removed in the background; where there
             # is nothing, no thread must look into a folder that may be gone.
             used = self._directory.is_dir() and any(self._directory.iterdir())
-            self._manager = ocp.CheckpointManager(self._directory, options=_options(clean_up=used))
+            latest = checkpoint_managers.LatestN(1)
+            best = checkpoint_managers.BestN(
+                get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False
+            )
+            self._kept: list[checkpoint_managers.PreservationPolicy] = [latest, best]
+            options = _options(self._kept, clean_up=used)
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
         except (ValueError, OSError) as error:
             raise UsageError(
                 f"the checkpoints in {self._directory} cannot be listed: repair that folder, or "
@@ -45,6 +51,10 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint; None if there is none."""
         return self._manager.latest_step()
+
+    def keep_every(self, steps: int) -> None:
+        """From now on keeps the checkpoints of all multiples of `steps` for good."""
+        self._kept.append(checkpoint_managers.EveryNSteps(steps))
 
     def best_step(self) -> int:
         """The step of the complete checkpoint of the best accuracy.
@@ -205,14 +215,12 @@ def errors_only() -> Iterator[None]:
         logger.removeFilter(matters)
 
 
-def _options(*, clean_up: bool) -> ocp.CheckpointManagerOptions:
-    latest = checkpoint_managers.LatestN(1)
-    best = checkpoint_managers.BestN(
-        get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False
-    )
+def _options(
+    kept: list[checkpoint_managers.PreservationPolicy], *, clean_up: bool
+) -> ocp.CheckpointManagerOptions:
     return ocp.CheckpointManagerOptions(
         save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy([latest, best]),
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
         # The policy above does the ranking. But orbax writes the metrics to disk, where a restarted
         # process finds them, only if it is given this too.
         best_fn=_accuracy,

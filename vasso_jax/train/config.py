@@ -60,6 +60,9 @@ class RunOptions:
             0: never.
         checkpoint_every_steps: steps between two checkpoints, besides those at the end of each
             epoch; 0: only those.
+        keep_every_epochs: epochs between two checkpoints that are kept for good, besides the latest
+            and the best; 0: none.
+        record_every_steps: steps between two records of the training within an epoch; 0: none.
         tensorboard: write event files where TensorFlow and TensorBoard are installed.
         wandb_project: Weights & Biases project to report to; empty: none.
         fsdp: number of devices that parameters and optimizer state are spread over; 1: a copy on
@@ -84,6 +87,8 @@ class RunOptions:
     eval_every_epochs: int = 1
     patience: int = 0
     checkpoint_every_steps: int = 0
+    keep_every_epochs: int = 0
+    record_every_steps: int = 0
     tensorboard: bool = True
     wandb_project: str = ""
     fsdp: int = 1
@@ -106,9 +111,16 @@ class RunOptions:
                 raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
         check_choice("batch_stats", self.batch_stats, BATCH_STATS)
         check_choice("batch_stats_over", self.batch_stats_over, BATCH_STATS_OVER)
-        for field in ("checkpoint_every_steps", "patience"):
+        for field in (
+            *("checkpoint_every_steps", "keep_every_epochs", "record_every_steps", "patience"),
+        ):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must be >= 0, got {getattr(self, field)}")
+        if self.epochs and self.keep_every_epochs >= self.epochs:
+            raise ValueError(
+                f"keep_every_epochs={self.keep_every_epochs} has no effect: the run has "
+                f"{self.epochs} epochs, and the last one is kept"
+            )
         evaluations = -(-self.epochs // self.eval_every_epochs)
         if self.epochs and self.patience and self.patience >= evaluations - 1:
             raise ValueError(

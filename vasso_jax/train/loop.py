@@ -20,7 +20,7 @@ from vasso_jax.train.plan import Experiment
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.reporting.diagnosis import symptoms
 from vasso_jax.train.sharding import replicated
-from vasso_jax.train.state import METRICS, TrainState
+from vasso_jax.train.state import METRICS, MetricSum, TrainState
 from vasso_jax.train.successive import SuccessiveDirections
 from vasso_jax.train.timer import Timer
 
@@ -52,6 +52,8 @@ class Trainer:
         self._split = "validation" if experiment.has_validation else "test"
         self._state = state
         self._step = int(state.step)
+        if keep_every := self._options.keep_every_epochs:
+            checkpoints.keep_every(keep_every * self._program.steps_per_epoch)
         self._checkpoints = PacedCheckpoints(checkpoints)
         self._records = records
         self._display = display
@@ -135,6 +137,7 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         end = (epoch + 1) * self._program.steps_per_epoch
         save_every = self._options.checkpoint_every_steps
+        record_every = self._options.record_every_steps
         self._timer.restart()
         while self._step < end:
             if self._step == end - 1 or not self._compiled:
@@ -149,19 +152,34 @@ class Trainer:
                 self._compiled = True
                 self._timer.restart()
             elif self._timer.due():
-                metrics = self._mean_metrics()
+                metrics = self._mean_metrics(self._state.metric_sums)
                 self._timer.looked()
                 total, speed = self._total_steps, self._timer.images_per_second()
                 self._display.advance(self._step, total, metrics, speed)
+            if record_every and self._step % record_every == 0:
+                self._record_window()
             stopping = self._stop.arrived(self._step)
             if self._step < end and (stopping or (save_every and self._step % save_every == 0)):
                 self._save(at_once=True)
                 self._end_if_told()
                 self._timer.restart()
 
+    def _record_window(self) -> None:
+        """Records the means over the steps since the last call, on disk before any checkpoint."""
+        metrics = self._mean_metrics(self._state.window_sums)
+        self._state = self._state.replace(window_sums=self._reset_metrics(self._state.window_sums))
+        with usage_errors():
+            self._records.append(self._record(self._step, "train_steps", metrics | self._rate()))
+
+    def _rate(self) -> dict[str, float]:
+        """The learning rate of the last step, where it is known."""
+        if schedule := self._program.schedule:
+            return {"lr": float(np.asarray(schedule(self._step - 1)))}
+        return {}
+
     def _finish_epoch(self, epoch: int) -> None:
         """Evaluates, records the epoch and saves."""
-        metrics = {**self._mean_metrics(), **skipped_images(self._pipeline)}
+        metrics = {**self._mean_metrics(self._state.metric_sums), **skipped_images(self._pipeline)}
         cosine = self._directions.after(self._state)
         if cosine is not None and self._step > 1:
             metrics["successive_cosine"] = cosine
@@ -175,9 +193,7 @@ class Trainer:
                 if processes.several():
                     raise  # the other hosts wait in this evaluation, and cannot save with this one
                 failure = error  # raised below, once the epoch is saved
-        rate = {}
-        if schedule := self._program.schedule:
-            rate = {"lr": float(np.asarray(schedule(self._step - 1)))}
+        rate = self._rate()
         speed = self._timer.images_per_second()
         self._timer.reset()
         train = self._record(self._step, "train", {**metrics, **rate, "images_per_second": speed})
@@ -187,7 +203,9 @@ class Trainer:
         self._display.epoch(self._options.epochs, train, evaluated)
         for warning in symptoms(of_split(self._records.records, "train"), ended=False):
             self._display.warn(warning)
-        self._save(rank(evaluated) if evaluated else None)
+        keep_every = self._options.keep_every_epochs
+        kept = bool(keep_every) and (epoch + 1) % keep_every == 0
+        self._save(rank(evaluated) if evaluated else None, at_once=kept)
         if failure:
             raise failure
         if not self._is_last(epoch) and not self._out_of_patience():
@@ -200,12 +218,12 @@ class Trainer:
         if self._stop.signal:
             raise Stopped(self._step, self._total_steps, self._stop.signal)
 
-    def _mean_metrics(self) -> dict[str, float]:
-        """Means over the steps of this epoch that have the pass in question; waits for the device.
+    def _mean_metrics(self, metric_sums: dict[str, MetricSum]) -> dict[str, float]:
+        """Means over the steps that have the pass in question; waits for the device.
 
         Steps that reuse their direction have no clean pass; an epoch may have such steps only.
         """
-        sums = jax.device_get(self._state.metric_sums)
+        sums = jax.device_get(metric_sums)
         measured = [name for name in METRICS if name in sums and sums[name].steps]
         means = {name: float(sums[name].total / sums[name].steps) for name in measured}
         if "nonfinite_gradients" in means:

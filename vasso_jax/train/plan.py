@@ -171,11 +171,9 @@ class Plan:
                 f"method.active begins at step {active[0]}, but the run has {total} steps: none "
                 "would be perturbed"
             )
-        if options.checkpoint_every_steps >= total:
-            raise ValueError(
-                f"checkpoint_every_steps={options.checkpoint_every_steps} has no effect: the run "
-                f"has {total} steps"
-            )
+        for field in ("checkpoint_every_steps", "record_every_steps"):
+            if (every := getattr(options, field)) >= total:
+                raise ValueError(f"{field}={every} has no effect: the run has {total} steps")
 
 
 def check(

@@ -93,6 +93,7 @@ def make_program(
         spec.num_classes,
         ema_decay=options.ema_decay,
         has_rho=optimizer.rho is not None,
+        has_windows=options.record_every_steps > 0,
     )
     # An argument, so that runs of other seeds can use the same compiled program.
     seed = np.uint32(options.seed)

@@ -16,6 +16,7 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 import optax
 from clu import parameter_overview
 
@@ -139,12 +140,30 @@ def _train(
         records.show_on(dashboards)
         folder.write_facts(plan.settings, experiment.dataset_facts)
 
+    extended_from = folder.extended_from(plan.settings)
     processes.on_first(open_folder)
     state = _start_or_resume(experiment, weights, checkpoints, records)
     display.opening(_opening(experiment, state, weights))
+    if extended_from:
+        display.note(_extension(extended_from, experiment, records))
     for doubt in doubts(plan.settings):
         display.warn(doubt)
     Trainer(experiment, state, checkpoints, records, display).run()
+
+
+def _extension(extended_from: int, experiment: Experiment, records: runs.RecordFile) -> str:
+    """What becomes of a finished run that is given more epochs."""
+    epochs = experiment.plan.options.epochs
+    text = f"extending the run from {extended_from} to {epochs} epochs"
+    schedule = experiment.program.schedule
+    if schedule is None:
+        return text
+    ended_at = next(record["lr"] for record in reversed(records.records) if "lr" in record)
+    rate = float(np.asarray(schedule(records.records[-1]["step"])))
+    return (
+        f"{text}: the schedules now are those of {epochs} epochs, so the learning rate goes on at "
+        f"{rate:.2g}, where it ended at {ended_at:.2g}"
+    )
 
 
 def _has_finished(plan: Plan, checkpoints: Checkpoints, records: runs.RecordFile) -> bool:

@@ -52,7 +52,8 @@ class TrainState(flax.struct.PyTreeNode):
         opt_state: state of the optax chain, including VaSSO's average.
         ema: {"params", "batch_stats"}, their average over the steps (see `ema`); {} without one.
         key: uint32, the data of the PRNG key of augmentation and dropout.
-        metric_sums: {name: `MetricSum`} since the last report. They are in the state so that a run
+        metric_sums: {name: `MetricSum`} since the epoch began, and `window_sums` since the last
+            record of steps ({} without these). They are in the state so that a run
             resumed within an epoch reports the same as an unbroken one.
     """
 
@@ -63,6 +64,7 @@ class TrainState(flax.struct.PyTreeNode):
     ema: dict[str, Any]
     key: jax.Array
     metric_sums: dict[str, MetricSum]
+    window_sums: dict[str, MetricSum]
 
     @property
     def averaged(self) -> "TrainState":
@@ -119,6 +121,7 @@ def create_state(
     *,
     ema_decay: float = 0.0,
     has_rho: bool = False,
+    has_windows: bool = False,
 ) -> TrainState:
     """The state at step 0; to be jitted with the wanted output shardings.
 
@@ -130,6 +133,7 @@ def create_state(
         seed: of the run, an int or uint32 scalar.
         ema_decay: of the average of the weights; 0: none.
         has_rho: whether it is known which norm the perturbation is to have.
+        has_windows: whether steps are recorded within an epoch.
 
     Raises:
         ValueError: the network or the optimizer fails, or the network has another number of
@@ -155,4 +159,5 @@ def create_state(
         ema=ema.start(params, batch_stats, ema_decay),
         key=jax.random.key_data(stream_key(seed, "step")),
         metric_sums=zero_metrics(tx, params, has_rho=has_rho),
+        window_sums=zero_metrics(tx, params, has_rho=has_rho) if has_windows else {},
     )

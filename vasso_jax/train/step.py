@@ -16,7 +16,7 @@ from vasso_jax.train import ema
 from vasso_jax.train.compiler_options import Options
 from vasso_jax.train.groups import in_microbatches, mean_over_microbatches, per_device
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
-from vasso_jax.train.state import TrainState
+from vasso_jax.train.state import MetricSum, TrainState
 
 # Most arrays of a network, biases and scales, have no more numbers than this.
 _SMALL = 4096
@@ -51,9 +51,7 @@ def make_train_step(
         tx: any optimizer; see `vasso_jax.optim.value_and_update`.
         take_batch: `(item, step) -> Batch`; traced.
         augment: `(key, images) -> float32 [B, H, W, C]`; traced.
-        mix: `(key, pixels, labels) -> (pixels, Targets)` of the augmented batch; traced. None:
-            images are not mixed. The loss and the accuracy of a mixed image are the means over its
-            two labels, weighted by their shares.
+        mix: then `(key, pixels, labels) -> (pixels, Targets)`; traced. None: nothing is mixed.
         label_smoothing: in [0, 1).
         batch_stats: the pass whose batch statistics update BatchNorm's running statistics: `clean`,
             `perturbed`, or `both`, one after the other as in VaSSO's original code. If a step lacks
@@ -149,13 +147,16 @@ def make_train_step(
             opt_state=opt_state,
             ema=ema.update(state.ema, params, moved, ema_decay, state.step),
             key=state.key,
-            metric_sums={
-                name: total.plus(*measured[name]) for name, total in state.metric_sums.items()
-            },
+            metric_sums=_with(state.metric_sums, measured),
+            window_sums=_with(state.window_sums, measured),
         )
 
     # A buffer can be reused only if the new array is placed as the old one.
     return jax.jit(step, donate_argnums=0, out_shardings=formats, compiler_options=compiler_options)
+
+
+def _with(sums: dict[str, MetricSum], measured: dict[str, tuple[Any, Any]]) -> dict[str, MetricSum]:
+    return {name: total.plus(*measured[name]) for name, total in sums.items()}
 
 
 def _of_perturbation(passes: optim.Passes, rho: Any) -> dict[str, tuple[Any, Any]]:

@@ -29,7 +29,10 @@ class Targets(NamedTuple):
     share: jax.Array | None = None
 
     def mean(self, measure: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        """The mean over the batch of `measure(labels)`, float32 [B]; two labels share in it."""
+        """The mean over the batch of `measure(labels)`, float32 [B].
+
+        Of a mixed image, it is the mean of what is measured for its two labels, by their shares.
+        """
         measured = measure(self.labels)
         if self.partners is not None and self.share is not None:
             measured = self.share * measured + (1 - self.share) * measure(self.partners)
