@@ -12,7 +12,8 @@ the time by a roofline. A GPU's program is compiled without autotuning, which ne
 layouts and collectives are the real ones, the algorithms of convolutions are not.
 
 The settings are those of the network's config in configs/, in bfloat16; `sgd` means its base
-optimizer alone. The batch is streamed. With --out, cases in the file are not compiled again.
+optimizer alone. RandAugment and mixing are left out, unless --settings has a field of `augment`.
+The batch is streamed. With --out, cases in the file are not compiled again.
 """
 
 import argparse
@@ -53,6 +54,8 @@ _REFUSED = {
     "model.dtype": "the arithmetic is bfloat16",
     "deterministic": "which algorithms it takes, a compiler without a GPU cannot tell",
 }
+# The networks are compared without them.
+_LEFT_OUT = {"policy", "operations", "magnitude", "mixup_alpha", "cutmix_alpha"}
 # Training images, classes, size of an image, mean and standard deviation.
 _CIFAR = ((0.5,) * 3, (0.25,) * 3)  # their values do not matter here
 _SETS = {
@@ -120,8 +123,11 @@ def _measure(
 ) -> dict[str, Any]:
     own = devices(topology)
     name = method_section(method)["name"]
-    fields = (f"--config.{setting}" for setting in settings)
-    config = read_config([f"--config={ROOT}/configs/{CONFIGS[model]}.py:{name}", *fields])
+    file = f"--config={ROOT}/configs/{CONFIGS[model]}.py:{name}"
+    config = read_config([file, *(f"--config.{setting}" for setting in settings)])
+    if not any(setting.startswith("augment.") for setting in settings):
+        for field in _LEFT_OUT.intersection(config.augment):
+            del config.augment[field]
     config.fsdp = fsdp
     config.batch_size = per_device * len(own)
     config.model.dtype = "bfloat16"

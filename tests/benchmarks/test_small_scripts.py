@@ -31,6 +31,11 @@ pytestmark = pytest.mark.slow
             {"step_seconds_with_input", "over_without", "lowest", "highest"},
         ),
         (
+            "input.augmentation",
+            ("--batch_size=2", "--image_size=8", "--rounds=1"),
+            {"normalise", "crop, flip, cutout", "randaugment", "trivialaugment", "mixup", "cutmix"},
+        ),
+        (
             "import_time",
             ("--rounds=1",),
             {"optax_seconds", "vasso_jax_optim_seconds", "median_ratio"},

@@ -1,6 +1,6 @@
 """Image classification sets, on the device or streamed from disk, and their augmentation."""
 
-from vasso_jax.data.augmentation import Augmentation, augment, normalize
+from vasso_jax.data.augmentation import Augmentation, Targets, augment, mix, normalize
 from vasso_jax.data.batches import Batch, EvalBatch, epoch_order, evaluation_batch, take_batch
 from vasso_jax.data.datasets import (
     EncodedExample,
@@ -31,6 +31,7 @@ __all__ = [
     "Split",
     "StreamedDataset",
     "Streaming",
+    "Targets",
     "Validation",
     "add_label_noise",
     "augment",
@@ -41,6 +42,7 @@ __all__ = [
     "from_arrays",
     "hold_out",
     "load",
+    "mix",
     "normalize",
     "take_batch",
     "training_batches",

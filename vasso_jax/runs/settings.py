@@ -27,6 +27,13 @@ _BEFORE: dict[str, Any] = {
     "microbatches": 1,
     "batch_stats_over": "batch",
     "deterministic": False,
+    "augment": {
+        "policy": "",
+        "operations": 2,
+        "magnitude": 9,
+        "mixup_alpha": 0.0,
+        "cutmix_alpha": 0.0,
+    },
     "validation": {},
     "patience": 0,
     "ema_decay": 0.0,
@@ -83,7 +90,7 @@ def identity(fields: Mapping[str, Any]) -> dict[str, Any]:
         fields: all settings by dotted name, see `flatten`.
     """
     left_out = may_change(fields).union(SEEDS, _OF_RECORDS)
-    fields = {**_BEFORE, **fields}
+    fields = {**flatten(_BEFORE), **fields}
     return {k: v for k, v in fields.items() if k not in left_out and is_set(v)}
 
 
@@ -112,9 +119,17 @@ def differences(
     """
     return [
         f"{name}={reprlib.repr(there)} there, {reprlib.repr(here)} here"
-        for name, there, here in _changed(_BEFORE | as_json(old), _BEFORE | as_json(new))
+        for name, there, here in _changed(_completed(old), _completed(new))
         if name not in ignored
     ]
+
+
+def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they are after reading, with those that there were not yet."""
+    completed = _BEFORE | as_json(settings)
+    if isinstance(completed["augment"], dict):
+        completed["augment"] = _BEFORE["augment"] | completed["augment"]
+    return completed
 
 
 def _changed(

@@ -76,9 +76,11 @@ def make_program(
     """Makes the program on the data that `spec` describes; arguments as in `Plan`.
 
     Raises:
-        ValueError: the network does not fit the data, the optimizer does not fit the network or
-            does not take whole batches, or `batch_stats` or `batch_stats_over` has no effect.
+        ValueError: the network or the augmentation does not fit the data, the optimizer does not
+            fit the network or does not take whole batches, or `batch_stats` or `batch_stats_over`
+            has no effect.
     """
+    augmentation.check_fit(spec.image_shape[-1], options.batch_size)
     steps_per_epoch = spec.num_train // options.batch_size
     model = make_model(spec.num_classes)
     optimizer = make_optimizer(steps_per_epoch)
@@ -138,6 +140,7 @@ def make_program(
             tx,
             take_batch=take_batch,
             augment=partial(data.augment, options=augmentation, **statistics),
+            mix=partial(data.mix, options=augmentation) if augmentation.mixes else None,
             label_smoothing=options.label_smoothing,
             batch_stats=options.batch_stats,
             mesh=mesh,

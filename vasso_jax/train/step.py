@@ -1,6 +1,7 @@
 """The jitted train and evaluation steps."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +28,7 @@ def make_train_step(
     *,
     take_batch: Callable[[Any, jax.Array], data.Batch],
     augment: Callable[[jax.Array, jax.Array], jax.Array],
+    mix: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, data.Targets]] | None = None,
     label_smoothing: float,
     batch_stats: str,
     mesh: Mesh,
@@ -49,6 +51,7 @@ def make_train_step(
         tx: any optimizer; see `vasso_jax.optim.value_and_update`.
         take_batch: `(item, step) -> Batch`; traced.
         augment: `(key, images) -> float32 [B, H, W, C]`; traced.
+        mix: then `(key, pixels, labels) -> (pixels, Targets)`; traced. None: nothing is mixed.
         label_smoothing: in [0, 1).
         batch_stats: the pass whose batch statistics update BatchNorm's running statistics: `clean`,
             `perturbed`, or `both`, one after the other as in VaSSO's original code. If a step lacks
@@ -85,12 +88,12 @@ def make_train_step(
     apply = per_device(forward, mesh) if batch_stats_over == "device" else forward
 
     def loss_fn(
-        params: Any, batch: tuple[jax.Array, jax.Array, jax.Array], running: Any
+        params: Any, batch: tuple[jax.Array, data.Targets, jax.Array], running: Any
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-        images, labels, key = batch
+        images, targets, key = batch
         logits, moved = apply(params, images, running, key)
-        accuracy = {f"top{k}": _top_k(logits, labels, k).mean() for k in (1, 5)}
-        loss = _cross_entropy(logits, labels, label_smoothing).mean()
+        accuracy = {f"top{k}": targets.mean(partial(_top_k, logits, k=k)) for k in (1, 5)}
+        loss = targets.mean(partial(_cross_entropy, logits, smoothing=label_smoothing))
         return loss, (accuracy, moved)
 
     if microbatches > 1:
@@ -108,11 +111,13 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key = jax.random.split(key)
         taken = jax.lax.with_sharding_constraint(take_batch(item, state.step), batch_sharding(mesh))
-        images = augment(augment_key, taken.images)
-        batch = images, taken.labels, dropout_key
+        images, targets = augment(augment_key, taken.images), data.Targets(taken.labels)
+        if mix is not None:
+            images, targets = mix(jax.random.fold_in(key, 2), images, taken.labels)
+        batch = images, targets, dropout_key
         if microbatches > 1:
             keys = jax.random.split(dropout_key, microbatches)
-            batch = *in_microbatches((images, taken.labels), microbatches, mesh), keys
+            batch = *in_microbatches((images, targets), microbatches, mesh), keys
         params, running = state.params, state.batch_stats
         if at_once and optim.can_ask(tx, params):
             params, running = read_at_once((params, running))

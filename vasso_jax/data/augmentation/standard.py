@@ -1,54 +1,15 @@
-"""The authors' CIFAR augmentation in pure jax.numpy, to run inside the jitted train step.
+"""What is done to each image by itself, and in which order.
 
-Order: pad with black, random crop, random flip, normalise, cutout (the hole has the mean colour).
-Each image of a batch draws its own crop, flip and hole.
+Pad with black, random crop, random flip, the policy, normalise, cutout (the hole has the mean
+colour). Each image of a batch draws its own crop, flip, operations and hole. Crop, flip and cutout
+are those of VaSSO's authors; the policy comes where torchvision's references have it.
 """
-
-import dataclasses
 
 import jax
 import jax.numpy as jnp
 
-_CUTOUT_PROBABILITY = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What `augment` does to a training image.
-
-    Attributes:
-        crop_padding: black pixels on each side before the random crop to H x W; 0: no crop.
-        flip: mirror each image left to right with probability one half.
-        cutout_size: side of the square hole in pixels, rounded down to an even number; 0: none.
-        cutout_probability: share of images that get a hole.
-
-    Raises:
-        ValueError: a size below 0, a probability outside [0, 1], or a field without effect.
-    """
-
-    crop_padding: int = 0
-    flip: bool = False
-    cutout_size: int = 0
-    cutout_probability: float = _CUTOUT_PROBABILITY
-
-    def __post_init__(self) -> None:
-        for field in ("crop_padding", "cutout_size"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field} must be >= 0 (0: off), got {getattr(self, field)}")
-        if not 0 <= self.cutout_probability <= 1:
-            raise ValueError(f"cutout_probability must be in [0, 1], got {self.cutout_probability}")
-        if self.cutout_size == 1:
-            raise ValueError("cutout_size=1 makes no hole: it must be at least 2 (0: off)")
-        if self.cutout_size and not self.cutout_probability:
-            raise ValueError(
-                f"cutout_size={self.cutout_size} has no effect while cutout_probability is 0: "
-                "raise it, or set cutout_size=0"
-            )
-        if not self.cutout_size and self.cutout_probability != _CUTOUT_PROBABILITY:
-            raise ValueError(
-                f"cutout_probability={self.cutout_probability} has no effect while cutout_size is "
-                "0: set cutout_size, or leave it out"
-            )
+from vasso_jax.data.augmentation.options import Augmentation
+from vasso_jax.data.augmentation.policies import apply_policy
 
 
 def augment(
@@ -75,6 +36,9 @@ def augment(
         images = random_crop(crop_key, images, options.crop_padding)
     if options.flip:
         images = random_flip(flip_key, images)
+    if options.policy:
+        # The key after those above, which stay as they are without a policy.
+        images = apply_policy(jax.random.fold_in(key, 3), images, options)
     pixels = normalize(images, mean, std)
     if options.cutout_size:
         pixels = cutout(cutout_key, pixels, options.cutout_size, options.cutout_probability)
