@@ -54,9 +54,9 @@ def test_it_learns_on_images_held_out_for_it(first):
 
 def test_its_best_weights_serve_other_classes(folder, first):
     images = write_folders(folder / "second", {6: "six", 7: "seven"})
-    fields = (SMALL, "data.name=folder", f"data.dir={images}", "batch_size=16", "base.lr=0.1")
+    fields = (SMALL, "data.name=folder", f"data.dir={images}", "batch_size=16", "base.lr=0.2")
     tuned, out = runs.run(
-        folder / "runs/second", *fields, "epochs=8", f"init_from={folder / 'runs/first'}@best"
+        folder / "runs/second", *fields, "epochs=16", f"init_from={folder / 'runs/first'}@best"
     )
     assert "weights    from" in out
     assert tuned["test_top1"] > 0.9

@@ -15,11 +15,10 @@ from vasso_jax.data import EvalBatch
 from vasso_jax.optim import sam, vasso
 from vasso_jax.train import step as step_module
 from vasso_jax.train.input_pipeline import ready_batch
+from vasso_jax.train.measures import cross_entropy, top_k
 from vasso_jax.train.sharding import make_mesh
 from vasso_jax.train.state import create_state
 from vasso_jax.train.step import (
-    _cross_entropy,
-    _top_k,
     make_eval_step,
     make_train_step,
     read_at_once,
@@ -206,7 +205,7 @@ def test_label_smoothing_is_the_cross_entropy_with_the_smoothed_target():
     labels = jnp.arange(6)
     target = optax.smooth_labels(jax.nn.one_hot(labels, 10), 0.1)
     np.testing.assert_allclose(
-        _cross_entropy(logits, labels, 0.1),
+        cross_entropy(logits, labels, 0.1),
         optax.softmax_cross_entropy(logits, target),
         rtol=1e-5,
     )
@@ -218,7 +217,7 @@ def test_top_k_agrees_with_sorting_and_breaks_ties_like_argmax():
         labels = jnp.full(3, label)
         for k in (1, 2, 5):
             expected = [label < k, label < k, False if label == 1 else None]
-            actual = _top_k(logits, labels, k)
+            actual = top_k(logits, labels, k)
             assert bool(actual[0]) == expected[0]
             assert bool(actual[1]) == expected[1]
             if k < 4 and label == 1:

@@ -15,8 +15,9 @@ from vasso_jax import data, optim
 from vasso_jax.train import ema
 from vasso_jax.train.compiler_options import Options
 from vasso_jax.train.groups import in_microbatches, mean_over_microbatches, per_device
+from vasso_jax.train.measures import added, cross_entropy, of_perturbation, top_k
 from vasso_jax.train.sharding import batch_sharding, gather, set_if_split
-from vasso_jax.train.state import MetricSum, TrainState
+from vasso_jax.train.state import TrainState
 
 # Most arrays of a network, biases and scales, have no more numbers than this.
 _SMALL = 4096
@@ -92,8 +93,8 @@ def make_train_step(
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
         images, targets, key = batch
         logits, moved = apply(params, images, running, key)
-        accuracy = {f"top{k}": targets.mean(partial(_top_k, logits, k=k)) for k in (1, 5)}
-        loss = targets.mean(partial(_cross_entropy, logits, smoothing=label_smoothing))
+        accuracy = {f"top{k}": targets.mean(partial(top_k, logits, k=k)) for k in (1, 5)}
+        loss = targets.mean(partial(cross_entropy, logits, smoothing=label_smoothing))
         return loss, (accuracy, moved)
 
     if microbatches > 1:
@@ -136,7 +137,7 @@ def make_train_step(
         measured = {
             "loss": (reported.taken, reported.value),
             **{name: (reported.taken, share) for name, share in reported.aux[0].items()},
-            **_of_perturbation(passes, rho(state.step) if rho else jnp.nan),
+            **of_perturbation(passes, rho(state.step) if rho else jnp.nan),
         }
         params = optax.apply_updates(state.params, updates)
         moved = _moved(state.batch_stats, passes, which, decay)
@@ -147,32 +148,12 @@ def make_train_step(
             opt_state=opt_state,
             ema=ema.update(state.ema, params, moved, ema_decay, state.step),
             key=state.key,
-            metric_sums=_with(state.metric_sums, measured),
-            window_sums=_with(state.window_sums, measured),
+            metric_sums=added(state.metric_sums, measured),
+            window_sums=added(state.window_sums, measured),
         )
 
     # A buffer can be reused only if the new array is placed as the old one.
     return jax.jit(step, donate_argnums=0, out_shardings=formats, compiler_options=compiler_options)
-
-
-def _with(sums: dict[str, MetricSum], measured: dict[str, tuple[Any, Any]]) -> dict[str, MetricSum]:
-    return {name: total.plus(*measured[name]) for name, total in sums.items()}
-
-
-def _of_perturbation(passes: optim.Passes, rho: Any) -> dict[str, tuple[Any, Any]]:
-    """{name: (whether the step has it, its value)} of `OF_PERTURBATION`."""
-    increase = passes.perturbed.value - passes.clean.value  # NaN where a pass is missing
-    figures = {
-        "perturbation_norm": passes.perturbation_norm,
-        "norm_over_rho": passes.perturbation_norm / rho,
-        "cosine": passes.cosine,
-        "loss_increase": increase,
-    }
-    return {
-        **{name: (jnp.isfinite(value), value) for name, value in figures.items()},
-        "perturbed": (jnp.asarray(True), passes.perturbed.taken),
-        "nonfinite_gradients": (jnp.asarray(True), ~passes.is_finite),
-    }
 
 
 def _copies_what_is_read_late(mesh: Mesh) -> bool:
@@ -271,30 +252,10 @@ def make_eval_step(
         logits: Any = model.apply(variables, normalize(images), train=False)
         per_example = {
             "examples": jnp.ones_like(valid, jnp.float32),
-            "loss": _cross_entropy(logits, labels, 0.0),
-            "top1": _top_k(logits, labels, 1),
-            "top5": _top_k(logits, labels, 5),
+            "loss": cross_entropy(logits, labels, 0.0),
+            "top1": top_k(logits, labels, 1),
+            "top5": top_k(logits, labels, 5),
         }
         return {name: jnp.sum(x, where=valid) for name, x in per_example.items()}
 
     return jax.jit(step, compiler_options=compiler_options)
-
-
-def _cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Per example, float32 [B]; the smoothed target is (1 - s) onehot + s / classes."""
-    plain = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if not smoothing:
-        return plain
-    uniform = -jax.nn.log_softmax(logits).mean(axis=-1)
-    return (1 - smoothing) * plain + smoothing * uniform
-
-
-def _top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-    """1.0 where the label's logit is among the k largest, float32 [B].
-
-    Among equal logits the lower class ranks first, as in argmax; NaN counts as wrong.
-    """
-    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    lower_class = jnp.arange(logits.shape[-1]) < labels[:, None]
-    before = ~(logits <= own) | ((logits == own) & lower_class)
-    return (before.sum(axis=1) < k).astype(jnp.float32)
