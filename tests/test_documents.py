@@ -75,17 +75,27 @@ def sweeps():
 def test_the_sweeps_on_the_pages_have_points(capsys):
     counts = []
     for arguments in sweeps():
-        sweep.main([*(a for a in arguments if not a.startswith(("--index", "--list"))), "--list"])
+        sweep.main(
+            [*(a for a in arguments if not a.startswith(("--index", "--list", "--jobs"))), "--list"]
+        )
         counts.append(
             len([line for line in capsys.readouterr().out.splitlines() if line[0] == " "])
         )
-    assert counts == [35, 6, 6]
+    assert counts == [9, 35, 6, 6]
 
 
 def test_the_readme_is_short_and_shows_code_on_its_first_screen():
     lines = README.splitlines()
     assert len(lines) <= 125
     assert lines.index("```python") < 20
+
+
+def test_the_table_of_the_readme_is_that_of_the_results():
+    results = (ROOT / "docs/results.md").read_text()
+    rows = re.findall(r"^  \| (\w+) \|(( [\d.-]+ \[.*?\] \|| +\|)+)$", README, re.MULTILINE)
+    assert [name for name, *_ in rows] == ["SGD", "SAM", "VaSSO"]
+    for name, figures, _ in rows:
+        assert re.search(rf"^\| {name} \| \d\.\d\d \|{re.escape(figures)}$", results, re.MULTILINE)
 
 
 def test_the_readme_has_no_gaps():
