@@ -162,3 +162,16 @@ def test_what_the_default_config_holds():
     made.method = {"name": "sam"}
     made.method.rho = 0.2
     assert check(made).settings["method"]["rho"] == 0.2
+
+
+def test_a_batch_size_per_device_is_that_of_all_devices():
+    made = digits("vasso")
+    made.batch_size_per_device = 3
+    plan = check(made, devices=jax.devices()[:4])
+    assert plan.options.batch_size == plan.settings["batch_size"] == 12
+    # A run is the same however it was said.
+    made.update({"batch_size": 12, "batch_size_per_device": 0})
+    assert check(made, devices=jax.devices()[:4]).settings == plan.settings
+    made.batch_size_per_device = -1
+    with pytest.raises(ValueError, match="batch_size_per_device must be >= 0"):
+        check(made)

@@ -42,6 +42,8 @@ class RunOptions:
         epochs: length of the run; with `init_from`, 0 evaluates only, and what concerns training is
             not used.
         batch_size: images per step, over all devices.
+        batch_size_per_device: images per step and device, in the place of batch_size; 0: that
+            counts.
         seed: seed of the initial weights, data order, augmentation and dropout.
         label_smoothing: share of the target that is spread over all classes, in [0, 1).
         batch_stats: the pass whose statistics move BatchNorm's running ones: `clean`, `perturbed`,
@@ -77,6 +79,7 @@ class RunOptions:
 
     epochs: int = 30
     batch_size: int = 128
+    batch_size_per_device: int = 0
     seed: int = 0
     label_smoothing: float = 0.0
     batch_stats: str = "clean"
@@ -113,6 +116,7 @@ class RunOptions:
         check_choice("batch_stats_over", self.batch_stats_over, BATCH_STATS_OVER)
         for field in (
             *("checkpoint_every_steps", "keep_every_epochs", "record_every_steps", "patience"),
+            "batch_size_per_device",
         ):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must be >= 0, got {getattr(self, field)}")

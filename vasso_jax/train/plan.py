@@ -206,8 +206,13 @@ def check(
     mesh = make_mesh(options.fsdp, devices)
     if options.deterministic:
         check_deterministic(mesh.devices.flat[0])
+    own_settings = dict(parts[""].settings)
+    if per_device := own_settings.pop("batch_size_per_device"):
+        batch_size = per_device * mesh.size
+        options = dataclasses.replace(options, batch_size=batch_size, batch_size_per_device=0)
+        own_settings["batch_size"] = batch_size
     check_batch_size(options.batch_size, options.microbatches, mesh)
-    settings = {**parts[""].settings, **{name: parts[name].settings for name in SECTIONS}}
+    settings = {**own_settings, **{name: parts[name].settings for name in SECTIONS}}
     if options.batch_stats_over == "device":
         if mesh.size == 1:
             raise ValueError(

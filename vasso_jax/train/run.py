@@ -221,7 +221,12 @@ def _opening(
     spread = f", parameters over {parts}" if parts > 1 else ""
     start = f"resuming at step {step} of " if step else ""
     epochs = plan.options.epochs
-    length = f"{experiment.total_steps} = {epochs} epochs of {program.steps_per_epoch}"
+    batch_size, devices = plan.options.batch_size, plan.mesh.size
+    each = f" ({batch_size // devices} per device)" if devices > 1 else ""
+    length = (
+        f"{experiment.total_steps} = {epochs} epochs of {program.steps_per_epoch}, "
+        f"batches of {batch_size}{each}"
+    )
     name = plan.settings["model"]["name"]
     if name == "given":
         name = type(program.model).__name__
