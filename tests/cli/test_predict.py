@@ -42,7 +42,8 @@ def test_it_prints_and_writes_the_most_likely_classes(unbroken, images, tmp_path
     assert header == ["image", "class_1", "probability_1", "class_2", "probability_2"]
     for file, p, line, row in zip(files, found, lines, rows, strict=True):
         first, second = np.argsort(-p)[:2]
-        assert line == f"{file}: {first} {p[first]:.4f}, {second} {p[second]:.4f}"
+        shares = [f"{i} {100 * p[i]:.2f} %" for i in (first, second)]
+        assert line == f"{file}: {shares[0]}, {shares[1]}"
         assert row[:2] == [str(file), str(first)]
         assert float(row[4]) == pytest.approx(p[second], rel=1e-4)
 
@@ -74,7 +75,7 @@ def test_a_run_on_files_predicts_what_python_does(tmp_path, capsys):
     predict.main([str(tmp_path / "run"), str(tmp_path / "val"), "--top=1"])
     files = sorted((tmp_path / "val").rglob("*.png"))
     expected = load_run(tmp_path / "run").predict(files).max(1)
-    shown = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    shown = [float(line.split()[-2]) / 100 for line in capsys.readouterr().out.splitlines()]
     np.testing.assert_allclose(shown, expected, atol=1e-4)
 
 

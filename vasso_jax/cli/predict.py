@@ -4,7 +4,7 @@ vasso-jax predict RUN IMAGE|FOLDER... [--top 5] [--csv FILE]
 
 RUN is a run folder; RUN@best and RUN@STEP pick another checkpoint than the newest. Of a FOLDER, all
 files with the name of an image (.png, .jpg and so on) in it and below it are taken, but no hidden
-ones. For each image the command prints its most likely classes with their probabilities (0 to 1).
+ones. For each image the command prints its most likely classes with their probabilities.
 Images that cannot be read are named on standard error and left out. Exit status: 0; 1 if an image
 was left out; 2 if there is nothing to predict or the run cannot be used, with one message.
 """
@@ -25,6 +25,7 @@ from vasso_jax.inference.trained_run import BATCH_SIZE, in_batches
 from vasso_jax.runs import write_text
 from vasso_jax.train.checkpoint import split_name
 from vasso_jax.train.errors import UsageError, usage_errors
+from vasso_jax.train.reporting.console import percent
 from vasso_jax.train.reporting.quiet import quieten_libraries
 
 
@@ -112,7 +113,7 @@ def _predict(run: TrainedRun, files: Sequence[pathlib.Path], top: int) -> list[l
             continue
         for file, p in zip(read, run.predict_prepared(np.stack(images)), strict=True):
             best = [(run.class_names[i], float(p[i])) for i in np.argsort(-p, kind="stable")[:top]]
-            listed = ", ".join(f"{name} {share:.4f}" for name, share in best)
+            listed = ", ".join(f"{name} {percent(share)}" for name, share in best)
             print(_printable(f"{file}: {listed}"))
             rows.append([_printable(str(file)), *(field for pair in best for field in pair)])
     return rows
