@@ -13,6 +13,7 @@ import vasso_jax
 COMMANDS = {
     "train": ("train", "train an experiment: vasso-jax train --config=digits:vasso"),
     "sweep": ("sweep", "train a config with several seeds, methods and values, and compare"),
+    "find-lr": ("find_lr", "look for the learning rate of a config in a short training"),
     "predict": ("predict", "predict the classes of images with the network of a run"),
     "export": ("export", "write a run as one file that needs no vasso_jax"),
     "compare": ("compare", "compare runs over their seeds"),

@@ -80,7 +80,7 @@ def run_here(config: Config, workdir: str) -> None:
     signal.signal(signal.SIGINT, _leave_at_once)
     try:
         # JAX and all that comes with it load only once the command line has been understood.
-        from vasso_jax.train import Stopped, UsageError, check, processes, run_plan, usage_errors
+        from vasso_jax.train import Stopped, UsageError, check, run_plan, usage_errors
         from vasso_jax.train.compiled_programs import keep_compiled_programs
 
         try:
@@ -89,11 +89,7 @@ def run_here(config: Config, workdir: str) -> None:
             keep_compiled_programs()
             result = run_plan(plan, workdir)
         except UsageError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            if processes.joined():
-                # An ordinary end would wait for the other processes, and they for this one.
-                os._exit(2)
-            sys.exit(2)
+            fail_in_cluster(error)
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(128 + stopped.signal_number)
@@ -101,3 +97,14 @@ def run_here(config: Config, workdir: str) -> None:
         print("interrupted; what was saved before is kept", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     print(json.dumps(result), flush=True)
+
+
+def fail_in_cluster(error: Exception) -> NoReturn:
+    """As `fail`, where the process may belong to a cluster."""
+    from vasso_jax.train import processes
+
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    if processes.joined():
+        # An ordinary end would wait for the other processes, and they for this one.
+        os._exit(2)
+    sys.exit(2)

@@ -153,13 +153,13 @@ def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
     """A copy of the config with other values of some fields.
 
     Args:
-        config: stays as it is.
+        config: stays as it is; may be frozen.
         fields: values by dotted name, such as `method.rho`, set in this order.
 
     Raises:
         ValueError: there is no such section or field, or it cannot have this value.
     """
-    changed = config.copy_and_resolve_references()
+    changed: Config = ConfigDict(config).copy_and_resolve_references()  # not frozen
     for name, value in fields.items():
         *sections, last = name.split(".")
         try:

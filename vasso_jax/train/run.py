@@ -119,16 +119,7 @@ def _train(
     if plan.options.init_from and checkpoints.latest_step() is None:
         with usage_errors():
             weights = checkpoint_of(plan.options.init_from)
-    processes.on_first(lambda: plan.source.prepare(display.console))
-    display.note(f"reading {plan.settings['data']['name']} ...")
-
-    def open_plan() -> tuple[Experiment, str]:
-        dataset = plan.source.load()
-        display.note("building the network ...")
-        experiment = plan.open(dataset)
-        return experiment, json.dumps(experiment.dataset_facts)
-
-    experiment = processes.on_all(open_plan)
+    experiment = open_experiment(plan, display)
 
     def open_folder() -> None:
         dashboards = open_dashboards(
@@ -149,6 +140,24 @@ def _train(
     for doubt in doubts(plan.settings):
         display.warn(doubt)
     Trainer(experiment, state, checkpoints, records, display).run()
+
+
+def open_experiment(plan: Plan, display: Display) -> Experiment:
+    """Prepares and reads the data of a plan, and builds its program.
+
+    Raises:
+        UsageError: the data is missing or does not fit the plan.
+    """
+    processes.on_first(lambda: plan.source.prepare(display.console))
+    display.note(f"reading {plan.settings['data']['name']} ...")
+
+    def open_plan() -> tuple[Experiment, str]:
+        dataset = plan.source.load()
+        display.note("building the network ...")
+        experiment = plan.open(dataset)
+        return experiment, json.dumps(experiment.dataset_facts)
+
+    return processes.on_all(open_plan)
 
 
 def _extension(extended_from: int, experiment: Experiment, records: runs.RecordFile) -> str:
