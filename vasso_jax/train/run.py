@@ -131,7 +131,8 @@ def _train(
         records.show_on(dashboards)
         folder.write_facts(plan.settings, experiment.dataset_facts)
 
-    extended_from = folder.extended_from(plan.settings)
+    with usage_errors():
+        extended_from = folder.extended_from(plan.settings)
     processes.on_first(open_folder)
     state = _start_or_resume(experiment, weights, checkpoints, records)
     display.opening(_opening(experiment, state, weights))
