@@ -121,10 +121,11 @@ def _without_dropout(plan: Plan) -> Plan:
 def _step(plan: Plan, workload: Workload, model: nn.Module, **options: Any) -> Callable[..., Any]:
     """As the trainer's, for any dtype."""
     spec = workload.spec
-    tx = plan.make_optimizer(1).tx
+    optimizer = plan.make_optimizer(1)
     return make_train_step(
         model,
-        tx,
+        optimizer.tx,
+        rho=optimizer.rho,
         take_batch=ready_batch,
         augment=partial(data.augment, options=plan.augmentation, mean=spec.mean, std=spec.std),
         label_smoothing=plan.options.label_smoothing,

@@ -24,7 +24,9 @@ def test_a_step_is_right_with_the_installed_jaxlib(tmp_path):
         # Measured 6e-6 to 2e-3, by activations that rounding moves across a ReLU's zero.
         assert 0 < record[program]["opt_state"] < 0.02
         assert 0 < record[program]["batch_stats"] < 1e-4
-        assert 0 < record[program]["metric_sums"] < 2e-6
+        # 5e-6 of the increase of the loss (0.06), the difference of two losses of 2.3: each is
+        # rounded to 2e-7. The others were within 2e-6.
+        assert 0 < record[program]["metric_sums"] < 1e-5
 
 
 def test_how_far_is_relative_to_the_change_or_to_a_thousandth_of_the_largest():

@@ -230,7 +230,7 @@ def test_a_stopped_sweep_goes_on_and_a_failing_run_does_not_end_it(unbroken, tmp
         "error: 1 of 2 runs failed:",
         "  batch_size5000: batch_size=5000 exceeds the 1438 training images",
     ]
-    assert re.search(r"\[2/2\] seed0: test top-1 0\.\d{4}, \d+ s", out)
+    assert re.search(r"\[2/2\] seed0: test top-1 \d+\.\d\d %, \d+ s", out)
     assert "│ digits" in out  # the table, in which the failed run is not
     # The same steps as of the run by main.py that nobody stopped.
     assert runs.records(parent / "seed0") == runs.records(unbroken[0])
