@@ -154,10 +154,10 @@ def test_a_checkpoint_that_a_run_under_way_replaces(unbroken, tmp_path, monkeypa
     shutil.copytree(unbroken[0], folder)
     old, new = (folder / "checkpoints" / str(step) for step in (runs.TOTAL_STEPS, 99))
 
-    def replaced(checkpoint, like):
+    def replaced(checkpoint, like, **options):
         if checkpoint == old:
             old.rename(new)
-        return read_variables(checkpoint, like)
+        return read_variables(checkpoint, like, **options)
 
     monkeypatch.setattr(trained_run, "read_variables", replaced)
     assert vasso_jax.load_run(folder).step == 99
@@ -265,8 +265,8 @@ def test_what_cannot_be_read_is_told(unbroken, tmp_path, damage, message):
 
 
 def test_weights_that_are_not_finite_are_refused(unbroken, monkeypatch):
-    def damaged(checkpoint, like):
-        variables = read_variables(checkpoint, like)
+    def damaged(checkpoint, like, **options):
+        variables = read_variables(checkpoint, like, **options)
         return jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), variables)
 
     monkeypatch.setattr(trained_run, "read_variables", damaged)
