@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from vasso_jax.data.resizing import Box, cropped, resize_box
+from vasso_jax.data.resizing import Box, cropped, resize_box, with_channels
 
 # Of the names of image files, in lower case.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
@@ -45,22 +45,26 @@ class _Frame(NamedTuple):
     sequential: bool
 
 
-def decode(encoded: bytes) -> np.ndarray:
+def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
     """Decodes a whole image.
 
-    Grey and CMYK become RGB as with Pillow's `convert("RGB")`: alpha is dropped, not composited.
+    All kinds become RGB or grey as with Pillow's `convert`: alpha is dropped, not composited.
     Channels of 16 bits keep their upper 8 bits. An EXIF orientation is applied.
 
+    Args:
+        encoded: the image file's content.
+        channels: 3: RGB; 1: grey.
+
     Returns:
-        uint8 [H, W, 3], RGB, upright.
+        uint8 [H, W, channels], upright.
 
     Raises:
         ValueError: not an image, truncated, damaged, or larger than 89 megapixels.
     """
     frame = _plain_jpeg_frame(encoded)
     if frame is None:
-        return _decode_other(encoded)
-    return _decode_jpeg_rows(encoded, frame, frame.height, 1)
+        return _decode_other(encoded, channels)
+    return with_channels(_decode_jpeg_rows(encoded, frame, frame.height, 1), channels)
 
 
 def random_resized_crop(
@@ -236,8 +240,8 @@ def _decode_jpeg_rows(encoded: bytes, frame: _Frame, rows: int, divisor: int) ->
     return _decode_jpeg_rows(encoded, frame, frame.height, divisor)
 
 
-def _decode_other(encoded: bytes) -> np.ndarray:
-    """Any format and kind that Pillow knows: uint8 [H, W, 3], writable."""
+def _decode_other(encoded: bytes, channels: int = 3) -> np.ndarray:
+    """Any format and kind that Pillow knows: uint8 [H, W, channels], writable."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.width * image.height > _MAX_PIXELS:
@@ -251,7 +255,9 @@ def _decode_other(encoded: bytes) -> np.ndarray:
                 grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
                 image = Image.fromarray(grey)
             image.info.pop("transparency", None)  # or Pillow warns that it drops it
-            return np.array(image.convert("RGB"))
+            mode = "RGB" if channels == 3 else "L"
+            pixels = np.array(image if image.mode == mode else image.convert(mode))
+            return pixels.reshape(image.height, image.width, channels)
     except MemoryError:
         raise  # not the fault of the file
     except Exception as error:  # Pillow raises many kinds of error for a damaged file
