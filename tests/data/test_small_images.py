@@ -87,3 +87,13 @@ def test_one_that_is_damaged_or_larger_is_named(tmp_path, monkeypatch):
     file.write_text("no image")
     with pytest.raises(ValueError, match=r"1\.png is not an image"):
         load("folder", dir=str(tmp_path))
+
+
+def test_grey_ones_of_16_bits_have_one_channel(tmp_path):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            (folder / "0.ppm").write_bytes(b"P5 1 2 65535\n\x12\xff\x34\x00")
+    dataset = load("folder", dir=str(tmp_path))
+    np.testing.assert_array_equal(dataset.train.images, [[[[0x12]], [[0x34]]]] * 2)

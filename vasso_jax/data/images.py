@@ -59,7 +59,8 @@ def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
         uint8 [H, W, channels], upright.
 
     Raises:
-        ValueError: not an image, truncated, damaged, or larger than 89 megapixels.
+        ValueError: not an image, truncated, damaged, larger than 89 megapixels, or of pixels whose
+            range is not known: floats, integers of 32 bits or with a sign.
     """
     frame = _plain_jpeg_frame(encoded)
     if frame is None:
@@ -246,8 +247,15 @@ def _decode_other(encoded: bytes, channels: int = 3) -> np.ndarray:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            if image.mode == "F":  # convert would clip them to 0 and 255
+            # The darkest and brightest value are not known; convert would clip to 0 and 255.
+            if image.mode == "F":
                 raise ValueError("its pixels are floats: save it with 8 bits a channel")
+            # Of a PGM file, Pillow scales what has more than 8 bits to 16.
+            if image.mode == "I" and image.format != "PPM":
+                raise ValueError(
+                    "its pixels are integers of 32 bits, or with a sign: save it with 8 bits a "
+                    "channel"
+                )
             image.load()
             with contextlib.suppress(Exception):  # damaged EXIF does not make the image unusable
                 ImageOps.exif_transpose(image, in_place=True)

@@ -40,7 +40,8 @@ def _shape(encoded: bytes) -> tuple[int, int, int] | None:
     """None if it is no image that Pillow can open."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            return image.height, image.width, 1 if image.mode in ("1", "L", "LA", "I;16") else 3
+            is_grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+            return image.height, image.width, 1 if is_grey else 3
     except Exception:  # Pillow raises many kinds of error; reading the image tells which file it is
         return None
 
