@@ -78,6 +78,7 @@ def _main(argv: list[str]) -> None:
 def run_here(config: Config, workdir: str) -> None:
     """Runs a config in this process, with the output and the exit status that are said above."""
     signal.signal(signal.SIGINT, _leave_at_once)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         # JAX and all that comes with it load only once the command line has been understood.
         from vasso_jax.train import Stopped, UsageError, check, processes, run_plan, usage_errors
