@@ -1,10 +1,13 @@
-"""The entries of the command line where only the optimizers are installed."""
+"""The entries of the command line: in processes of their own."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from tests.run_folder.written import write_two_methods
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENTRIES = {
@@ -22,3 +25,23 @@ def test_without_the_extra_the_trainer_says_what_to_install(entry):
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: vasso-jax train needs more than the optimizers")
     assert line.endswith("pip install 'vasso_jax[train]'")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "{runs}", "--csv={runs}/runs.csv"],
+        ["sweep", "--config=digits:sam", "--seeds=3", "--list"],
+        ["train", "--help"],
+    ],
+)
+def test_a_reader_that_goes_away_ends_a_command_without_a_word(arguments, tmp_path):
+    write_two_methods(tmp_path)
+    command = [sys.executable, "-m", "vasso_jax", *(a.format(runs=tmp_path) for a in arguments)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
+    assert (tmp_path / "runs.csv").exists() == (arguments[0] == "compare")

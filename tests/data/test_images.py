@@ -100,6 +100,9 @@ def test_16_bits_of_grey_keep_the_upper_8():
     grey = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     pixels = decode(png_16_bit(grey))
     np.testing.assert_array_equal(pixels, np.repeat((grey >> 8)[..., None], 3, axis=-1))
+    # Pillow has the pixels of this format in 32 bits.
+    pgm = b"P5 64 64 65535\n" + grey.astype(">u2").tobytes()
+    np.testing.assert_array_equal(decode(pgm, 1)[..., 0], grey >> 8)
 
 
 READERS = {
@@ -212,4 +215,16 @@ def test_an_image_of_floats_is_refused():
     Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(tiff, "TIFF")
     for read in READERS.values():
         with pytest.raises(ValueError, match="its pixels are floats: save it with 8 bits"):
+            read(tiff.getvalue())
+
+
+@pytest.mark.parametrize("pixels", [np.int32([[0, 255]]), np.int32([[0, 1 << 30]])])
+def test_an_image_of_32_bit_integers_is_refused(pixels):
+    """Its upper bits would be all black or all white."""
+    tiff = io.BytesIO()
+    Image.fromarray(pixels).save(tiff, "TIFF")
+    for read in READERS.values():
+        with pytest.raises(
+            ValueError, match=r"its pixels are integers of 32 bits.*: save it with 8"
+        ):
             read(tiff.getvalue())

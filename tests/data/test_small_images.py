@@ -63,6 +63,20 @@ def test_grey_and_coloured_ones_together_are_coloured(tmp_path):
     np.testing.assert_array_equal(dataset.train.images[0], np.repeat(images[0][..., None], 3, -1))
 
 
+def test_a_coloured_one_among_grey_ones_becomes_grey(tmp_path, monkeypatch):
+    monkeypatch.setattr("vasso_jax.data.sources.small_images._SAMPLES", 2)  # the first and the last
+    write(tmp_path, (8, 8))
+    colour = Image.new("RGB", (8, 8), (200, 100, 50))
+    colour.save(tmp_path / "train/a/1.png")
+    (tmp_path / "train/a/2.png").unlink()
+    colour.save(tmp_path / "train/a/2.jpg", quality=100)
+    dataset = load("folder", dir=str(tmp_path))
+    assert dataset.image_shape == (8, 8, 1)
+    # 0.299 R + 0.587 G + 0.114 B
+    np.testing.assert_array_equal(dataset.train.images[1], 124)
+    np.testing.assert_allclose(dataset.train.images[2], 124, atol=1)
+
+
 def test_one_that_is_damaged_or_larger_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("vasso_jax.data.sources.small_images._SAMPLES", 2)  # the first and the last
     write(tmp_path, (8, 8), train=3)
@@ -73,3 +87,13 @@ def test_one_that_is_damaged_or_larger_is_named(tmp_path, monkeypatch):
     file.write_text("no image")
     with pytest.raises(ValueError, match=r"1\.png is not an image"):
         load("folder", dir=str(tmp_path))
+
+
+def test_grey_ones_of_16_bits_have_one_channel(tmp_path):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            (folder / "0.ppm").write_bytes(b"P5 1 2 65535\n\x12\xff\x34\x00")
+    dataset = load("folder", dir=str(tmp_path))
+    np.testing.assert_array_equal(dataset.train.images, [[[[0x12]], [[0x34]]]] * 2)

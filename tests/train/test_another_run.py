@@ -25,15 +25,17 @@ def test_a_run_with_other_fields_of_an_own_function_is_another_run(tmp_path, oth
         train(made(other), str(tmp_path / "run"))
 
 
-def test_results_without_a_checkpoint_are_not_overwritten(tmp_path):
+def test_results_without_a_checkpoint_are_not_overwritten(tmp_path, capsys):
     made = config(data={"name": f"{HERE}:halves"}, model={"name": f"{HERE}:Linear"})
     train(made, str(tmp_path / "run"))
     records = tmp_path / "run/metrics.jsonl"
     lines = records.read_text()
     shutil.rmtree(tmp_path / "run/checkpoints")
+    capsys.readouterr()
     with pytest.raises(UsageError, match="holds 2 epochs, but there is no checkpoint: bring"):
         train(made, str(tmp_path / "run"))
     assert records.read_text() == lines
+    assert not capsys.readouterr().out  # before the data is read
     # A run that was killed between its first records and its first checkpoint starts anew.
     records.write_text("".join(lines.splitlines(keepends=True)[:1]))
     train(made, str(tmp_path / "run"))

@@ -60,6 +60,17 @@ def test_method_none_is_told_from_a_given_transform_before_any_data():
     check(made, tx=sam_twice(optax.sgd(0.1), factor=1.0))
 
 
+def test_what_the_optimizer_alone_tells_is_told_before_any_data():
+    made = config(batch_stats="both", data={"name": f"{HERE}:pair"})
+    made.method = {"name": "sam"}
+    check(made)
+    with pytest.raises(ValueError, match="reports no perturbed pass"):
+        check(made, tx=sam_hidden(optax.sgd(0.1)))
+    made.method = {"name": "sam", "refresh": "descent"}
+    with pytest.raises(ValueError, match="a step of this method is one evaluation"):
+        check(made)
+
+
 @pytest.mark.parametrize("which", ["clean", "perturbed", "both"])
 def test_running_statistics_of_a_run_are_the_sequence_by_hand(which):
     rho, steps, rng = 0.5, 4, np.random.default_rng(0)

@@ -1,7 +1,9 @@
 """The optional viewers: what they show, and what happens if their package is missing."""
 
+import contextlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import types
 
@@ -9,6 +11,7 @@ import pytest
 
 from vasso_jax.runs import RunFolder
 from vasso_jax.train.reporting.dashboards import check_installed, open_dashboards
+from vasso_jax.train.reporting.quiet import without_standard_error
 
 
 def test_nothing_is_opened_unless_asked_for(tmp_path):
@@ -48,8 +51,17 @@ def test_wandb_gets_config_and_scalars_and_finds_its_run_again(tmp_path, monkeyp
     not all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))),
     reason="an optional extra",
 )
-def test_tensorboard_files_are_written_where_tensorflow_is_installed(tmp_path):
+def test_tensorboard_files_are_written_where_tensorflow_is_installed(tmp_path, capfd):
     (dashboard,) = open_dashboards(RunFolder(tmp_path), {}, tensorboard=True, wandb_project="")
     dashboard.write(3, {"test/loss": 0.5})
     dashboard.close()
     assert list(tmp_path.glob("events.out.tfevents.*"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_native_code_is_kept_off_standard_error_until_the_end_of_the_block(capfd):
+    with contextlib.suppress(KeyError), without_standard_error():
+        os.write(2, b"lost")
+        raise KeyError
+    os.write(2, b"kept")
+    assert capfd.readouterr().err == "kept"

@@ -36,7 +36,10 @@ class Net(nn.Module):
             x = nn.Dropout(0.5)(x, deterministic=False)
         if self.does == "nothing said" and train:
             raise AssertionError
-        logits = nn.Dense(2)(x)
+        wide = jnp.float64 if self.does == "float64 parameters" else jnp.float32
+        logits = nn.Dense(2, param_dtype=wide)(x)
+        if self.does == "float64 arithmetic":
+            return logits.astype(jnp.float64)
         if self.does == "pair":
             return logits, x
         if self.does == "pair in training" and train:
@@ -92,6 +95,14 @@ CANNOT = "the network cannot be trained: "
 )
 def test_a_network_that_cannot_be_trained_is_one_message(tmp_path, does, message):
     refused(tmp_path, message, model=Net(does))
+
+
+@pytest.mark.parametrize(
+    ("does", "name"),
+    [("float64 parameters", "params.Dense_0.bias"), ("float64 arithmetic", "logits")],
+)
+def test_a_network_in_float64_is_refused(tmp_path, x64, does, name):
+    refused(tmp_path, f"{CANNOT}its {name} is float64, and the trainer computes", model=Net(does))
 
 
 @pytest.mark.parametrize("model", [Convolution(), nn.Sequential([nn.Dense(2)]), nn.Dense(2)])

@@ -64,7 +64,15 @@ def test_an_argument_of_an_own_method_means_what_the_method_says():
         ({"base": {"name": "optax:adamw", "lr": 0.1, "mask": "matrixes"}}, "Did you mean matrices"),
         ({"method": {"name": "sam", "mask": 5}}, "method.mask must be a name"),
         ({"model": {"name": "wrn10_1", "dtype": 5}}, "model.dtype must be one of float32"),
-        ({"model": {"name": "wrn10_1", "dtype": "float64"}}, "no effect without JAX_ENABLE_X64=1"),
+        ({"model": {"name": "wrn10_1", "dtype": "float64"}}, "Known: float32, bfloat16"),
+        (
+            {"model": {"name": "wrn10_1", "dtype": np.float64}},
+            "model.dtype must be one of float32, bfloat16, got float64",
+        ),
+        (
+            {"method": {"name": "vasso", "accumulator_dtype": "float64"}},
+            "accumulator_dtype=float64 has no effect without JAX_ENABLE_X64=1",
+        ),
     ],
     ids=str,
 )

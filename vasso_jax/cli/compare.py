@@ -101,13 +101,6 @@ def _compare(options: argparse.Namespace) -> None:
     difference_header = tables.difference_header(metric, baseline.name)
     differences = [tables.difference_cells(name, each, metric) for name, each in found.items()]
 
-    # Output that goes to a file is not to be folded at 80 columns.
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    console.print(table(header[:-_ONLY_IN_FILES], [row[:-_ONLY_IN_FILES] for row in rows]))
-    if differences:
-        console.print(table(difference_header, differences))
-    for note in notes:
-        console.print(note, markup=False, soft_wrap=True)
     if options.markdown:
         text = tables.markdown(header, rows, [] if differences else notes)
         if differences:
@@ -129,6 +122,14 @@ def _compare(options: argparse.Namespace) -> None:
         runs.write_text(options.json, json.dumps(content, indent=1) + "\n")
     if options.csv:
         runs.write_text(options.csv, _csv(data))
+
+    # Output that goes to a file is not to be folded at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(table(header[:-_ONLY_IN_FILES], [row[:-_ONLY_IN_FILES] for row in rows]))
+    if differences:
+        console.print(table(difference_header, differences))
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
 
 
 def _read(paths: Sequence[pathlib.Path]) -> tuple[list[runs.Run], list[str]]:

@@ -6,8 +6,9 @@ RUN is a run folder; RUN@best and RUN@STEP pick another checkpoint than the newe
 gets a program from uint8 images to probabilities, with the weights and the normalisation inside,
 for CPUs, GPUs and TPUs; it runs where jax and flatbuffers are installed. FILE.safetensors gets the
 weights alone; with --torch under PyTorch's names, for the authors' networks and torchvision's. The
-class names are printed, in the order of the probabilities. Exit status: 0; 2 if the run cannot be
-used or the file not be written, with one message.
+last line of output has the class names, which a program cannot hold, as a JSON list in the order of
+the probabilities. Exit status: 0; 2 if the run cannot be used or the file not be written, with one
+message.
 """
 
 import argparse
@@ -72,4 +73,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not weights:
         height, width, channels = run.preprocessing.image_shape
         print(f"images: uint8 [N, {height}, {width}, {channels}]")
-    print(f"classes: {', '.join(run.class_names)}")
+    print(f"classes: {json.dumps(run.class_names)}")

@@ -24,6 +24,7 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the command that the first argument names with the others."""
+    _end_with_the_reader()
     lines = "".join(f"  {name:<13} {what}\n" for name, (_, what) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="vasso-jax",
@@ -39,6 +40,7 @@ def main() -> None:
 
 def run(command: str, arguments: Sequence[str] | None = None) -> None:
     """One command with its arguments; None: those of this process."""
+    _end_with_the_reader()
     # Modules of the user's own lie there, as for `python -m`.
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
@@ -57,6 +59,14 @@ def run(command: str, arguments: Sequence[str] | None = None) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        # Nobody reads on, as with `| head`; Python would complain again when it ends.
+        # In a command that ignores the signal; Python would complain again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+
+
+def _end_with_the_reader() -> None:
+    """Lets the process end without a word when nobody reads on, as with `| head`.
+
+    Commands that write to more than their output, such as sockets, ignore the signal again.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)

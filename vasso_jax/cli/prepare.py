@@ -5,6 +5,7 @@ error; 130 interrupted.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--url", default="", help="URL of the same archive on another server than the official one"
     )
     args = parser.parse_args(arguments)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a server that goes away is an error
     try:
         prepare(args.name, args.dir, url=args.url)
     except (ValueError, OSError) as error:

@@ -209,6 +209,7 @@ def _train(sweep: _Sweep, jobs: int) -> None:
     # Set anew, as a shell script ignores it for what it starts in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     planned = [sweep.planned(point) for point in sweep.points]
     print(f"checking {len(planned)} runs in {sweep.workdir} ...", flush=True)
     try:

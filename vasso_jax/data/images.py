@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from vasso_jax.data.resizing import Box, cropped, resize_box
+from vasso_jax.data.resizing import Box, cropped, resize_box, with_channels
 
 # Of the names of image files, in lower case.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
@@ -45,22 +45,27 @@ class _Frame(NamedTuple):
     sequential: bool
 
 
-def decode(encoded: bytes) -> np.ndarray:
+def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
     """Decodes a whole image.
 
-    Grey and CMYK become RGB as with Pillow's `convert("RGB")`: alpha is dropped, not composited.
+    All kinds become RGB or grey as with Pillow's `convert`: alpha is dropped, not composited.
     Channels of 16 bits keep their upper 8 bits. An EXIF orientation is applied.
 
+    Args:
+        encoded: the image file's content.
+        channels: 3: RGB; 1: grey.
+
     Returns:
-        uint8 [H, W, 3], RGB, upright.
+        uint8 [H, W, channels], upright.
 
     Raises:
-        ValueError: not an image, truncated, damaged, or larger than 89 megapixels.
+        ValueError: not an image, truncated, damaged, larger than 89 megapixels, or of pixels whose
+            range is not known: floats, integers of 32 bits or with a sign.
     """
     frame = _plain_jpeg_frame(encoded)
     if frame is None:
-        return _decode_other(encoded)
-    return _decode_jpeg_rows(encoded, frame, frame.height, 1)
+        return _decode_other(encoded, channels)
+    return with_channels(_decode_jpeg_rows(encoded, frame, frame.height, 1), channels)
 
 
 def random_resized_crop(
@@ -236,14 +241,21 @@ def _decode_jpeg_rows(encoded: bytes, frame: _Frame, rows: int, divisor: int) ->
     return _decode_jpeg_rows(encoded, frame, frame.height, divisor)
 
 
-def _decode_other(encoded: bytes) -> np.ndarray:
-    """Any format and kind that Pillow knows: uint8 [H, W, 3], writable."""
+def _decode_other(encoded: bytes, channels: int = 3) -> np.ndarray:
+    """Any format and kind that Pillow knows: uint8 [H, W, channels], writable."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            if image.mode == "F":  # convert would clip them to 0 and 255
+            # The darkest and brightest value are not known; convert would clip to 0 and 255.
+            if image.mode == "F":
                 raise ValueError("its pixels are floats: save it with 8 bits a channel")
+            # Of a PGM file, Pillow scales what has more than 8 bits to 16.
+            if image.mode == "I" and image.format != "PPM":
+                raise ValueError(
+                    "its pixels are integers of 32 bits, or with a sign: save it with 8 bits a "
+                    "channel"
+                )
             image.load()
             with contextlib.suppress(Exception):  # damaged EXIF does not make the image unusable
                 ImageOps.exif_transpose(image, in_place=True)
@@ -251,7 +263,9 @@ def _decode_other(encoded: bytes) -> np.ndarray:
                 grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
                 image = Image.fromarray(grey)
             image.info.pop("transparency", None)  # or Pillow warns that it drops it
-            return np.array(image.convert("RGB"))
+            mode = "RGB" if channels == 3 else "L"
+            pixels = np.array(image if image.mode == mode else image.convert(mode))
+            return pixels.reshape(image.height, image.width, channels)
     except MemoryError:
         raise  # not the fault of the file
     except Exception as error:  # Pillow raises many kinds of error for a damaged file

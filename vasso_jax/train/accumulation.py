@@ -13,7 +13,8 @@ import optax.contrib
 from vasso_jax import optim
 from vasso_jax.train.state import nodes_of
 
-_ANY_PARAMS = {"layer": {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}}
+# Stands for the parameters of a network that is not known yet.
+ANY_PARAMS = {"layer": {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}}
 
 
 class _AsksForMicrobatchError(Exception):
@@ -37,7 +38,7 @@ def check_batches(tx: Any, params: Any = None, *, scheduled: bool) -> None:
             sharpness-aware transform.
     """
     if params is None:
-        params = _ANY_PARAMS
+        params = ANY_PARAMS
     try:
         state = jax.eval_shape(tx.init, params)
     except Exception:
@@ -78,7 +79,7 @@ def _asks_for_microbatches(tx: Any, params: Any) -> bool:
         return optax.with_extra_args_support(tx).update(w, tx.init(w), w, grad_fn=grad_fn)
 
     # Tracing few parameters is quicker. An optimizer made for those of the network fails on them.
-    for each in (_ANY_PARAMS, params):
+    for each in (ANY_PARAMS, params):
         try:
             jax.eval_shape(update, each)
         except _AsksForMicrobatchError:

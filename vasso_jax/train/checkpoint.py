@@ -80,10 +80,10 @@ class Checkpoints:
             UsageError: this or the previous checkpoint could not be written.
         """
         metrics = None if top1 is None else {"top1": top1}
+        content = ocp.args.Composite(state=ocp.args.StandardSave(state))
         try:
-            self._manager.save(
-                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=metrics
-            )
+            with errors_only():
+                self._manager.save(step, args=content, metrics=metrics)
         except Exception as error:  # orbax has no error type of its own for a failed write
             raise self._write_error(error) from error
 

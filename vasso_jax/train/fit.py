@@ -36,9 +36,11 @@ def check_network(
         batch_size: images per call in training.
 
     Raises:
-        ValueError: a call fails, gives no logits, or changes the shape of a statistic.
+        ValueError: a call fails, gives no logits, or changes the shape of a statistic, or something
+            is float64.
     """
     variables = {"params": params, "batch_stats": batch_stats}
+    _check_not_float64(variables)
     images = _Shape((batch_size, *image_shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
@@ -55,6 +57,7 @@ def check_network(
     with own_code("the network cannot be trained", call):
         logits, moved = jax.eval_shape(train, variables, images, key)
     check_logits(logits, batch_size, num_classes)
+    _check_not_float64({"logits": logits, **moved})
     before, after = (jax.tree.map(_type_of, x) for x in (batch_stats, moved.get("batch_stats", {})))
     if before != after:
         raise ValueError(
@@ -94,6 +97,16 @@ def check_logits(logits: Any, images: int, num_classes: int) -> None:
             f"the network gives logits of shape {logits.shape} for {count}, but the data set has "
             f"{num_classes} classes: give it a last layer of that size (num_classes)"
         )
+
+
+def _check_not_float64(tree: Any) -> None:
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if leaf.dtype == jnp.float64:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(
+                f"the network cannot be trained: its {name} is float64, and the trainer computes "
+                "in float32: set its dtype and param_dtype to float32, or leave JAX_ENABLE_X64 out"
+            )
 
 
 def _type_of(leaf: Any) -> str:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from vasso_jax import data
 from vasso_jax.train import processes
 from vasso_jax.train.accumulation import check_batches
+from vasso_jax.train.batch_stats import check_passes
 from vasso_jax.train.compiler_options import check_deterministic
 from vasso_jax.train.config import SECTIONS, Config, RunOptions
 from vasso_jax.train.dataset_facts import dataset_facts
@@ -230,7 +231,7 @@ def check(
         optimizer = partial(make_optimizer, parts, options)
         # The constructors check their own arguments. How long an epoch is, only the data tells:
         # this is long enough for every schedule.
-        check_batches(optimizer(1_000_000).tx, scheduled=True)
+        made = optimizer(1_000_000).tx
         optimizer_summary = summary(
             *(
                 settings[section]
@@ -238,9 +239,11 @@ def check(
             )
         )
     else:
-        check_batches(tx, scheduled=False)
+        made = tx
         optimizer_summary = "a given optax transform"
         optimizer = partial(_given_optimizer, tx)
+    check_batches(made, scheduled=tx is None)
+    check_passes(options.batch_stats, made)
     source = parts["data"]()
     label_noise = parts["label_noise"]() if parts["label_noise"].arguments else None
     if label_noise is not None and getattr(source, "human_labels", ""):

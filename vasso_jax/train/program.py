@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from vasso_jax import data, optim
+from vasso_jax import data
 from vasso_jax.train import compiler_options
 from vasso_jax.train.accumulation import check_batches
+from vasso_jax.train.batch_stats import check_passes, check_statistics
 from vasso_jax.train.config import RunOptions
 from vasso_jax.train.fit import check_network, check_optimizer
 from vasso_jax.train.input_pipeline import TakeBatch, TakeEvalBatch
@@ -110,13 +111,8 @@ def make_program(
     # An optimizer made for these very parameters could not be checked before.
     check_batches(tx, shapes.params, scheduled=optimizer.schedule is not None)
     check_optimizer(tx, shapes.params, shapes.opt_state)
-    if options.batch_stats != "clean":
-        _check_batch_stats(options.batch_stats, tx, shapes)
-    if per_device and not jax.tree.leaves(shapes.batch_stats):
-        raise ValueError(
-            "batch_stats_over=device has no effect: the network has no running statistics; leave "
-            "it out"
-        )
+    check_passes(options.batch_stats, tx, shapes.params)
+    check_statistics(options, shapes.batch_stats)
     check_spread(shapes.params, mesh)
     formats = state_formats(shapes, mesh)
     device = mesh.devices.flat[0]
@@ -159,23 +155,3 @@ def make_program(
             compiler_options=step_options,
         ),
     )
-
-
-def _check_batch_stats(which: str, tx: optax.GradientTransformation, shapes: TrainState) -> None:
-    """Raises ValueError if the run would be the same with `batch_stats=clean`."""
-    if not jax.tree.leaves(shapes.batch_stats):
-        raise ValueError(
-            f"batch_stats={which} has no effect: the network has no running statistics; leave it "
-            "out"
-        )
-    if optim.is_single_pass(tx, shapes.params):
-        raise ValueError(
-            f"batch_stats={which} has no effect: a step of this method is one evaluation, whose "
-            "statistics are the ones; leave it out"
-        )
-    if not optim.can_ask(tx, shapes.params):
-        raise ValueError(
-            f"batch_stats={which} has no effect: the optimizer reports no perturbed pass; leave it "
-            "out, or put a sharpness-aware transform first, not inside another one (see "
-            "vasso_jax.optim.value_and_update)"
-        )

@@ -116,9 +116,11 @@ def _train(
 ) -> None:
     """Reads the data, and trains or evaluates to the end."""
     weights = None
-    if plan.options.init_from and checkpoints.latest_step() is None:
-        with usage_errors():
-            weights = checkpoint_of(plan.options.init_from)
+    if checkpoints.latest_step() is None:
+        _check_nothing_lost(records.records)
+        if plan.options.init_from:
+            with usage_errors():
+                weights = checkpoint_of(plan.options.init_from)
     experiment = open_experiment(plan, display)
 
     def open_folder() -> None:
@@ -190,7 +192,6 @@ def _start_or_resume(
     """The state to resume from."""
     step = checkpoints.latest_step()
     if step is None:
-        _check_nothing_lost(records.records)
         state = experiment.program.create_state()
         if weights:
             state = start_from(weights, state, keep_head=not experiment.plan.options.epochs)

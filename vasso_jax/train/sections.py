@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 import numbers
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,8 @@ from vasso_jax.own_code import own_code
 from vasso_jax.train.descriptions import describe
 
 _DTYPES = ("float32", "bfloat16", "float64")
+# Of networks: images and metrics are float32, whatever JAX has enabled.
+_NETWORK_DTYPES = _DTYPES[:2]
 _MASKS = {"matrices": optim.matrices, "normalization": optim.normalization}
 _NUMBERS = (float, int, "float", "int")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -201,7 +203,7 @@ def _named(where: str, section: str, field: str, value: Any, parameter: inspect.
     if isinstance(parameter.default, str):  # it does take a name
         return value
     if section in ("method", "base", "model") and field.endswith("dtype") and value is not None:
-        return _dtype(where, value)
+        return _dtype(where, value, _NETWORK_DTYPES if section == "model" else _DTYPES)
     if section in ("method", "base") and field in ("mask", "adapt"):
         if isinstance(value, str):
             return lookup(where, value, _MASKS)
@@ -213,13 +215,15 @@ def _named(where: str, section: str, field: str, value: Any, parameter: inspect.
     return value
 
 
-def _dtype(where: str, value: Any) -> Any:
+def _dtype(where: str, value: Any, known: Sequence[str]) -> Any:
     if isinstance(value, str):
-        check_choice(where, value, _DTYPES)
+        check_choice(where, value, known)
     try:
         dtype = jnp.dtype(value)
     except TypeError as error:
-        raise ValueError(f"{where} must be one of {', '.join(_DTYPES)}, got {value!r}") from error
+        raise ValueError(f"{where} must be one of {', '.join(known)}, got {value!r}") from error
+    if dtype == jnp.float64 and dtype.name not in known:
+        raise ValueError(f"{where} must be one of {', '.join(known)}, got {dtype.name}")
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError(f"{where}={dtype.name} has no effect without JAX_ENABLE_X64=1 set")
     return dtype

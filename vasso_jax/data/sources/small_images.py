@@ -2,14 +2,12 @@
 
 import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
 from vasso_jax.data.datasets import EncodedSplit, ImageDataset, from_arrays
 from vasso_jax.data.images import decode
-from vasso_jax.data.resizing import with_channels
 
 # Side in pixels up to which images are small, and what all of them may take in memory.
 _LARGEST = 96
@@ -42,7 +40,8 @@ def _shape(encoded: bytes) -> tuple[int, int, int] | None:
     """None if it is no image that Pillow can open."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            return image.height, image.width, 1 if image.mode in ("1", "L", "LA", "I;16") else 3
+            is_grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+            return image.height, image.width, 1 if is_grey else 3
     except Exception:  # Pillow raises many kinds of error; reading the image tells which file it is
         return None
 
@@ -64,30 +63,30 @@ def read_all(
         ValueError: an image is damaged, or has another size; the message names it.
         OSError: a file cannot be read.
     """
-    with ThreadPoolExecutor() as threads:
-        train, test, *validation = [_read(split, shape, threads) for split in splits]
+    train, test, *validation = [_read(split, shape) for split in splits]
     return from_arrays(name, train, test, class_names, *validation)
 
 
-def _read(
-    split: EncodedSplit, shape: tuple[int, int, int], threads: ThreadPoolExecutor
-) -> tuple[np.ndarray, np.ndarray]:
+def _read(split: EncodedSplit, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    # Without threads: most of the work on a tiny image is Python, which only one thread runs at a
+    # time, and to hand it from one to the next costs more than they gain.
     images = np.empty((len(split), *shape), np.uint8)
     labels = np.empty(len(split), np.int32)
-
-    def read(i: int) -> None:
+    for i in range(len(split)):
         encoded, labels[i], name = split[i]
-        try:
-            pixels = decode(encoded)
-        except ValueError as error:
-            raise ValueError(f"{name} is {error}") from error
-        if pixels.shape[:2] != shape[:2]:
-            height, width = pixels.shape[:2]
-            raise ValueError(
-                f"{name} has {height}x{width} pixels, others have {shape[0]}x{shape[1]}: give "
-                "--config.data.image_size, to which all are then resized"
-            )
-        images[i] = with_channels(pixels, shape[2])
-
-    list(threads.map(read, range(len(split))))
+        images[i] = _decoded(encoded, name, shape)
     return images, labels
+
+
+def _decoded(encoded: bytes, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+    height, width, channels = shape
+    try:
+        pixels = decode(encoded, channels)
+    except ValueError as error:
+        raise ValueError(f"{name} is {error}") from error
+    if pixels.shape != shape:
+        raise ValueError(
+            f"{name} has {pixels.shape[0]}x{pixels.shape[1]} pixels, others have {height}x{width}: "
+            "give --config.data.image_size, to which all are then resized"
+        )
+    return pixels

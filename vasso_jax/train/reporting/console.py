@@ -6,17 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-# Without a terminal there is no progress bar; long epochs print a plain line this often instead.
+from vasso_jax.train.reporting.bars import Bar, open_bar
+
+# Where there can be no progress bar, long epochs print a plain line this often instead.
 _PLAIN_INTERVAL_SECONDS = 60.0
 _COMPILING = "compiling the step"
 # Of the columns of an epoch's row.
@@ -27,8 +21,15 @@ class Display:
     """Writes to standard output; silent if `enabled` is false (on all hosts but the first)."""
 
     def __init__(self, enabled: bool):
-        self.console = Console(quiet=not enabled, highlight=False, soft_wrap=True)
-        self._progress: Progress | None = None
+        self._in_notebook = Console().is_jupyter
+        self.console = Console(
+            quiet=not enabled,
+            highlight=False,
+            soft_wrap=True,
+            force_terminal=False if self._in_notebook else None,
+            force_jupyter=False,  # it makes an HTML block of each line
+        )
+        self._bar: Bar | None = None
         self._last_plain_line = 0.0
         self._has_head = False
         self._evaluated = ""
@@ -56,20 +57,8 @@ class Display:
         """Starts the progress bar at `step`; epochs are evaluated on `split`."""
         self._evaluated = {"test": "test loss", "validation": "val. loss"}[split]
         self._last_plain_line = time.monotonic()
-        if self.console.is_terminal and not self.console.quiet:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
-            self._progress.add_task(_COMPILING, total=total_steps, completed=step)
-            self._progress.start()
-        else:
+        self._bar = open_bar(self.console, self._in_notebook, total_steps, step, _COMPILING)
+        if not self._bar:
             self.note(f"{_COMPILING} ...")
 
     def advance(
@@ -84,8 +73,8 @@ class Display:
             return
         figures = f"loss {metrics['loss']:.3f}  top-1 {percent(metrics['top1'])}"
         text = figures + _speed(images_per_second)
-        if self._progress:
-            self._progress.update(self._progress.task_ids[0], completed=step, description=text)
+        if self._bar:
+            self._bar.show(step, text)
         elif time.monotonic() - self._last_plain_line > _PLAIN_INTERVAL_SECONDS:
             self._last_plain_line = time.monotonic()
             self.note(f"step {step}/{total_steps}  {text}")
@@ -113,9 +102,9 @@ class Display:
 
     def stop(self) -> None:
         """Ends the progress bar; harmless when there is none."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
+        if self._bar:
+            self._bar.close()
+            self._bar = None
 
     def closing(self, rows: Mapping[str, str]) -> None:
         """The table at the end."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vasso_jax.runs import Dashboard, RunFolder
+from vasso_jax.train.reporting.quiet import without_standard_error
 
 
 def check_installed(wandb_project: str) -> None:
@@ -39,9 +40,10 @@ def open_dashboards(
 
 class _TensorBoard:
     def __init__(self, folder: RunFolder):
-        from clu import metric_writers
+        with without_standard_error():
+            from clu import metric_writers
 
-        self._writer = metric_writers.SummaryWriter(str(folder.path))
+            self._writer = metric_writers.SummaryWriter(str(folder.path))
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         self._writer.write_scalars(step, scalars)
