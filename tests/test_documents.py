@@ -81,7 +81,7 @@ def test_the_sweeps_on_the_pages_have_points(capsys):
         counts.append(
             len([line for line in capsys.readouterr().out.splitlines() if line[0] == " "])
         )
-    assert counts == [9, 35, 6, 6]
+    assert counts == [9, 35, 6, 6, 30]
 
 
 def test_the_readme_is_short_and_shows_code_on_its_first_screen():

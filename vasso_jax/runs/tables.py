@@ -9,7 +9,7 @@ from vasso_jax.runs.run import Run
 from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seeds_needed
 
 # Shares between 0 and 1, shown in percent.
-_SHARES = ("top1", "top5")
+_SHARES = ("top1", "top5", "ema_top1", "ema_top5")
 
 
 def shown(metric: str) -> str:
