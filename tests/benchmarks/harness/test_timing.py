@@ -1,7 +1,5 @@
 """Measuring in turn, and the summary of what was measured."""
 
-import time
-
 import pytest
 
 from benchmarks.harness import timing
@@ -23,11 +21,15 @@ def test_runs_take_turns_and_reverse_every_second_round():
     assert calls == [*"abc"]
 
 
-def test_the_time_is_divided_among_the_steps():
-    def run():
-        time.sleep(0.02)
+def test_the_time_is_divided_among_the_steps(monkeypatch):
+    clock = [5.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
-    assert 0.01 <= timing.timed(run, per=2)() < timing.timed(run)()
+    def run():
+        clock[0] += 3.0
+
+    assert timing.timed(run)() == 3.0
+    assert timing.timed(run, per=2)() == 1.5
 
 
 def test_ratios_are_taken_round_by_round():
