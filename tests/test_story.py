@@ -85,4 +85,4 @@ def test_it_stands_in_the_tables(folder, first):
     compare.main([str(folder / "runs/first"), "--metric=ema_top1", f"--json={table}"])
     (row,) = json.loads(table.read_text())["runs"]
     assert row["last"] == pytest.approx(first[0]["ema_test_top1"])
-    assert row["best"] == pytest.approx(first[0]["best_test_top1"])
+    assert row["best"] == pytest.approx(first[0]["best_ema_test_top1"])

@@ -100,9 +100,8 @@ def test_no_two_groups_have_one_name(settings):
     ]
     groups = group_runs(runs)
     assert len({group.name for group in groups}) == len(groups)
-    assert sorted(run.seeds for group in groups for run in group.runs) == [
-        (i,) if not fields.get("label_noise") else (i, 0) for i, fields in enumerate(settings)
-    ]
+    seeds = sorted(run.seeds for group in groups for run in group.runs)
+    assert seeds == [(i,) for i in range(len(settings))]
 
 
 def test_the_config_of_a_run_has_dotted_names(tmp_path):
@@ -161,7 +160,8 @@ def test_noise_drawn_with_each_seed_is_one_group(tmp_path):
         for i in (0, 1)
     ]
     (group,) = group_runs(map(read_run, runs))
-    assert [run.seeds for run in group.runs] == [(0, 0), (1, 1)]
+    # Of the run, the noise, the method and the validation split.
+    assert [run.seeds for run in group.runs] == [(0,), (1, 1, 1, 0)]
 
 
 def test_a_paired_difference_and_its_interval():

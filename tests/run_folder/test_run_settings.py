@@ -98,7 +98,15 @@ def test_seeds_of_the_method_alone_make_repetitions(tmp_path):
         settings = drawn | {"method": drawn["method"] | {"seed": seed}}
         write_run(tmp_path / name, 0.5, 0.75, settings=settings)
     (group,) = group_runs([read_run(tmp_path / "a"), read_run(tmp_path / "b")])
-    assert [run.seeds for run in group.runs] == [(0,), (0, 1)]
+    assert [run.seeds for run in group.runs] == [(0,), (0, 0, 1, 0)]
+
+
+def test_seeds_of_different_parts_are_not_taken_for_each_other(tmp_path):
+    drawn = changed(SETTINGS, method__name="ssam") | {"validation": {"share": 0.5, "seed": 0}}
+    write_run(tmp_path / "a", 0.5, 0.75, settings=drawn | {"method": drawn["method"] | {"seed": 1}})
+    write_run(tmp_path / "b", 0.5, 0.75, settings=changed(drawn, validation__seed=1))
+    (group,) = group_runs([read_run(tmp_path / "a"), read_run(tmp_path / "b")])
+    assert [run.seeds for run in group.runs] == [(0, 0, 1, 0), (0, 0, 0, 1)]
 
 
 NOISY = SETTINGS | {"label_noise": {"kind": "symmetric", "rate": 0.4, "seed": 0}}

@@ -27,7 +27,6 @@ SETTINGS = {
     "tensorboard": True,
     "wandb_project": "",
     "checkpoint_every_steps": 0,
-    "keep_every_epochs": 0,
 }
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from tests.run_folder.written import write_run
 from tests.sweep.tasks import die, surroundings
-from vasso_jax.runs import RunFolder
-from vasso_jax.sweep import PlannedRun, has_finished, jobs, run_all, worker
+from vasso_jax.sweep import PlannedRun, jobs, run_all, worker
 from vasso_jax.sweep.worker import Outcome
 from vasso_jax.train import check
 from vasso_jax.train.presets import digits
@@ -116,12 +115,15 @@ def test_a_config_that_cannot_be_sent_is_one_message(trained, tmp_path):
         run_all([run], 1, Told())
 
 
-def test_whether_a_run_has_finished(tmp_path):
-    assert has_finished(write_run(tmp_path / "finished", 0.5, 0.5, epochs=2))
-    assert not has_finished(write_run(tmp_path / "under_way", 0.5, epochs=2))
-    assert not has_finished(tmp_path / "not_begun")
-    RunFolder(tmp_path / "empty").open_for({})
-    assert not has_finished(tmp_path / "empty")
+def test_whether_a_run_is_complete_is_told_by_the_settings_that_are_wanted(tmp_path):
+    wanted = {"epochs": 2, "patience": 0}
+    finished = write_run(tmp_path / "finished", 0.5, 0.5, epochs=2)
+    assert jobs._is_complete(finished, wanted)
+    assert not jobs._is_complete(finished, wanted | {"epochs": 3})
+    assert not jobs._is_complete(write_run(tmp_path / "under_way", 0.5, epochs=2), wanted)
+    assert not jobs._is_complete(tmp_path / "not_begun", wanted)
+    (finished / "metrics.jsonl").write_text("{}\n{}\n")
+    assert not jobs._is_complete(finished, wanted)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen here")

@@ -7,9 +7,11 @@ import pytest
 
 from tests.train.own_parts import Linear, config
 from tests.train.test_validation import hard, without_times
-from vasso_jax import load_run
+from vasso_jax import data, load_run
 from vasso_jax.runs import RunFolder, group_runs, read_run
-from vasso_jax.train import UsageError, train
+from vasso_jax.train import DataError, UsageError, train
+from vasso_jax.train.checkpoint import find_checkpoint
+from vasso_jax.train.evaluation import evaluate
 
 MODEL = Linear(2)
 
@@ -73,8 +75,11 @@ def test_every_nth_epoch_is_kept(tmp_path):
     best = max(range(7), key=lambda i: (accuracies[i], i))
     assert {*RunFolder(tmp_path).saved_steps()} == {12, 24, 28, 4 * (best + 1)}
     assert load_run(tmp_path, 12, model=MODEL).step == 12
-    # It may change on resume.
-    fit(tmp_path, epochs=7, keep_every_epochs=2)
+    # They are there for good, so the run keeps the number, also when it is given more epochs.
+    with pytest.raises(UsageError, match="keep_every_epochs=3 there, 0 here"):
+        fit(tmp_path, epochs=8)
+    fit(tmp_path, epochs=8, keep_every_epochs=3)
+    assert {12, 24, 32} <= {*RunFolder(tmp_path).saved_steps()}
 
 
 def test_a_finished_run_goes_on_with_the_schedule_of_its_new_length(tmp_path, capsys):
@@ -98,6 +103,65 @@ def test_a_finished_run_goes_on_with_the_schedule_of_its_new_length(tmp_path, ca
     assert fit(tmp_path / "run", epochs=5) == result
     fit(tmp_path / "run", epochs=6)
     assert json.loads((tmp_path / "run/config.json").read_text())["extended"] == [2, 5]
+
+
+def test_an_extension_that_did_not_begin_leaves_a_finished_run(tmp_path, monkeypatch):
+    result = fit(tmp_path, epochs=2)
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vasso_jax.train.loop.Trainer._train_epoch", die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, epochs=20)
+    assert read_run(tmp_path).finished
+    assert fit(tmp_path, epochs=2) == result
+    assert fit(tmp_path, epochs=3)["epochs"] == 3
+    assert json.loads((tmp_path / "config.json").read_text())["extended"] == [2]
+
+
+def test_a_run_that_has_stopped_early_is_not_given_more(tmp_path):
+    fields = {"validation": {"share": 0.25}, "base": {"name": "sgd", "lr": 1e-6}, "patience": 1}
+    assert fit(tmp_path, **fields)["epochs"] == 2
+    with pytest.raises(UsageError, match="has stopped, as its patience=1 was over: more epochs"):
+        fit(tmp_path, epochs=9, **fields)
+
+
+def test_a_split_for_validation_does_not_come_in_between(tmp_path):
+    fit(tmp_path, epochs=2)
+    images, labels = hard().train
+    split = data.hold_out(hard(), data.Validation(0.25)).validation
+    validated = data.from_arrays("hard", (images, labels), hard().test, validation=split)
+    with pytest.raises(UsageError, match="validation_images=0 there, 16 here"):
+        train(
+            config(method={"name": "vasso"}, epochs=4),
+            str(tmp_path),
+            model=MODEL,
+            dataset=validated,
+        )
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_the_last_epoch_is_ranked_also_if_it_was_evaluated_later(tmp_path, monkeypatch, kind):
+    """`kind` evaluations are made before the one that fails."""
+    made, calls = {"epochs": kind, "base": {"name": "sgd", "lr": 1e-6}}, []
+    if kind > 1:
+        made["base"] = {"name": "sgd", "lr": 0.5}
+
+    def failing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == kind:
+            raise DataError("a damaged image")
+        return evaluate(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vasso_jax.train.loop.evaluate", failing)
+        with pytest.raises(DataError):
+            fit(tmp_path, **made)
+    fit(tmp_path, **made)
+    best = max(of(tmp_path, "test"), key=lambda record: (record["top1"], record["step"]))
+    assert find_checkpoint(tmp_path, "best").name == str(best["step"])
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 vasso-jax compare RUN|FOLDER... [--metric loss] [--baseline NAME] [--markdown FILE] [--png FILE]
     [--html FILE] [--json FILE] [--csv FILE]
 
-Of a FOLDER, all run folders below it are taken. Runs that differ only in `seed` and
-`label_noise.seed` form one row: mean +- standard deviation over them. A second table has the
-differences to the baseline, in pairs of equal seeds, with their 95 % intervals. Runs that have not
-finished are left out, with a note. Exit status: 0; 2 if a folder cannot be used, with one message.
+Of a FOLDER, all run folders below it are taken. Runs that differ only in their seeds form one row:
+mean +- standard deviation over them. A second table has the differences to the baseline, in pairs
+of equal seeds, with their 95 % intervals. Runs that have not finished are left out, with a note.
+Exit status: 0; 2 if a folder cannot be used, with one message.
 """
 
 import argparse

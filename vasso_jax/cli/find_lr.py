@@ -89,9 +89,12 @@ def _find(config: Config, options: argparse.Namespace) -> None:
 
         def report() -> None:
             show(found)
-            if options.png:
-                plot_range_test(found, options.png, run_name(options.config))
-            print(json.dumps(_result(found)), flush=True)
+            result = json.dumps(_result(found))
+            try:
+                if options.png:
+                    plot_range_test(found, options.png, run_name(options.config))
+            finally:  # a full disk must not take it along
+                print(result, flush=True)
 
         processes.on_first(report)
     except UsageError as error:

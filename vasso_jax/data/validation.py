@@ -44,7 +44,7 @@ def hold_out(
 ) -> ImageDataset | StreamedDataset:
     """The data set with part of its training split as its validation split.
 
-    The statistics for normalisation stay as they are.
+    The statistics for normalisation stay as they are. Images in memory are copied.
 
     Raises:
         ValueError: it has a validation split already, or the share leaves one of the two empty.

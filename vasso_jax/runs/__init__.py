@@ -34,7 +34,7 @@ from vasso_jax.runs.records import (
     rank,
 )
 from vasso_jax.runs.run import Run, read_run
-from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, may_change
+from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, identity, may_change
 from vasso_jax.runs.statistics import (
     Estimate,
     PairedDifference,
@@ -65,6 +65,7 @@ __all__ = [
     "evaluations",
     "flatten",
     "group_runs",
+    "identity",
     "is_complete",
     "may_change",
     "of_best_checkpoint",

@@ -155,9 +155,13 @@ def budgets(groups: Iterable[Group]) -> list[str]:
         equal.
     """
     found = dict.fromkeys(
-        f"{run.epochs} epochs of {run.data['train_images']:,} images, batch "
-        f"{run.config.get('batch_size')}"
+        f"{range_of([run.tests[-1]['epoch'] for run in group.runs])} epochs of "
+        f"{group.runs[0].data['train_images']:,} images, batch {group.runs[0].config['batch_size']}"
         for group in groups
-        for run in group.runs
     )
     return list(found) if len(found) > 1 else []
+
+
+def range_of(values: Sequence[int]) -> str:
+    """Such as 30, or 12-30 where runs have stopped early."""
+    return "-".join(map(str, sorted({min(values), max(values)})))

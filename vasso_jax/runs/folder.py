@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vasso_jax.runs.files import read_object, write_text
-from vasso_jax.runs.records import Record, is_complete, read
+from vasso_jax.runs.records import Record, is_complete, out_of_patience, read
 from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 
 # Of the folder, in config.json. Files of format 1 do not carry it.
@@ -100,8 +100,15 @@ class RunFolder:
             return None
         if differences(old, settings, may_change(flatten(settings)) | {"epochs"}):
             return None
-        complete = is_complete(self.records(), epochs, old.get("patience", 0))
-        return epochs if complete else None
+        records, patience = self.records(), old.get("patience", 0)
+        if not is_complete(records, epochs, patience):
+            return None
+        if out_of_patience(records, patience):
+            raise ValueError(
+                f"the run in {self.path} has stopped, as its patience={patience} was over: more "
+                f"epochs have no effect; {_OTHER_WORKDIR}"
+            )
+        return epochs
 
     def write_facts(self, settings: Mapping[str, Any], dataset_facts: Mapping[str, Any]) -> None:
         """Writes config.json, with the format, and dataset.json.
@@ -122,7 +129,10 @@ class RunFolder:
             raise ValueError("settings cannot have a field called format: config.json has its own")
         changed = []
         if self.dataset_path.exists():
-            changed = differences(self.facts(remedy=_OTHER_WORKDIR), dataset_facts)
+            # Missing where there is no such split, which is no other version of the facts.
+            none = {"validation_images": 0, "stratified": None}
+            there = none | self.facts(remedy=_OTHER_WORKDIR)
+            changed = differences(there, none | dict(dataset_facts))
         if changed and self.has_begun():
             raise ValueError(
                 f"the data set is not the one that the run in {self.path} began with "
@@ -153,6 +163,9 @@ class RunFolder:
     def settings(self, remedy: str = _LEAVE_OUT) -> dict[str, Any]:
         """The settings in config.json, nested and without the format.
 
+        Those of a finished run that was given more epochs, of which it has recorded none yet, are
+        the ones with which it finished.
+
         Args:
             remedy: what the user can do if they cannot be read; ends the message.
 
@@ -178,6 +191,12 @@ class RunFolder:
                 f"{self.path} was written by an older version of vasso_jax (format {found}, this "
                 f"version reads {FORMAT}): {remedy}, or use the version that wrote it"
             )
+        if extended := settings.get("extended"):
+            records = self.records(remedy)
+            if not records or records[-1]["epoch"] <= extended[-1]:
+                settings["epochs"] = extended.pop()
+        if not extended:
+            settings.pop("extended", None)
         return settings
 
     def facts(self, remedy: str = _LEAVE_OUT) -> dict[str, Any]:

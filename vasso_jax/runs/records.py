@@ -205,7 +205,8 @@ class RecordFile:
             name = "/".join(filter(None, (record["split"], record.get("checkpoint"))))
             scalars = {f"{name}/{k}": v for k, v in record.items() if isinstance(v, float)}
             for dashboard in self._dashboards:
-                dashboard.write(record["step"], scalars)
+                # Not an earlier step than before, which dashboards may leave out.
+                dashboard.write(records[-1]["step"], scalars)
 
     def close(self) -> None:
         """Closes the dashboards."""

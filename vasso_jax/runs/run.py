@@ -61,18 +61,13 @@ class Run:
     def seeds(self) -> tuple[int, ...]:
         """The seeds that were used; runs of two groups with equal seeds form a pair.
 
-        The seed of the label noise counts only if there is label noise, that of the method only if
-        it is not the seed of the run, and that of the validation split only if it is not 0.
+        That of the run, and if one of them is not its default, those of the label noise (by default
+        0), the method (that of the run) and the validation split (0).
         """
         seed, of_noise, of_method, of_validation = map(self.config.get, SEEDS)
-        seeds = [seed]
-        if any(name.startswith("label_noise.") for name in self.config):
-            seeds.append(of_noise)
-        if of_method is not None and of_method != seed:
-            seeds.append(of_method)
-        if of_validation:
-            seeds.append(of_validation)
-        return tuple(seed or 0 for seed in seeds)
+        seed = seed or 0
+        others = (of_noise or 0, seed if of_method is None else of_method, of_validation or 0)
+        return (seed,) if others == (0, seed, 0) else (seed, *others)
 
     @property
     def epochs(self) -> int:

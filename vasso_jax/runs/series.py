@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vasso_jax.runs.comparison import Group
+from vasso_jax.runs.comparison import Group, range_of
 from vasso_jax.runs.statistics import Estimate, estimate
-from vasso_jax.runs.tables import range_of, scale_of
+from vasso_jax.runs.tables import scale_of
 
 # What a field is, and its axis with the unit of `over_epochs`.
 _TITLES = {

@@ -17,11 +17,12 @@ MAY_CHANGE = frozenset(
     {
         *("data.dir", "data.workers", "data.on_damaged", "distributed", "fsdp"),
         "model.remat",
-        *("tensorboard", "wandb_project", "checkpoint_every_steps", "keep_every_epochs"),
+        *("tensorboard", "wandb_project", "checkpoint_every_steps"),
     }
 )
-# These do not make it another experiment either, but a run keeps them.
-_OF_RECORDS = frozenset({"record_every_steps"})
+# These do not make it another experiment either, but a run keeps them: what is in its folder
+# depends on them.
+_OF_RECORDS = frozenset({"record_every_steps", "keep_every_epochs"})
 # What the runs did that were made before there were these fields.
 _BEFORE: dict[str, Any] = {
     "microbatches": 1,
@@ -38,6 +39,7 @@ _BEFORE: dict[str, Any] = {
     "patience": 0,
     "ema_decay": 0.0,
     "record_every_steps": 0,
+    "keep_every_epochs": 0,
 }
 # Runs that differ in these fields only are repetitions of one experiment.
 SEEDS = ("seed", "label_noise.seed", "method.seed", "validation.seed")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vasso_jax.runs.choice import Choice
-from vasso_jax.runs.comparison import Group
+from vasso_jax.runs.comparison import Group, range_of
 from vasso_jax.runs.run import Run
 from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seeds_needed
 
@@ -52,18 +52,18 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
 
 def choice_header(metric: str) -> tuple[str, ...]:
     """The titles of the columns of `choice_cells`."""
-    shown = f"{metric}, %" if metric in _SHARES else metric
-    tests = (f"test {shown}: best checkpoint", "last epoch")
-    return ("method", "chosen", f"validation {shown}", *tests, "seeds")
+    title = shown(metric)
+    tests = (f"test {title}: best checkpoint", "last epoch")
+    return ("method", "chosen", f"validation {title}", *tests, "seeds")
 
 
-def choice_cells(choice: Choice, metric: str = "top1") -> tuple[str, ...]:
+def choice_cells(choice: Choice) -> tuple[str, ...]:
     """A choice under `choice_header`: means over its runs, with the standard deviation.
 
-    Raises:
-        ValueError: a run has no such metric.
+    The figures are those that rank the checkpoints: of the average of the weights, if there is one.
     """
     runs = choice.group.runs
+    metric = runs[0].ranked_by
     scale, digits = scale_of(metric)
     columns = (
         [run.best_validation(metric) for run in runs],
@@ -96,11 +96,6 @@ def difference_cells(name: str, found: PairedDifference, metric: str) -> tuple[s
         str(found.n),
         "many" if needed is None else str(needed),
     )
-
-
-def range_of(values: Sequence[int]) -> str:
-    """Such as 30, or 12-30 where runs have stopped early."""
-    return "-".join(map(str, sorted({min(values), max(values)})))
 
 
 def scale_of(metric: str) -> tuple[float, int]:
@@ -147,7 +142,7 @@ def as_data(groups: Sequence[Group], metric: str) -> list[dict[str, Any]]:
             "group": group.name,
             "run": str(run.folder),
             "seeds": list(run.seeds),
-            "epochs": run.epochs,
+            "epochs": run.tests[-1]["epoch"],
             "last": run.last(metric),
             "best": run.best(metric),
             "loss": run.last("loss"),

@@ -4,7 +4,7 @@ The run folders are the only memory of a sweep. So it can be stopped in any way,
 it was.
 """
 
-from vasso_jax.sweep.jobs import PlannedRun, Progress, has_finished, run_all
+from vasso_jax.sweep.jobs import PlannedRun, Progress, run_all
 from vasso_jax.sweep.points import Point, make_points, own_points
 from vasso_jax.sweep.progress import ConsoleProgress
 
@@ -13,7 +13,6 @@ __all__ = [
     "PlannedRun",
     "Point",
     "Progress",
-    "has_finished",
     "make_points",
     "own_points",
     "run_all",

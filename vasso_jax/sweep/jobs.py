@@ -11,13 +11,13 @@ import multiprocessing
 import os
 import pathlib
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from vasso_jax.runs import RunFolder, flatten, may_change, read_run
+from vasso_jax.runs import SEEDS, RunFolder, flatten, identity, is_complete
 from vasso_jax.sweep import worker
 from vasso_jax.sweep.worker import Outcome
 from vasso_jax.train.config import Config
@@ -80,8 +80,8 @@ def run_all(
     workers = [_Worker(i, shares, cache) for i in range(shares)]
     try:
         # One process: a check takes less time than another process needs to start.
-        _check(planned, workers[:1])
-        waiting = [run for run in planned if not has_finished(run.folder)]
+        settings = _check(planned, workers[:1])
+        waiting = [run for run in planned if not _is_complete(run.folder, settings[run.folder])]
         progress.begin(len(planned), len(planned) - len(waiting))
         failures: dict[str, str] = {}
         for run, outcome in _on_workers(workers, worker.train_run, waiting, progress):
@@ -101,16 +101,19 @@ def run_all(
             each.close()
 
 
-def has_finished(folder: pathlib.Path) -> bool:
-    """Whether the folder holds a run that is complete."""
+def _is_complete(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the folder holds all of the run `settings`: a finished run may be given more."""
     try:
-        return read_run(folder).finished
+        records = RunFolder(folder).records()
     except ValueError:
-        return False  # not begun, or the trainer will say what is wrong
+        return False  # the trainer will say what is wrong
+    return is_complete(records, settings["epochs"], settings["patience"])
 
 
-def _check(planned: Sequence[PlannedRun], workers: Sequence["_Worker"]) -> None:
-    """Refuses all of the runs if one of them cannot be trained."""
+def _check(
+    planned: Sequence[PlannedRun], workers: Sequence["_Worker"]
+) -> dict[pathlib.Path, dict[str, Any]]:
+    """The settings of all runs, by their folders; refuses all if one of them cannot be trained."""
     found = {
         run.folder: outcome for run, outcome in _on_workers(workers, worker.check_run, planned)
     }
@@ -121,12 +124,12 @@ def _check(planned: Sequence[PlannedRun], workers: Sequence["_Worker"]) -> None:
             raise ValueError(f"{name}: {error}")
         RunFolder(run.folder).check_settings(settings)
         fields = flatten(settings)
-        ignored = may_change(fields)
-        important = {k: v for k, v in fields.items() if k not in ignored}
+        important = {**identity(fields), **{name: fields.get(name) for name in SEEDS}}
         if (twin := same.setdefault(json.dumps(important), name)) != name:
             raise ValueError(
                 f"{twin} and {name} are the same run: what they differ in changes no result"
             )
+    return {folder: dict(outcome.result or {}) for folder, outcome in found.items()}
 
 
 def _on_workers(

@@ -50,6 +50,8 @@ class ConsoleProgress:
             top1 = percent(outcome.result["test_top1"])
             result = f"test top-1 {top1}, {outcome.seconds:.0f} s"
         self._note(f"[{self._done}/{self._total}] {run.folder.name}: {result}")
+        for warning in (outcome.result or {}).get("warnings", ()):
+            self._note(f"  warning: {warning}")
 
     def refresh(self) -> None:
         if self._live.is_started:

@@ -83,6 +83,9 @@ class Checkpoints:
         content = ocp.args.Composite(state=ocp.args.StandardSave(state))
         try:
             with errors_only():
+                if step == self._manager.latest_step():  # saved before it could be evaluated
+                    self._manager.wait_until_finished()
+                    self._manager.delete(step)
                 self._manager.save(step, args=content, metrics=metrics)
         except Exception as error:  # orbax has no error type of its own for a failed write
             raise self._write_error(error) from error

@@ -14,10 +14,19 @@ import jax.numpy as jnp
 
 
 def start(params: Any, batch_stats: Any, decay: float) -> dict[str, Any]:
-    """The average before the first step: the weights themselves; {} without one (decay 0)."""
+    """The average before the first step: the weights themselves, in float32 or wider.
+
+    {} without one (decay 0).
+    """
     if not decay:
         return {}
-    return jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
+    return jax.tree.map(_wide, {"params": params, "batch_stats": batch_stats})
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    """A copy in float32 or wider: a small step would be lost in less."""
+    floats = jnp.issubdtype(x.dtype, jnp.floating)
+    return jnp.array(x, jnp.promote_types(x.dtype, jnp.float32) if floats else x.dtype)
 
 
 def update(
@@ -39,8 +48,6 @@ def update(
     def averaged(old: jax.Array, new: jax.Array) -> jax.Array:
         if not jnp.issubdtype(new.dtype, jnp.floating):
             return new
-        wide = jnp.promote_types(old.dtype, jnp.float32)
-        moved = old.astype(wide) + share.astype(wide) * (new.astype(wide) - old.astype(wide))
-        return moved.astype(old.dtype)
+        return old + share.astype(old.dtype) * (new.astype(old.dtype) - old)
 
     return jax.tree.map(averaged, ema, {"params": params, "batch_stats": batch_stats})

@@ -118,7 +118,7 @@ class Trainer:
         best = last
         if earlier and max(earlier) > newest:
             step = self._checkpoints.best_step()
-            del self._state  # there may be no room for two
+            del self._state  # as there may be no room for two
             self._state = self._checkpoints.restore(step, self._program.abstract_state)
             best = self._record(step, "test", self._evaluate("test"))
         with usage_errors():

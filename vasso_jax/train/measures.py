@@ -17,10 +17,12 @@ def added(sums: dict[str, MetricSum], measured: dict[str, tuple[Any, Any]]) -> d
 
 def of_perturbation(passes: optim.Passes, rho: Any) -> dict[str, tuple[Any, Any]]:
     """{name: (whether the step has it, its value)} of `OF_PERTURBATION`."""
+    norm = passes.perturbation_norm
     increase = passes.perturbed.value - passes.clean.value  # NaN where a pass is missing
     figures = {
-        "perturbation_norm": passes.perturbation_norm,
-        "norm_over_rho": passes.perturbation_norm / rho,
+        "perturbation_norm": norm,
+        # A norm of 0 is not one that is too short: there is no direction.
+        "norm_over_rho": jnp.where(norm > 0, norm / rho, jnp.nan),
         "cosine": passes.cosine,
         "loss_increase": increase,
     }

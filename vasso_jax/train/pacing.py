@@ -31,6 +31,7 @@ class PacedCheckpoints:
         """`checkpoints` may hold some already."""
         self._checkpoints = checkpoints
         self._newest = checkpoints.latest_step()
+        self._ranked = False  # whether the newest was saved with its accuracy
         self._waiting: list[_Waiting] = []  # in the order of steps; the last is the newest
         self._pause = 0.0 if processes.several() else _SECONDS_BETWEEN_WRITES
         self._last_write = -self._pause
@@ -38,13 +39,14 @@ class PacedCheckpoints:
     def save(self, step: int, state: Any, top1: float | None, *, at_once: bool) -> None:
         """As `Checkpoints.save`, but written by `wait` at the latest unless `at_once`.
 
-        Does nothing for the step that was saved last.
+        Does nothing for the step that was saved last, unless it was saved without an accuracy.
 
         Raises:
             UsageError: this or an earlier checkpoint could not be written.
         """
-        if step == self._newest:
+        if step == self._newest and (top1 is None or self._ranked):
             return
+        self._ranked = top1 is not None
         self._newest = step
         # Of an older state, only the best is wanted, and only while it is better than this one.
         best = max(self._waiting, key=lambda waiting: _rank(waiting.top1), default=None)

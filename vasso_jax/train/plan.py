@@ -95,9 +95,9 @@ class Plan:
             dataset, changed_labels = data.add_label_noise(dataset, self.label_noise)
         stratified = None
         if self.validation is not None:
-            stratified = hasattr(dataset.train, "labels")
+            stratified = getattr(dataset.train, "labels", None) is not None
             dataset = data.hold_out(dataset, self.validation)
-        if self.options.patience and dataset.validation is None:
+        if self.options.epochs and self.options.patience and dataset.validation is None:
             raise ValueError(
                 f"patience={self.options.patience} needs a validation split: hold out some of the "
                 "training images, as by --config.validation.share=0.1"

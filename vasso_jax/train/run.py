@@ -61,8 +61,9 @@ def train(
         checkpoint; epochs and steps that were trained; seconds spent in training and evaluation,
         over all starts of the run. With a validation split, the best checkpoint is that of the best
         validation accuracy, and there are `validation_top1` and `best_validation_top1`, too.
-        Without one it is that of the best test accuracy. With `ema_decay`, there is
-        `ema_test_top1`, of the last average of the weights; `best_` then means the averages.
+        Without one it is that of the best test accuracy. With `ema_decay`, there is the same of
+        the average of the weights, such as `ema_test_top1`, and that ranks the checkpoints. If a
+        method did not do what it is for, `warnings` says so.
 
     Raises:
         UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or
@@ -142,7 +143,9 @@ def _train(
         display.note(_extension(extended_from, experiment, records))
     for doubt in doubts(plan.settings):
         display.warn(doubt)
-    Trainer(experiment, state, checkpoints, records, display).run()
+    trainer = Trainer(experiment, state, checkpoints, records, display)
+    del state  # the trainer replaces it, and there may be no room for two
+    trainer.run()
 
 
 def open_experiment(plan: Plan, display: Display) -> Experiment:
@@ -267,6 +270,7 @@ def _report(
         with usage_errors():
             runs.plot_curves(records.records, folder.curves_path, folder.path.name)
     display.closing(closing_rows(run))
-    for warning in (*doubts(plan.settings), *symptoms(run.training, ended=True)):
+    warnings = [*doubts(plan.settings), *symptoms(run.training, ended=True)]
+    for warning in warnings:
         display.note(f"warning: {warning}")
-    return result_of(run)
+    return result_of(run, warnings)

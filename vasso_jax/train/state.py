@@ -68,8 +68,9 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def averaged(self) -> "TrainState":
-        """With the average in the place of the weights."""
-        return self.replace(**self.ema)
+        """With the average in the place of the weights, in their dtypes."""
+        weights = {"params": self.params, "batch_stats": self.batch_stats}
+        return self.replace(**jax.tree.map(lambda x, w: x.astype(w.dtype), self.ema, weights))
 
 
 def zero_metrics(

@@ -48,7 +48,8 @@ def start_from(checkpoint: pathlib.Path, state: TrainState, *, keep_head: bool) 
     ema = {}
     if state.ema:
         # Other buffers, as those of a state must not be shared.
-        ema = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+        weights = {"params": params, "batch_stats": batch_stats}
+        ema = jax.tree.map(lambda old, w: jnp.array(w, old.dtype), state.ema, weights)
     return state.replace(params=params, batch_stats=batch_stats, ema=ema)
 
 

@@ -85,7 +85,7 @@ def draw(key: jax.Array, batch: int, table: Parameters) -> Parameters:
     Args:
         key: PRNG key.
         batch: number of images.
-        table: of `of_all`.
+        table: of `parameter_table`.
 
     Returns:
         Arrays of shape [batch, ...].

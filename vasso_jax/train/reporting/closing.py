@@ -1,28 +1,34 @@
 """What a finished run ends with: its result, and the closing table."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from vasso_jax.runs import Run
 from vasso_jax.train.reporting.console import percent
 
 
-def result_of(run: Run) -> dict[str, Any]:
+def result_of(run: Run, warnings: Sequence[str]) -> dict[str, Any]:
     """The result of a finished run, as `vasso_jax.train.train` returns it."""
-    newest, ranked_by = run.tests[-1], run.ranked_by
+    newest = run.tests[-1]
     result = {
         "test_top1": run.last(),
-        "best_test_top1": run.best(ranked_by),
+        "best_test_top1": run.best(),
         "test_loss": run.last("loss"),
         "epochs": newest["epoch"],
         "steps": newest["step"],
         "seconds": newest["seconds"],
         "workdir": str(run.folder),
     }
-    if "ema_top1" in newest:
-        result["ema_test_top1"] = newest["ema_top1"]
     if run.validations:
         result["validation_top1"] = run.validations[-1]["top1"]
-        result["best_validation_top1"] = run.best_validation(ranked_by)
+        result["best_validation_top1"] = run.best_validation()
+    if "ema_top1" in newest:
+        result["ema_test_top1"] = newest["ema_top1"]
+        result["best_ema_test_top1"] = run.best("ema_top1")
+    if run.validations and "ema_top1" in newest:
+        result["best_ema_validation_top1"] = run.best_validation("ema_top1")
+    if warnings:
+        result["warnings"] = list(warnings)
     return result
 
 

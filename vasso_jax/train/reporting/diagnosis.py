@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vasso_jax.runs import Record
+from vasso_jax.train.optimizer import METHODS
 
 # Of rho: rounding in float32 leaves far more of the norm than this.
 _LEAST_NORM = 0.9
@@ -16,6 +17,8 @@ def doubts(settings: Mapping[str, Any]) -> list[str]:
         settings: of the run, by section.
     """
     method = settings["method"]
+    if method["name"] not in METHODS:
+        return []  # its arguments may mean anything
     found = []
     if method.get("rho") == 0:
         found.append(
