@@ -56,7 +56,7 @@ def test_it_says_what_a_curve_does_not_tell(losses, diverged, said, missing, cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--low=1", "--high=1"], "0 < low < high, got 1.0 and 1.0"),
+        (["--low=1", "--high=1"], "1e-37 < low < high < 1e+37, got 1.0 and 1.0"),
         (["--steps=5"], "steps must be at least 10, got 5"),
         (["--png={tmp}"], "must be a file in a folder that exists"),
         (["--png={tmp}/none/found.png"], "must be a file in a folder that exists"),

@@ -118,6 +118,21 @@ def test_held_out_images_have_the_noise_of_the_others(tmp_path, streamed):
     assert sum(labels(both.validation)) == pytest.approx(20 * share, abs=1)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_noise_of_the_same_seed_is_as_frequent_among_them(seed):
+    """Image i has the number i, in two bytes."""
+    numbers = np.arange(10_000, dtype=np.uint16)
+    images = numbers.view(np.uint8).reshape(-1, 1, 2, 1)
+    split, names = Split(images, (numbers % 10).astype(np.int32)), tuple("abcdefghij")
+    clean = ImageDataset("any", names, (0.5,), (0.5,), split, split)
+    noisy, _ = add_label_noise(clean, LabelNoise("symmetric", 0.2, seed))
+    held_out = hold_out(noisy, Validation(0.2, seed)).validation
+    found = np.ascontiguousarray(held_out.images.reshape(-1, 2)).view(np.uint16).ravel()
+    wrong = (held_out.labels != found % 10).mean()
+    # Five standard deviations of a share of 2,000.
+    assert wrong == pytest.approx(0.2, abs=5 * (0.2 * 0.8 / 2000) ** 0.5)
+
+
 @pytest.mark.parametrize(
     ("labels", "share", "message"),
     [

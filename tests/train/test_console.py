@@ -50,3 +50,8 @@ def test_the_head_says_what_is_evaluated(capsys):
     head, _ = printed(capsys, (30, TRAIN, TEST), split="validation")
     assert "val. loss" in head
     assert "test" not in head
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(capsys):
+    Display(enabled=True).closing({"workdir": "/tmp/[/b]x[red]"})
+    assert "/tmp/[/b]x[red]" in capsys.readouterr().out

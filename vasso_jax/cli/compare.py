@@ -160,7 +160,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """For the screen; the first column is aligned left, the others right."""
     shown = Table()
     for i, title in enumerate(header):
-        shown.add_column(title, justify="right" if i else "left", overflow="fold")
+        shown.add_column(escape(title), justify="right" if i else "left", overflow="fold")
     for row in rows:
         shown.add_row(*map(escape, row))
     return shown

@@ -220,7 +220,8 @@ def _train(sweep: _Sweep, jobs: int) -> None:
         print("stopped; the same command goes on with what the runs have saved", file=sys.stderr)
         sys.exit(128 + (signal.SIGINT if by_hand else signal.SIGTERM))
     if len(failures) < len(planned):
-        compare.show([str(sweep.workdir)])
+        ended = [run.folder.absolute() for run in planned if run.folder.name not in failures]
+        compare.show([*map(str, ended)])
         print_choices([run.folder for run in planned], sweep.swept, complete=not failures)
     if failures:
         lines = "".join(f"\n  {name}: {message}" for name, message in failures.items())

@@ -13,6 +13,9 @@ from vasso_jax.data.datasets import (
     StreamedDataset,
 )
 
+# Label noise of the same seed must not draw the same images, nor its order be the one of an epoch.
+_STREAM = 0x76616C
+
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
@@ -55,8 +58,7 @@ def hold_out(
         )
     train: Any = dataset.train
     n, labels = dataset.num_train, getattr(train, "labels", None)
-    rng = np.random.default_rng(validation.seed)
-    order = rng.permutation(n)
+    order = np.random.default_rng((validation.seed, _STREAM)).permutation(n)
     if labels is None:
         held_out = order[: round(validation.share * n)]
     else:

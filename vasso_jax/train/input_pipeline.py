@@ -19,6 +19,7 @@ from vasso_jax.train.sharding import batch_sharding, replicate, replicated
 
 TakeBatch = Callable[[Any, jax.Array], data.Batch]
 TakeEvalBatch = Callable[[Any], data.EvalBatch]
+_STEPS_AHEAD = 16
 _B = TypeVar("_B", data.Batch, data.EvalBatch)
 
 
@@ -81,7 +82,7 @@ def ready_batch(item: _B, step: jax.Array | None = None) -> _B:
 class DevicePipeline:
     """The whole data set on every device; batches are picked out there."""
 
-    steps_ahead: int | None = None
+    steps_ahead: int | None
 
     def __init__(self, dataset: data.ImageDataset, *, batch_size: int, seed: int, mesh: Mesh):
         """Copies the data set.
@@ -92,6 +93,9 @@ class DevicePipeline:
             seed: of the run; the order follows from it and the epoch.
             mesh: gets a copy on every device.
         """
+        # Many queued steps of several CPU devices can wait for each other's threads for ever.
+        several_cpus = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
+        self.steps_ahead = _STEPS_AHEAD if several_cpus else None
         self._train: tuple[jax.Array, jax.Array] = replicate(dataset.train, mesh)
         self._evaluated: dict[str, tuple[jax.Array, jax.Array]] = {
             "test": replicate(dataset.test, mesh)
@@ -139,7 +143,7 @@ class StreamPipeline:
     """Batches read from disk; each host reads its part, and sends it while the device computes."""
 
     # Batches wait on the device for their turn, and would fill it.
-    steps_ahead: int | None = 16
+    steps_ahead: int | None = _STEPS_AHEAD
 
     def __init__(self, dataset: data.StreamedDataset, *, batch_size: int, seed: int, mesh: Mesh):
         """Reads nothing yet; arguments as for DevicePipeline."""

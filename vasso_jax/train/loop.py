@@ -52,7 +52,8 @@ class Trainer:
         self._split = "validation" if experiment.has_validation else "test"
         self._state = state
         self._step = int(state.step)
-        if keep_every := self._options.keep_every_epochs:
+        keep_every = self._options.keep_every_epochs
+        if keep_every and self._total_steps:
             checkpoints.keep_every(keep_every * self._program.steps_per_epoch)
         self._checkpoints = PacedCheckpoints(checkpoints)
         self._records = records

@@ -29,6 +29,7 @@ from vasso_jax.train.weights import checkpoint_of, start_from
 from vasso_jax.train.window import epoch_window
 
 _FEWEST = 10  # losses that say something
+_LEAST = 1e-37  # rate that float32 holds, with room for its inverse
 # The smoothed loss has diverged where it is so many times its minimum (fastai).
 _DIVERGED = 4.0
 # Of the steps: those that have most of the weight in the average.
@@ -85,7 +86,7 @@ def find_lr(
 
     Args:
         config: an ml_collections.ConfigDict that began as `default_config()`.
-        low, high: first and last learning rate, 0 < low < high.
+        low, high: first and last learning rate, 1e-37 < low < high < 1e37.
         steps: of the optimizer, at least 10.
         model: takes the place of the section `model`; see `vasso_jax.train.train`.
         dataset: takes the place of the section `data`.
@@ -112,8 +113,11 @@ def plan_test(
     Raises:
         ValueError: an argument or a field of the config is out of range.
     """
-    if not 0 < low < high < math.inf:
-        raise ValueError(f"low and high must be rates with 0 < low < high, got {low} and {high}")
+    if not _LEAST < low < high < 1 / _LEAST:
+        raise ValueError(
+            f"low and high must be rates with {_LEAST:g} < low < high < {1 / _LEAST:g}, got {low} "
+            f"and {high}"
+        )
     if steps < _FEWEST:
         raise ValueError(f"steps must be at least {_FEWEST}, got {steps}")
     growing = {"name": f"{__name__}:exponential", "low": low, "high": high, "steps": steps}

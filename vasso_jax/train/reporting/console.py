@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vasso_jax.train.reporting.bars import Bar, open_bar
@@ -110,7 +111,7 @@ class Display:
         """The table at the end."""
         table = Table(show_header=False)
         for row in rows.items():
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         self.console.print(table)
 
 
