@@ -12,7 +12,7 @@ from PIL import Image
 from tests.runs import ROOT
 from tests.train.networks import NAME
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 @pytest.mark.parametrize(

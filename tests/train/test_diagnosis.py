@@ -14,6 +14,8 @@ from vasso_jax.runs import read_run
 from vasso_jax.train import UsageError, check, train
 from vasso_jax.train.reporting.diagnosis import symptoms
 
+pytestmark = pytest.mark.slow
+
 MODEL = Linear(2)
 
 

@@ -13,6 +13,8 @@ from vasso_jax import data, load_run
 from vasso_jax.runs import read_run
 from vasso_jax.train import UsageError, ema, train
 
+pytestmark = pytest.mark.slow
+
 MODEL = Linear(2)
 FIELDS = {"base": {"name": "sgd", "lr": 0.5}, "epochs": 4, "ema_decay": 0.9}
 

@@ -13,6 +13,8 @@ from vasso_jax.train import DataError, UsageError, train
 from vasso_jax.train.checkpoint import find_checkpoint
 from vasso_jax.train.evaluation import evaluate
 
+pytestmark = [pytest.mark.slow, pytest.mark.once]
+
 MODEL = Linear(2)
 
 

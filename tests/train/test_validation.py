@@ -110,6 +110,8 @@ def test_the_run_stops_when_patience_is_over(finished, tmp_path, capsys):
     assert "has finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("patience", [0, 2])
 def test_killed_anywhere_it_ends_the_same(tmp_path, monkeypatch, patience):
     fit(tmp_path / "whole", patience=patience)
@@ -141,6 +143,7 @@ def test_killed_anywhere_it_ends_the_same(tmp_path, monkeypatch, patience):
     assert without_times(tmp_path / "killed") == without_times(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_streamed_images_are_held_out_too(tmp_path):
     class Images:
         labels = np.arange(40) % 2
