@@ -9,6 +9,8 @@ from tests.train.own_parts import HERE
 from vasso_jax.cli import find_lr
 from vasso_jax.train.lr_finder import read_off
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "--config=digits:none",
     f"--config.model.name={HERE}:Bare",

@@ -13,6 +13,8 @@ from vasso_jax.models import VGG, PyramidNet, ResNet, ViT, WideResNet
 from vasso_jax.models.remat import rematerialized
 from vasso_jax.models.wide_resnet import PreActivationBlock
 
+pytestmark = pytest.mark.slow
+
 # Each with the number of its parts that are rematerialised.
 FAMILIES = {
     "resnet": (partial(ResNet, (1, 1), bottleneck=True, imagenet=True), 2),

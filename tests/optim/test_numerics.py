@@ -36,6 +36,7 @@ def exact(a, b):
     return sum(map(np.sum, terms)), sum(np.sum(np.abs(t)) for t in terms)
 
 
+@pytest.mark.slow
 @given(leaves=trees, seed=st.integers(0, 99))
 def test_inner_products_of_any_arrays(leaves, seed):
     a, b = drawn(leaves, seed)

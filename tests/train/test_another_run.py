@@ -10,6 +10,8 @@ from tests.train.own_parts import HERE, Linear, config, halves
 from vasso_jax import runs
 from vasso_jax.train import UsageError, check, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("other", [{"second": 2}, {}, {"first": 1, "second": 2}])
 def test_a_run_with_other_fields_of_an_own_function_is_another_run(tmp_path, other):

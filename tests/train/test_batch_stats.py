@@ -148,12 +148,10 @@ class TinyCounting(nn.Module):
         return TinyOurs()(x, train)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
-    [
-        TinyOurs,
-        *(pytest.param(other, marks=pytest.mark.slow) for other in (TinyFlax, TinyCounting)),
-    ],
+    [TinyOurs, TinyFlax, TinyCounting],
 )
 def test_running_statistics_follow_the_chosen_passes(batch, network):
     model, tx = network(), sam(optax.sgd(LR), RHO)

@@ -26,6 +26,8 @@ from vasso_jax.train.sharding import batch_sharding, make_mesh
 from vasso_jax.train.state import create_state, state_formats
 from vasso_jax.train.step import make_train_step
 
+pytestmark = pytest.mark.slow
+
 SHAPE, SIZE, RHO, LR = (6, 6, 2), 64, 0.3, 0.1
 
 

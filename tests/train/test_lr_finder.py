@@ -13,6 +13,8 @@ from vasso_jax.train import DataError, UsageError, find_lr, lr_finder
 from vasso_jax.train.lr_finder import exponential, read_off
 from vasso_jax.train.weights import write_run
 
+pytestmark = pytest.mark.slow
+
 CURVATURE = 4.0
 LIMIT = 2 / CURVATURE  # gradient descent diverges above it
 STEPS = 12

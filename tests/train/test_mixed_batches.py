@@ -22,6 +22,8 @@ from vasso_jax.train.sharding import batch_sharding, make_mesh
 from vasso_jax.train.state import create_state, state_formats
 from vasso_jax.train.step import make_train_step
 
+pytestmark = pytest.mark.slow
+
 SHAPE, SIZE, CLASSES, SMOOTHING, STEPS = (8, 8, 2), 16, 7, 0.1, 2
 MIXING = Augmentation(mixup_alpha=1.0, cutmix_alpha=1.0)
 

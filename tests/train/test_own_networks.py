@@ -11,6 +11,8 @@ from tests.train.own_parts import Linear, config, halves
 from vasso_jax.optim import l2_ball, sam
 from vasso_jax.train import UsageError, check, train
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     """A linear layer, and what a test adds to it."""

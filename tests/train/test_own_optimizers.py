@@ -14,6 +14,8 @@ from tests.train.own_parts import (
 from vasso_jax.optim import l2_ball, m_sharpness_aware, sam, vasso
 from vasso_jax.train import UsageError, check, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("sections", "message"),

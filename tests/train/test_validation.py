@@ -12,6 +12,8 @@ from vasso_jax.train import UsageError, train
 from vasso_jax.train.checkpoint import Checkpoints
 from vasso_jax.train.evaluation import evaluate
 
+pytestmark = pytest.mark.slow
+
 MODEL = Linear(2)
 SHARE = {"share": 0.25}
 

@@ -18,7 +18,7 @@ from vasso_jax.train import UsageError, train
 from vasso_jax.train.presets import digits as digits_config
 from vasso_jax.train.weights import write_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def config(**fields):
