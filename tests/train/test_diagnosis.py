@@ -158,7 +158,10 @@ def test_gradients_that_are_not_finite_are_counted():
     assert symptoms(records, ended=False) == [
         "3 gradients were not finite, and had no part in the direction"
     ]
-    loss = lambda w, i: jnp.sum(w * jnp.where(i == 0, jnp.nan, 1.0))  # noqa: E731
+
+    def loss(w, i):
+        return jnp.sum(w * jnp.where(i == 0, jnp.nan, 1.0))
+
     tx = optim.vasso(optax.sgd(0.1), 0.1)
     w = jnp.ones(2)
     passes, _, _ = optim.value_and_update(loss, tx)(w, tx.init(w))

@@ -1,5 +1,6 @@
 """Records within epochs, checkpoints that are kept, finished runs that are given more epochs."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -21,6 +22,19 @@ MODEL = Linear(2)
 def fit(workdir, **fields):
     settings = {"method": {"name": "vasso"}, "epochs": 4} | fields  # of 4 steps
     return train(config(**settings), str(workdir), model=MODEL, dataset=hard())
+
+
+@contextlib.contextmanager
+def interrupted(monkeypatch, method):
+    """Ctrl-C where the trainer calls its `method`, which ends the run inside."""
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"vasso_jax.train.loop.Trainer.{method}", die)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def of(workdir, split):
@@ -109,14 +123,8 @@ def test_a_finished_run_goes_on_with_the_schedule_of_its_new_length(tmp_path, ca
 
 def test_an_extension_that_did_not_begin_leaves_a_finished_run(tmp_path, monkeypatch):
     result = fit(tmp_path, epochs=2)
-
-    def die(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("vasso_jax.train.loop.Trainer._train_epoch", die)
-        with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path, epochs=20)
+    with interrupted(monkeypatch, "_train_epoch"):
+        fit(tmp_path, epochs=20)
     assert read_run(tmp_path).finished
     assert fit(tmp_path, epochs=2) == result
     assert fit(tmp_path, epochs=3)["epochs"] == 3
@@ -180,13 +188,8 @@ def test_other_changes_of_a_finished_run_are_refused(tmp_path, fields, message):
 
 
 def test_a_run_that_has_not_finished_keeps_its_length(tmp_path, monkeypatch):
-    def die(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("vasso_jax.train.loop.Trainer._finish_epoch", die)
-        with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path, checkpoint_every_steps=2)
+    with interrupted(monkeypatch, "_finish_epoch"):
+        fit(tmp_path, checkpoint_every_steps=2)
     with pytest.raises(UsageError, match="epochs=4 there, 5 here"):
         fit(tmp_path, epochs=5, checkpoint_every_steps=2)
 
