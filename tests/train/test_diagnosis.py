@@ -191,3 +191,17 @@ def test_other_seeds_need_no_other_program():
             ]
         )
     assert texts[0] == texts[1]
+
+
+def test_a_first_step_without_a_direction_is_not_one_that_is_too_short(tmp_path, capsys):
+    (first, _) = fit(tmp_path, method={"name": "momentum_sam", "rho": 0.1})
+    np.testing.assert_allclose(first["norm_over_rho"], 1, rtol=1e-4)
+    np.testing.assert_allclose(first["perturbation_norm"], 0.1 * 3 / 4, rtol=1e-4)
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_a_direction_that_was_reused_has_not_turned(tmp_path):
+    """Of four steps per epoch, the last one reuses the direction of the third."""
+    records = fit(tmp_path, method={"name": "vasso", "refresh_every": 2})
+    assert all("cosine" in record for record in records)
+    assert not any("successive_cosine" in record for record in records)
