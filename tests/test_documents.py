@@ -14,9 +14,10 @@ from ml_collections import config_flags
 
 from vasso_jax import optim
 from vasso_jax.cli import sweep
-from vasso_jax.train import check, default_config, optimizer
-from vasso_jax.train.config import SECTIONS
-from vasso_jax.train.help import fields_of, full_names
+from vasso_jax.train import check, default_config
+from vasso_jax.train.config import optimizer
+from vasso_jax.train.config.fields import SECTIONS
+from vasso_jax.train.config.help import fields_of, full_names
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

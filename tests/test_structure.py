@@ -13,8 +13,8 @@ LEAVES = {"optim", "models", "data", "sharpness", "runs"}
 # The leaves that look names up, and may call what the user's own stand for.
 WITH_NAMES = {"models", "data", "runs"}
 SHARED = ("vasso_jax.names.", "vasso_jax.own_code.")
-CONFIG_READERS = {"train/parts.py"}
-CONFIG_MAKERS = {"train/config.py", "train/presets.py"}
+CONFIG_READERS = {"train/config/parts.py"}
+CONFIG_MAKERS = {"train/config/fields.py", "train/presets.py"}
 
 
 def own_imports(source, package):
@@ -97,6 +97,24 @@ def test_training_knows_nothing_of_what_is_made_of_it():
         package = ".".join(path.parent.relative_to(ROOT).parts)
         for module in own_imports(path.read_text(), package):
             assert not module.startswith(("vasso_jax.sweep", "vasso_jax.inference")), path
+
+
+@pytest.mark.parametrize(
+    ("room", "below"),
+    [
+        ("config", set()),
+        ("devices", set()),
+        ("steps", {"config", "devices"}),
+        ("checkpoints", {"steps", "devices"}),
+        ("reporting", {"config"}),
+    ],
+)
+def test_the_rooms_of_training_import_what_lies_below_them(room, below):
+    rooms = {path.name for path in (PACKAGE / "train").iterdir() if path.is_dir()}
+    for path in (PACKAGE / "train" / room).glob("*.py"):
+        for module in own_imports(path.read_text(), f"vasso_jax.train.{room}"):
+            other = module.removeprefix("vasso_jax.train.").split(".")[0]
+            assert other not in rooms - below - {room}, f"{path} imports {module}"
 
 
 def loaded_by(module):

@@ -10,8 +10,8 @@ from benchmarks.compiled.collectives import collectives
 from benchmarks.compiled.kernels import H100, KINDS, Kernel, estimated_seconds, kernels, overlapped
 from benchmarks.harness.train_step import flops
 from vasso_jax import data
+from vasso_jax.train.devices.sharding import batch_sharding
 from vasso_jax.train.plan import DataSpec, Plan
-from vasso_jax.train.sharding import batch_sharding
 
 
 class CompiledStep(NamedTuple):

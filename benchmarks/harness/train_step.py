@@ -10,9 +10,10 @@ import jaxlib
 import numpy as np
 
 from vasso_jax import data
-from vasso_jax.train import check, compiler_options, default_config
+from vasso_jax.train import check, default_config
+from vasso_jax.train.devices.sharding import batch_sharding
 from vasso_jax.train.plan import DataSpec, Plan
-from vasso_jax.train.sharding import batch_sharding
+from vasso_jax.train.steps import compiler_options
 
 # What the results call the base optimizer alone.
 BASE_ALONE = "sgd"

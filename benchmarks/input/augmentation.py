@@ -18,7 +18,7 @@ from benchmarks.harness.machine import describe
 from benchmarks.harness.results import write_json
 from benchmarks.harness.timing import in_turn, summary, timed
 from vasso_jax import data
-from vasso_jax.train import compiler_options
+from vasso_jax.train.steps import compiler_options
 
 KINDS = {
     "normalise": data.Augmentation(),

@@ -20,9 +20,9 @@ from benchmarks.harness.timing import in_turn, ratios, timed
 from benchmarks.harness.train_step import Step
 from vasso_jax import data
 from vasso_jax.train import check
+from vasso_jax.train.devices.sharding import batch_sharding
 from vasso_jax.train.plan import DataSpec, Plan, Program
 from vasso_jax.train.presets import cifar
-from vasso_jax.train.sharding import batch_sharding
 
 
 @one_message()

@@ -27,11 +27,11 @@ from benchmarks.harness.machine import describe
 from benchmarks.harness.results import read_records, write_json
 from benchmarks.harness.train_step import Workload
 from vasso_jax import data
-from vasso_jax.train import compiler_options
+from vasso_jax.train.devices.sharding import batch_sharding
 from vasso_jax.train.input_pipeline import ready_batch
 from vasso_jax.train.plan import Plan
-from vasso_jax.train.sharding import batch_sharding
-from vasso_jax.train.step import make_train_step
+from vasso_jax.train.steps import compiler_options
+from vasso_jax.train.steps.step import make_train_step
 
 # The first step has no average yet, and starts with a momentum of zero.
 STEPS_BEFORE = 2

@@ -8,7 +8,7 @@ import optax
 
 from benchmarks.harness.train_step import BASE_ALONE, Step, Workload, compile_step
 from vasso_jax import data
-from vasso_jax.train.sharding import batch_sharding, replicated
+from vasso_jax.train.devices.sharding import batch_sharding, replicated
 
 
 def make_optax_sam_step(workload: Workload) -> Step:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from vasso_jax.train.window import epoch_window
+from vasso_jax.train.config.window import epoch_window
 
 STEPS_PER_EPOCH = 11  # 1,438 images in batches of 128
 THETA, EVERY, WINDOW = 0.4, 5, 1 / 6

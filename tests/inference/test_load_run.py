@@ -23,8 +23,8 @@ from vasso_jax.data.sources import constructor
 from vasso_jax.inference import exported_program, trained_run
 from vasso_jax.runs import RunFolder
 from vasso_jax.train import UsageError, train
+from vasso_jax.train.checkpoints.weights import read_variables
 from vasso_jax.train.presets import digits as digits_config
-from vasso_jax.train.weights import read_variables
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ from tests.models.compilation import quick_compilation
 from vasso_jax.data import Batch
 from vasso_jax.models import VGG, PyramidNet, ResNet, ViT, WideResNet
 from vasso_jax.optim import vasso
+from vasso_jax.train.devices.sharding import make_mesh
 from vasso_jax.train.input_pipeline import ready_batch
-from vasso_jax.train.sharding import make_mesh
-from vasso_jax.train.state import create_state
-from vasso_jax.train.step import make_train_step
+from vasso_jax.train.steps.state import create_state
+from vasso_jax.train.steps.step import make_train_step
 
 pytestmark = pytest.mark.slow
 

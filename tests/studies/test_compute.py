@@ -14,8 +14,8 @@ from tests.studies.small import use_small_networks
 from vasso_jax import data
 from vasso_jax.optim import value_and_update
 from vasso_jax.runs import Run
-from vasso_jax.train.optimizer import METHODS
-from vasso_jax.train.window import epoch_window
+from vasso_jax.train.config.optimizer import METHODS
+from vasso_jax.train.config.window import epoch_window
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from tests.train.test_validation import hard, without_times
 from vasso_jax import data, load_run
 from vasso_jax.runs import RunFolder, group_runs, read_run
 from vasso_jax.train import DataError, UsageError, train
-from vasso_jax.train.checkpoint import find_checkpoint
+from vasso_jax.train.checkpoints.checkpoint import find_checkpoint
 from vasso_jax.train.evaluation import evaluate
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -78,7 +78,7 @@ def test_killed_within_a_window_it_records_the_same(tmp_path, monkeypatch):
             return False
 
         with monkeypatch.context() as patch:
-            patch.setattr("vasso_jax.train.processes.StopRequests.arrived", arrived)
+            patch.setattr("vasso_jax.train.devices.processes.StopRequests.arrived", arrived)
             with pytest.raises(Killed):
                 fit(tmp_path / "killed", **fields)
     fit(tmp_path / "killed", **fields)

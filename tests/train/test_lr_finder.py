@@ -10,8 +10,8 @@ from tests.data.image_files import make_folder
 from tests.train.own_parts import Bare, config, halves
 from vasso_jax import data
 from vasso_jax.train import DataError, UsageError, find_lr, lr_finder
+from vasso_jax.train.checkpoints.weights import write_run
 from vasso_jax.train.lr_finder import exponential, read_off
-from vasso_jax.train.weights import write_run
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ import pytest
 from tests.train.networks import NAME
 from vasso_jax import data, optim
 from vasso_jax.train import check, default_config
-from vasso_jax.train.optimizer import METHODS
+from vasso_jax.train.config.optimizer import METHODS
 from vasso_jax.train.presets import digits
-from vasso_jax.train.program import DataSpec
+from vasso_jax.train.steps.program import DataSpec
 
 SPEC = DataSpec(1438, 10, (8, 8, 1), (0.5,), (0.25,))
 

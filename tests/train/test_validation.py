@@ -9,7 +9,7 @@ from tests.train.own_parts import Linear, config
 from vasso_jax import data, load_run
 from vasso_jax.runs import RunFolder, read_run
 from vasso_jax.train import UsageError, train
-from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.checkpoints.checkpoint import Checkpoints
 from vasso_jax.train.evaluation import evaluate
 
 pytestmark = pytest.mark.slow
@@ -134,7 +134,7 @@ def test_killed_anywhere_it_ends_the_same(tmp_path, monkeypatch, patience):
 
     monkeypatch.setattr(Checkpoints, "save", dying(Checkpoints.save))
     monkeypatch.setattr("vasso_jax.train.loop.evaluate", dying(evaluate))
-    monkeypatch.setattr("vasso_jax.train.pacing._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("vasso_jax.train.checkpoints.pacing._SECONDS_BETWEEN_WRITES", 0.0)
     for calls["left"] in range(1, 40):
         try:
             fit(tmp_path / "killed", patience=patience)

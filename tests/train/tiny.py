@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vasso_jax.train.devices.sharding import make_mesh
 from vasso_jax.train.input_pipeline import ready_batch
-from vasso_jax.train.sharding import make_mesh
-from vasso_jax.train.state import create_state
-from vasso_jax.train.step import make_train_step
+from vasso_jax.train.steps.state import create_state
+from vasso_jax.train.steps.step import make_train_step
 
 SHAPE = (4, 4, 1)
 RHO, LR = 0.5, 0.1

@@ -13,7 +13,7 @@ from ml_collections import config_flags
 import vasso_jax
 from vasso_jax.names import did_you_mean
 from vasso_jax.train import default_config
-from vasso_jax.train.config import SECTIONS, Config
+from vasso_jax.train.config.fields import SECTIONS, Config
 
 _FIELDS = frozenset(default_config())
 _NO_CONFIG = "give an experiment, as --config=digits:vasso"
@@ -157,7 +157,7 @@ def _check_nested(arguments: list[str], error: Exception) -> None:
 
 
 def _full_names(field: str) -> str:
-    from vasso_jax.train.help import full_names
+    from vasso_jax.train.config.help import full_names
 
     names = " or ".join(f"--config.{name}" for name in full_names(field))
     return f" Did you mean {names}?" if names else ""

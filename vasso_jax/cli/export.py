@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from vasso_jax.inference import exported_program, load_run, named_weights
 from vasso_jax.runs import write_bytes
-from vasso_jax.train.checkpoint import split_name
+from vasso_jax.train.checkpoints.checkpoint import split_name
 from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.reporting.quiet import quieten_libraries
 

@@ -31,7 +31,7 @@ from rich.console import Console
 from vasso_jax.cli.compare import table
 from vasso_jax.cli.config_file import fail, load_config, run_name
 from vasso_jax.cli.train import fail_in_cluster
-from vasso_jax.train.config import Config
+from vasso_jax.train.config.fields import Config
 from vasso_jax.train.reporting.quiet import quieten_libraries
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _find(config: Config, options: argparse.Namespace) -> None:
     # JAX loads only once the command line has been understood.
-    from vasso_jax.train import UsageError, processes, usage_errors
-    from vasso_jax.train.compiled_programs import keep_compiled_programs
+    from vasso_jax.train import UsageError, usage_errors
+    from vasso_jax.train.devices import processes
+    from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
     from vasso_jax.train.lr_finder import plan_test, run_test
     from vasso_jax.train.reporting.range_plot import plot_range_test
 

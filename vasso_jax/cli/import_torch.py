@@ -16,8 +16,8 @@ from typing import Any
 from absl import logging
 
 from vasso_jax.models import from_torch
+from vasso_jax.train.checkpoints.weights import write_run
 from vasso_jax.train.errors import UsageError
-from vasso_jax.train.weights import write_run
 
 # Where training scripts put the weights, next to optimizer state and epoch.
 _KEYS = ("model", "state_dict", "model_state_dict", "net")

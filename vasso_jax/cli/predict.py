@@ -23,7 +23,7 @@ from vasso_jax.data.images import SUFFIXES
 from vasso_jax.inference import TrainedRun, load_run
 from vasso_jax.inference.trained_run import BATCH_SIZE, in_batches
 from vasso_jax.runs import write_text
-from vasso_jax.train.checkpoint import split_name
+from vasso_jax.train.checkpoints.checkpoint import split_name
 from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.reporting.console import percent
 from vasso_jax.train.reporting.quiet import quieten_libraries

@@ -29,7 +29,7 @@ from vasso_jax.cli.config_file import check_field, config_path, fail, load_confi
 from vasso_jax.cli.train import run_here
 from vasso_jax.runs import tables
 from vasso_jax.sweep import ConsoleProgress, PlannedRun, Point, make_points, own_points, run_all
-from vasso_jax.train.config import Config, with_fields
+from vasso_jax.train.config.fields import Config, with_fields
 from vasso_jax.train.reporting.quiet import quieten_libraries
 
 _ON_ONE_GPU = """
@@ -139,7 +139,7 @@ class _Sweep:
 
     def _missing(self, method: str | None, fields: Mapping[str, Any]) -> list[str]:
         # JAX loads only once the rest of the command line has been understood.
-        from vasso_jax.train.parts import has_field
+        from vasso_jax.train.config.parts import has_field
 
         config = with_fields(self._configs[method], fields)
         return [field for field in fields if not has_field(config, field)]

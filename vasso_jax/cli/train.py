@@ -23,7 +23,7 @@ from rich.segment import ControlType
 from rich.table import Table
 
 from vasso_jax.cli.config_file import define_config, fail, parse, run_name
-from vasso_jax.train.config import Config
+from vasso_jax.train.config.fields import Config
 from vasso_jax.train.reporting.quiet import quieten_libraries
 
 # To a terminal: the line of a progress bar is empty, and the cursor is there again.
@@ -65,7 +65,7 @@ def _leave_at_once(number: int, frame: object) -> NoReturn:
 
 
 def _print_fields() -> None:
-    from vasso_jax.train.help import fields_of
+    from vasso_jax.train.config.help import fields_of
 
     table = Table("field", "value", "meaning", box=None, pad_edge=False)
     for name, value, meaning in fields_of(_CONFIG.value):
@@ -93,7 +93,7 @@ def run_here(config: Config, workdir: str) -> None:
     try:
         # JAX and all that comes with it load only once the command line has been understood.
         from vasso_jax.train import Stopped, UsageError, check, run_plan, usage_errors
-        from vasso_jax.train.compiled_programs import keep_compiled_programs
+        from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
 
         try:
             with usage_errors():
@@ -113,7 +113,7 @@ def run_here(config: Config, workdir: str) -> None:
 
 def fail_in_cluster(error: Exception) -> NoReturn:
     """As `fail`, where the process may belong to a cluster."""
-    from vasso_jax.train import processes
+    from vasso_jax.train.devices import processes
 
     print(f"error: {error}", file=sys.stderr, flush=True)
     if processes.joined():

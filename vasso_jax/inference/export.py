@@ -8,7 +8,7 @@ from jax import export
 
 from vasso_jax.inference.trained_run import TrainedRun
 from vasso_jax.models import to_torch
-from vasso_jax.train.sharding import make_mesh
+from vasso_jax.train.devices.sharding import make_mesh
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -18,13 +18,13 @@ from jax.sharding import Mesh
 from vasso_jax import data
 from vasso_jax.inference.preprocessing import Image, Preprocessing, as_images
 from vasso_jax.runs import RunFolder
-from vasso_jax.train.checkpoint import find_checkpoint
-from vasso_jax.train.descriptions import describe
+from vasso_jax.train.checkpoints.checkpoint import find_checkpoint
+from vasso_jax.train.checkpoints.weights import read_variables
+from vasso_jax.train.config.descriptions import describe
+from vasso_jax.train.config.objects import check_model
+from vasso_jax.train.config.parts import bind_model, make_model
+from vasso_jax.train.devices.sharding import batch_sharding, make_mesh, replicated
 from vasso_jax.train.errors import UsageError, usage_errors
-from vasso_jax.train.objects import check_model
-from vasso_jax.train.parts import bind_model, make_model
-from vasso_jax.train.sharding import batch_sharding, make_mesh, replicated
-from vasso_jax.train.weights import read_variables
 
 BATCH_SIZE = 128
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from vasso_jax.runs import SEEDS, RunFolder, flatten, identity, is_complete
 from vasso_jax.sweep import worker
 from vasso_jax.sweep.worker import Outcome
-from vasso_jax.train.config import Config
+from vasso_jax.train.config.fields import Config
 
 # Each process starts afresh: JAX does not survive a fork.
 _CONTEXT = multiprocessing.get_context("spawn")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from vasso_jax.own_code import what_and_where
-from vasso_jax.train.config import Config
+from vasso_jax.train.config.fields import Config
 from vasso_jax.train.errors import Stopped, UsageError
 from vasso_jax.train.reporting.quiet import quieten_libraries
 
@@ -127,7 +127,7 @@ def train_run(packed: bytes, folder: pathlib.Path) -> Outcome:
     import jax
 
     from vasso_jax.train import train
-    from vasso_jax.train.compiled_programs import keep_compiled_programs
+    from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
 
     keep_compiled_programs()
     with pathlib.Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):

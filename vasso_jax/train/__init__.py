@@ -8,7 +8,7 @@ first use, so that a config file can be read, and refused, without.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vasso_jax.train.config import default_config
+from vasso_jax.train.config.fields import default_config
 from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import jax
 
 from vasso_jax.train.errors import DataError
 from vasso_jax.train.input_pipeline import Pipeline
-from vasso_jax.train.program import Program
-from vasso_jax.train.state import OF_PASS, TrainState
+from vasso_jax.train.steps.program import Program
+from vasso_jax.train.steps.state import OF_PASS, TrainState
 
 
 def evaluate(program: Program, pipeline: Pipeline, state: TrainState, split: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vasso_jax import data
-from vasso_jax.train import processes
+from vasso_jax.train.devices import processes
+from vasso_jax.train.devices.sharding import batch_sharding, replicate, replicated
 from vasso_jax.train.errors import DataError
 from vasso_jax.train.rngs import stream_key
-from vasso_jax.train.sharding import batch_sharding, replicate, replicated
 
 TakeBatch = Callable[[Any, jax.Array], data.Batch]
 TakeEvalBatch = Callable[[Any], data.EvalBatch]

@@ -11,17 +11,17 @@ import numpy as np
 import optax
 
 from vasso_jax.runs import Record, RecordFile, is_complete, of_split, out_of_patience, rank
-from vasso_jax.train import processes
-from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.checkpoints.checkpoint import Checkpoints
+from vasso_jax.train.checkpoints.pacing import PacedCheckpoints
+from vasso_jax.train.devices import processes
+from vasso_jax.train.devices.sharding import replicated
 from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
 from vasso_jax.train.evaluation import evaluate, skipped_images
-from vasso_jax.train.pacing import PacedCheckpoints
 from vasso_jax.train.plan import Experiment
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.reporting.diagnosis import symptoms
-from vasso_jax.train.sharding import replicated
-from vasso_jax.train.state import METRICS, MetricSum, TrainState
-from vasso_jax.train.successive import SuccessiveDirections
+from vasso_jax.train.steps.state import METRICS, MetricSum, TrainState
+from vasso_jax.train.steps.successive import SuccessiveDirections
 from vasso_jax.train.timer import Timer
 
 # Against divergence, by the field that it needs.

@@ -14,19 +14,19 @@ import jax
 import numpy as np
 import optax
 
-from vasso_jax.train import processes
-from vasso_jax.train.config import Config, with_fields
+from vasso_jax.train.checkpoints.weights import checkpoint_of, start_from
+from vasso_jax.train.config.fields import Config, with_fields
+from vasso_jax.train.config.objects import Dataset
+from vasso_jax.train.config.optimizer import METHODS
+from vasso_jax.train.config.window import epoch_window
+from vasso_jax.train.devices import processes
+from vasso_jax.train.devices.sharding import replicated
 from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.evaluation import skipped_images
-from vasso_jax.train.objects import Dataset
-from vasso_jax.train.optimizer import METHODS
 from vasso_jax.train.plan import Experiment, Plan, check
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.run import open_experiment
-from vasso_jax.train.sharding import replicated
-from vasso_jax.train.state import TrainState
-from vasso_jax.train.weights import checkpoint_of, start_from
-from vasso_jax.train.window import epoch_window
+from vasso_jax.train.steps.state import TrainState
 
 _FEWEST = 10  # losses that say something
 _LEAST = 1e-37  # rate that float32 holds, with room for its inverse

@@ -14,12 +14,13 @@ import optax
 from jax.sharding import Mesh
 
 from vasso_jax import data
-from vasso_jax.train import processes
-from vasso_jax.train.accumulation import check_batches
-from vasso_jax.train.batch_stats import check_passes
-from vasso_jax.train.compiler_options import check_deterministic
-from vasso_jax.train.config import SECTIONS, Config, RunOptions
+from vasso_jax.train.config.fields import SECTIONS, Config, RunOptions
+from vasso_jax.train.config.objects import Dataset, given_parts
+from vasso_jax.train.config.optimizer import METHODS, Optimizer, summary
+from vasso_jax.train.config.parts import bind_config, make_model, make_optimizer
 from vasso_jax.train.dataset_facts import dataset_facts
+from vasso_jax.train.devices import processes
+from vasso_jax.train.devices.sharding import check_batch_size, make_mesh
 from vasso_jax.train.input_pipeline import (
     Pipeline,
     TakeBatch,
@@ -27,12 +28,11 @@ from vasso_jax.train.input_pipeline import (
     open_pipeline,
     ready_batch,
 )
-from vasso_jax.train.objects import Dataset, given_parts
-from vasso_jax.train.optimizer import METHODS, Optimizer, summary
-from vasso_jax.train.parts import bind_config, make_model, make_optimizer
-from vasso_jax.train.program import DataSpec, Program, make_program
 from vasso_jax.train.reporting.dashboards import check_installed
-from vasso_jax.train.sharding import check_batch_size, make_mesh
+from vasso_jax.train.steps.accumulation import check_batches
+from vasso_jax.train.steps.batch_stats import check_passes
+from vasso_jax.train.steps.compiler_options import check_deterministic
+from vasso_jax.train.steps.program import DataSpec, Program, make_program
 
 
 @dataclasses.dataclass(frozen=True)

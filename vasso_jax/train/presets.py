@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vasso_jax.train.config import Config, default_config
+from vasso_jax.train.config.fields import Config, default_config
 
 
 def digits(method: str) -> Config:

@@ -21,8 +21,9 @@ import optax
 from clu import parameter_overview
 
 from vasso_jax import data, runs
-from vasso_jax.train import processes
-from vasso_jax.train.checkpoint import Checkpoints
+from vasso_jax.train.checkpoints.checkpoint import Checkpoints
+from vasso_jax.train.checkpoints.weights import checkpoint_of, start_from
+from vasso_jax.train.devices import processes
 from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.loop import Trainer
 from vasso_jax.train.plan import Experiment, Plan, check
@@ -30,8 +31,7 @@ from vasso_jax.train.reporting.closing import closing_rows, result_of
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.reporting.dashboards import open_dashboards
 from vasso_jax.train.reporting.diagnosis import doubts, symptoms
-from vasso_jax.train.state import TrainState
-from vasso_jax.train.weights import checkpoint_of, start_from
+from vasso_jax.train.steps.state import TrainState
 
 
 def train(

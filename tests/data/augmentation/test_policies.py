@@ -11,7 +11,7 @@ from tests.models.compilation import quick_compilation
 from vasso_jax.data.augmentation import Augmentation
 from vasso_jax.data.augmentation.operations import Operation, Parameters, apply
 from vasso_jax.data.augmentation.policies import apply_policy, draw, parameter_table
-from vasso_jax.train.sharding import batch_sharding, make_mesh
+from vasso_jax.train.devices.sharding import batch_sharding, make_mesh
 
 UNIT = 65536
 

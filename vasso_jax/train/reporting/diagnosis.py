@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vasso_jax.runs import Record
-from vasso_jax.train.optimizer import METHODS
+from vasso_jax.train.config.optimizer import METHODS
 
 # Of rho: rounding in float32 leaves far more of the norm than this.
 _LEAST_NORM = 0.9

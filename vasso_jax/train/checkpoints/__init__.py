@@ -1,0 +1,1 @@
+"""What a run saves of its state: checkpoints, their pace, and weights read from them."""
