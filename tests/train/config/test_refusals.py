@@ -187,7 +187,7 @@ def test_wrong_fields_are_found_before_the_run_begins(tmp_path, fields, message)
     "method",
     [
         lambda: {"name": "vasso", "rho": optax.constant_schedule(0.1)},
-        lambda: {"name": "tests.train.test_refusals:sam_with_a_schedule"},
+        lambda: {"name": "tests.train.config.test_refusals:sam_with_a_schedule"},
     ],
 )
 def test_two_schedules_of_rho_are_one_message(method):

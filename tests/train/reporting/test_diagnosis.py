@@ -122,7 +122,7 @@ def test_a_norm_that_is_not_rho_is_not_compared_with_it(tmp_path, name):
     assert ("perturbation_norm" in record) == (name != "none")
 
 
-THIS = "tests.train.test_diagnosis"
+THIS = "tests.train.reporting.test_diagnosis"
 
 
 @pytest.mark.parametrize(

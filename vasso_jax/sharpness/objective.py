@@ -1,0 +1,112 @@
+"""A mean loss over a data set, evaluated in batches: what all measurements here are made of."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+Params = Any
+Batch = Any
+
+
+class Objective(NamedTuple):
+    """The mean loss over a data set, as a pytree; `mean_loss` makes one.
+
+    A jitted function takes it as an argument, so that the data are no constants of the program,
+    and one program serves all objectives of the same two functions and shapes.
+
+    Attributes:
+        outputs: `(params, batch) -> outputs`, float [B, ...]; such as the logits of a network.
+        losses: `(outputs, batch) -> losses`, float [B], one for each example.
+        batches: pytree of arrays [N, B, ...]; a batch has the i-th entry of each.
+        weights: float32 [N, B], of each example in the mean; 0 for what fills up the last batch.
+    """
+
+    outputs: Partial
+    losses: Partial
+    batches: Batch
+    weights: jax.Array
+
+    def summed(self, params: Params, batch: Batch, weights: jax.Array) -> jax.Array:
+        """The weighted sum of the losses of one batch, a scalar."""
+        losses = self.losses(self.outputs(params, batch), batch)
+        return (losses * weights.astype(losses.dtype)).sum()
+
+    def mean(self, function: Callable[[Batch, jax.Array], Any]) -> Any:
+        """Adds `function(batch, weights)`, a pytree, over all batches; over the sum of weights.
+
+        Traced: one batch after the other, with one sum in memory.
+        """
+        first = jax.tree.map(lambda x: x[0], (self.batches, self.weights))
+        zero = jax.tree.map(
+            lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(function, *first)
+        )
+
+        def add(total: Any, batch_and_weights: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, function(*batch_and_weights)), None
+
+        total, _ = jax.lax.scan(add, zero, (self.batches, self.weights))
+        count = self.weights.sum()
+        return jax.tree.map(lambda x: x / count.astype(x.dtype), total)
+
+    @jax.jit
+    def value(self, params: Params) -> jax.Array:
+        """The mean loss, a scalar."""
+        return self.mean(lambda *batch: self.summed(params, *batch))
+
+    @jax.jit
+    def value_and_grad(self, params: Params) -> tuple[jax.Array, Params]:
+        """The mean loss, and its gradient with the structure of the parameters."""
+        return self.mean(lambda *batch: jax.value_and_grad(self.summed)(params, *batch))
+
+
+def mean_loss(
+    outputs: Callable[[Params, Batch], jax.Array],
+    losses: Callable[[jax.Array, Batch], jax.Array],
+    data: Batch,
+    batch_size: int,
+) -> Objective:
+    """The mean of a loss over a data set.
+
+    Args:
+        outputs: `(params, batch) -> outputs`, float [B, ...]; pure. Arrays that it needs besides,
+            such as the running statistics of BatchNorm, are best bound by `jax.tree_util.Partial`,
+            which keeps them out of the constants of the program.
+        losses: `(outputs, batch) -> losses`, float [B]; pure. A loss that is not made of outputs
+            and targets can have all of itself in `outputs`, and `lambda losses, batch: losses`
+            here; the Gauss-Newton matrix and the Fisher matrix by sampling need the two apart.
+        data: pytree of arrays [E, ...] with the same number E of examples.
+        batch_size: B, examples per batch. Networks that normalise by the batch see these batches,
+            in the order of the data; the last one is then filled up with copies of its own
+            examples, which have no weight.
+
+    Raises:
+        ValueError: if there are no examples, their number differs between the arrays, or the batch
+            size is not a positive integer.
+    """
+    sizes = {len(x) for x in jax.tree.leaves(data)}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(
+            f"data must be arrays with the same number of examples, at least 1, got {sizes}"
+        )
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+    (size,) = sizes
+    batch_size = min(batch_size, size)
+    number = -(-size // batch_size)
+    last = np.arange((number - 1) * batch_size, size)
+    order = np.concatenate([np.arange((number - 1) * batch_size), np.resize(last, batch_size)])
+    weights = np.arange(number * batch_size) < size
+
+    def stacked(x: Any) -> jax.Array:
+        return jnp.asarray(np.asarray(x)[order].reshape(number, batch_size, *x.shape[1:]))
+
+    return Objective(
+        outputs if isinstance(outputs, Partial) else Partial(outputs),
+        losses if isinstance(losses, Partial) else Partial(losses),
+        jax.tree.map(stacked, data),
+        jnp.asarray(weights.reshape(number, batch_size), jnp.float32),
+    )
