@@ -10,7 +10,7 @@ import pytest
 
 from tests.run_folder.written import DATA, SAM, VASSO, write_run, write_two_methods, write_validated
 from vasso_jax.cli import compare
-from vasso_jax.runs import group_runs, read_run, tables
+from vasso_jax.runs import FORMAT, group_runs, read_run, tables
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def _older(folder):
 
 def _newer(folder):
     run = write_run(folder / "run", 0.5, 0.5)
-    (run / "config.json").write_text('{"epochs": 2, "format": 3}')
+    (run / "config.json").write_text(json.dumps({"epochs": 2, "format": FORMAT + 1}))
     return [run], "needs a newer vasso_jax"
 
 

@@ -30,11 +30,19 @@ def test_curves_are_drawn_with_what_the_records_have(tmp_path):
     assert widths[1] / widths[0] == pytest.approx(4 / 3, rel=0.01)  # one more panel
 
 
+def test_a_picture_is_not_written_over_a_folder_nor_beside_it(tmp_path, two_methods):
+    (tmp_path / "pictures").mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match="pictures cannot be written"):
+        plot_groups(group_runs(map(read_run, two_methods)), tmp_path / "pictures")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.fixture
 def pictures(monkeypatch):
     """The figures that are saved from now on."""
     saved = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: saved.append(figure))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
     return saved
 
 

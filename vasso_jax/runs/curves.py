@@ -1,10 +1,12 @@
 """Learning curves as a picture: of one run, or of groups of runs."""
 
+import io
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vasso_jax.runs.comparison import Group
+from vasso_jax.runs.files import write_bytes
 from vasso_jax.runs.records import evaluations, of_split
 from vasso_jax.runs.series import (
     axis_label,
@@ -19,6 +21,7 @@ from vasso_jax.runs.series import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, name: str) -> None:
@@ -49,7 +52,7 @@ def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, name: str
                 axes.plot(*_points(points), label=shown[0]["split"], marker=".", markersize=3)
                 axes.legend()
         _describe(axes, title(field), axis_label(field))
-    figure.savefig(path, dpi=110)
+    _write(figure, path)
 
 
 def plot_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
@@ -85,7 +88,14 @@ def plot_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
             axes.fill_between(list(found), *band(found), alpha=0.2, color=colour, linewidth=0)
     _describe(axes, f"{splits(groups)} {title('top1')}", axis_label("top1"))
     axes.legend(fontsize="small", title=band_note(groups) or None, title_fontsize="small")
-    figure.savefig(path, dpi=110)
+    _write(figure, path)
+
+
+def _write(figure: "Figure", path: pathlib.Path) -> None:
+    """As a PNG, atomically, whatever the name of the file ends with."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    write_bytes(path, content.getvalue())
 
 
 def _describe(axes: "Axes", name: str, label: str) -> None:

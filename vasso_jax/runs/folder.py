@@ -12,7 +12,7 @@ from vasso_jax.runs.records import Record, is_complete, out_of_patience, read
 from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 
 # Of the folder, in config.json. Files of format 1 do not carry it.
-FORMAT = 2
+FORMAT = 3
 
 _CONFIG = "config.json"
 _LEAVE_OUT = "leave this run out"
