@@ -98,7 +98,6 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_every_command_on_the_pages_does_what_it_is_there_for(folder):
     programs = {"python": [sys.executable], "vasso-jax": [sys.executable, "-m", "vasso_jax"]}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}

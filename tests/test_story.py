@@ -13,7 +13,7 @@ from tests.train.networks import SMALL
 from vasso_jax import data
 from vasso_jax.cli import compare, predict
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 
 def write_folders(root, classes):

@@ -12,7 +12,7 @@ from benchmarks.gpu.__main__ import main
 from tests.runs import ROOT
 from tests.train.networks import NAME, SMALL
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 
 def gpu(*arguments):

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.runs import ROOT
 from tests.train.networks import NAME
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.train.networks import SMALL
 from vasso_jax import load_run
 from vasso_jax.cli import predict
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -204,7 +204,6 @@ def start(*arguments, **environment):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_a_stopped_sweep_goes_on_and_a_failing_run_does_not_end_it(unbroken, tmp_path):
     config, parent = tmp_path / "small.py", tmp_path / "parent"
     # More images than there are, which is found when the data has been read.

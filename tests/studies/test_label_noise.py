@@ -27,7 +27,6 @@ def small(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 # Two processes, each of which imports JAX and compiles a step of its own, of a small network.
 def test_it_writes_its_results_and_does_not_train_twice(small, tmp_path, capsys):
     main(small)

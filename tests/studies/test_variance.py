@@ -31,7 +31,6 @@ def run(*arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_the_script_writes_its_numbers_and_its_picture(tmp_path):
     results, figure = tmp_path / "new/numbers.json", tmp_path / "picture.png"
     paths = (f"--results={results}", f"--figure={figure}")
@@ -51,7 +50,6 @@ def test_the_script_writes_its_numbers_and_its_picture(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_the_errors_are_those_of_the_direction_that_the_run_has_taken():
     dataset = data.load("digits")
     model = trajectory.Perceptron(10)

@@ -14,7 +14,7 @@ from vasso_jax.train import DataError, UsageError, train
 from vasso_jax.train.checkpoints.checkpoint import find_checkpoint
 from vasso_jax.train.evaluation import evaluate
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 MODEL = Linear(2)
 

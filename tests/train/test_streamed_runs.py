@@ -12,7 +12,7 @@ from tests import runs
 from tests.data.image_files import make_folder
 from tests.train.networks import SMALL
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 # Epochs of 5 steps; the pixels are plain colours, and differ with class and image.
 ALL_BUT_EPOCHS = (

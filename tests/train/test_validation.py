@@ -113,7 +113,6 @@ def test_the_run_stops_when_patience_is_over(finished, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 @pytest.mark.parametrize("patience", [0, 2])
 def test_killed_anywhere_it_ends_the_same(tmp_path, monkeypatch, patience):
     fit(tmp_path / "whole", patience=patience)

@@ -18,7 +18,7 @@ from vasso_jax.train import UsageError, train
 from vasso_jax.train.checkpoints.weights import write_run
 from vasso_jax.train.presets import digits as digits_config
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 
 def config(**fields):
