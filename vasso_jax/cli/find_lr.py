@@ -80,7 +80,7 @@ def _find(config: Config, options: argparse.Namespace) -> None:
     from vasso_jax.train.devices import processes
     from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
     from vasso_jax.train.lr_finder import plan_test, run_test
-    from vasso_jax.train.reporting.range_plot import plot_range_test
+    from vasso_jax.train.range_plot import plot_range_test
 
     try:
         with usage_errors():
