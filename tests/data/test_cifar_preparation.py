@@ -162,6 +162,7 @@ def wait_until(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_copy_and_another_waits_for_it(served, tmp_path):
     archive = json.dumps(preparation._ARCHIVES["cifar10"])
     staging = tmp_path / "cifar10/incomplete.vasso_jax"

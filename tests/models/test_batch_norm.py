@@ -59,6 +59,7 @@ def test_batch_norm_is_right_before_the_running_mean_is():
     np.testing.assert_allclose(np.std(np.asarray(y, np.float64), (0, 1, 2)), 1, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_how_exact_the_variance_is_before_the_running_mean_is_near():
     distance, channels = 100, 64
     x = np.random.default_rng(0).normal(distance, 1, (64, 8, 8, channels)).astype(np.float32)

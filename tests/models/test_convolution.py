@@ -34,6 +34,7 @@ def test_gradients(size, stride, padding, x64):
     assert_equal(gradients(ours(*args))(x, k), gradients(derived(*args))(x, k), 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 3), (2, 0))])
 def test_forward_mode(stride, padding, x64):
@@ -44,6 +45,7 @@ def test_forward_mode(stride, padding, x64):
     assert_equal(actual, expected, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["float32", None])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("of", [gradients, forward_mode])
@@ -108,6 +110,7 @@ def test_gradients_and_curvatures_under_vmap(images_too, x64):
     assert_equal(actual, expected, 1e-12)
 
 
+@pytest.mark.slow
 def test_vmap_over_images_is_one_convolution_with_our_gradients():
     x, k = draw()
     images = jnp.stack([x, jnp.sin(x)], axis=1)

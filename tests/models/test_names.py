@@ -35,6 +35,7 @@ def pyramidnet_count(depth, alpha, classes):
     return 27 * 16 + convolutions + norms + (widths[-1] + 1) * classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "num_classes", "count"),
     [

@@ -14,6 +14,7 @@ def variables():
     return jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
 
 
+@pytest.mark.slow
 def test_dropout_needs_training_and_a_key(variables):
     x = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
 

@@ -73,6 +73,7 @@ def test_outputs_are_those_of_the_equations(model):
     np.testing.assert_allclose(logits, reference(variables["params"], x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_initialisation():
     model = ViT(4, 128, depth=1, heads=2, num_classes=5)
     x = jnp.ones((1, 8, 8, 3))

@@ -77,6 +77,7 @@ def test_schedules_and_decay_see_what_is_balanced():
     np.testing.assert_allclose(ours["lora_a"], a, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_flax_lora_is_found():
     model = nnx.LoRA(3, 2, 4, rngs=nnx.Rngs(0))
     w = nnx.state(model)

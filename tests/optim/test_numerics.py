@@ -48,6 +48,7 @@ def test_inner_products_of_any_arrays(leaves, seed):
         assert abs(found * 2.0**48 - wanted) <= 2e-6 * size
 
 
+@pytest.mark.slow
 def test_inner_products_of_many_small_arrays():
     a, b = drawn([((i % 7 + 1,), "float32", "bfloat16") for i in range(203)], seed=0)
     for found, (wanted, size) in zip(

@@ -46,6 +46,7 @@ def test_lesam_in_numpy(budget, rho_max, x64):
         np.testing.assert_allclose(norm, rho, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.floats(0.01, 1.0))
 def test_to_first_order_the_loss_rises_by_at_most_the_budget(seed, budget):
     rng = np.random.default_rng(seed)
@@ -66,6 +67,7 @@ def test_a_preconditioned_ball_in_numpy(x64):
         np.testing.assert_allclose(found, w, rtol=1e-5)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000))
 def test_it_is_the_worst_case_of_its_ellipsoid(seed):
     rng, rho = np.random.default_rng(seed), 0.3

@@ -49,6 +49,7 @@ def masks(sparse, steps, **update):
         yield flat(state.mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["fisher", "random"])
 def test_a_mask_serves_its_number_of_steps(choice):
     served = list(masks(sparse_mask(0.5, choice=choice, every=3), 7))
@@ -56,6 +57,7 @@ def test_a_mask_serves_its_number_of_steps(choice):
         assert np.array_equal(served[t], served[t - 1]) == (t % 3 != 0)
 
 
+@pytest.mark.slow
 def test_random_masks_follow_from_the_seed():
     one, same, other = (
         list(masks(sparse_mask(0.5, choice="random", seed=s), 2)) for s in (1, 1, 2)

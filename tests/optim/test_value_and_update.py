@@ -156,6 +156,7 @@ def test_results_are_returned_and_nothing_is_changed():
     assert_equal(passes, again)
 
 
+@pytest.mark.slow
 def test_one_function_serves_several_shapes_and_traces():
     tx, w = optim.vasso(optax.sgd(0.1), 0.1, 0.4, refresh_every=2), params()
     state, one = tx.init(w), optim.value_and_update(plain_loss, tx)
@@ -168,6 +169,7 @@ def test_one_function_serves_several_shapes_and_traces():
         assert_close(one(w, state, x)[1:], (updates, new_state), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_vmapped_step():
     tx, w = optim.vasso(optax.sgd(0.1), 0.1, 0.4, refresh_every=2), params()
     state, xs = tx.init(w), jnp.stack([batch(0), batch(1)])
@@ -178,6 +180,7 @@ def test_a_vmapped_step():
         assert_close(jax.tree.map(lambda y, i=i: y[i], many), single, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.checkpoint])
 def test_a_step_is_differentiated(wrap):
     # The gradient of the loss after a step, with respect to the batch that the step was taken on.
@@ -260,6 +263,7 @@ def test_complex_parameters_descend(recipe):
     assert loss_fn(w, 0) < 0.1 * first
 
 
+@pytest.mark.slow
 def test_a_line_search_of_optax_gets_what_it_needs():
     tx, w = optax.lbfgs(), params()
     one, state = jax.jit(optim.value_and_update(plain_loss, tx)), tx.init(w)

@@ -75,6 +75,7 @@ def test_different_functions_differ():
     assert len({describe(function) for function in functions}) == len(functions)
 
 
+@pytest.mark.slow
 def test_a_text_is_the_same_in_another_process():
     code = (
         "import optax, numpy as np, flax.linen as nn;"

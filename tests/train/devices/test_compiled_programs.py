@@ -15,6 +15,7 @@ print(jax.config.jax_compilation_cache_dir)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_folder", [False, True])
 @pytest.mark.parametrize(("own_seconds", "seconds"), [(None, 0.1), ("3", 3)])
 def test_what_compiles_in_a_tenth_of_a_second_is_kept_unless_told_otherwise(

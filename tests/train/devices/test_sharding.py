@@ -161,6 +161,7 @@ def test_the_order_is_that_of_gpus_of_which_it_is_known(platform, capability, ex
     assert is_hopper_or_later(device) == expected
 
 
+@pytest.mark.slow
 def test_evaluation_and_checkpoints_do_not_depend_on_how_it_lies(copied, tmp_path):
     ours, theirs = copied[0], Run(2)
     checkpoints = Checkpoints(tmp_path / "checkpoints")

@@ -71,6 +71,7 @@ def test_what_the_optimizer_alone_tells_is_told_before_any_data():
         check(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["clean", "perturbed", "both"])
 def test_running_statistics_of_a_run_are_the_sequence_by_hand(which):
     rho, steps, rng = 0.5, 4, np.random.default_rng(0)
@@ -196,6 +197,7 @@ def test_running_statistics_follow_the_chosen_passes(batch, network):
         )
 
 
+@pytest.mark.slow
 def test_the_decay_of_running_statistics_costs_no_pass(batch):
     def flops(which):
         model, tx = TinyFlax(), sam(optax.sgd(LR), RHO)

@@ -29,6 +29,7 @@ def test_other_platforms_compile_as_they_do_by_default():
     assert compiler_options.for_initial_state(GPU) is None
 
 
+@pytest.mark.slow
 def test_the_initial_state_is_the_usual_one():
     def create(key):
         return Small(10).init(key, jnp.zeros((1, 8, 8, 1)), train=False)
