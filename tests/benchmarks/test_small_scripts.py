@@ -36,6 +36,11 @@ pytestmark = pytest.mark.slow
             {"normalise", "crop, flip, cutout", "randaugment", "trivialaugment", "mixup", "cutmix"},
         ),
         (
+            "curvature",
+            (f"--model={NAME}", "--image_size=8", "--batch_size=2", "--rounds=1"),
+            {"gradient", "gradient again", "hessian", "gauss_newton", "fisher"},
+        ),
+        (
             "import_time",
             ("--rounds=1",),
             {"optax_seconds", "vasso_jax_optim_seconds", "median_ratio"},

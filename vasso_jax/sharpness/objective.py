@@ -41,9 +41,8 @@ class Objective(NamedTuple):
         Traced: one batch after the other, with one sum in memory.
         """
         first = jax.tree.map(lambda x: x[0], (self.batches, self.weights))
-        zero = jax.tree.map(
-            lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(function, *first)
-        )
+        # Not jnp.zeros, which has no sharding: on a mesh of explicit axes that is another type.
+        zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(function, *first))
 
         def add(total: Any, batch_and_weights: Any) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, function(*batch_and_weights)), None
@@ -57,10 +56,30 @@ class Objective(NamedTuple):
         """The mean loss, a scalar."""
         return self.mean(lambda *batch: self.summed(params, *batch))
 
+    def check_finite(self, params: Params) -> jax.Array:
+        """The mean loss, in one pass over the data, where it and all parameters are finite.
+
+        Raises:
+            ValueError: a parameter or the loss is NaN or infinite.
+        """
+        for path, finite in jax.tree_util.tree_leaves_with_path(_finite(params)):
+            if not finite:
+                name = jax.tree_util.keystr(path)
+                raise ValueError(f"the parameters {name} are not finite: nothing can be measured")
+        value = self.value(params)
+        if not jnp.isfinite(value):
+            raise ValueError(f"the mean loss is {value}: nothing can be measured")
+        return value
+
     @jax.jit
     def value_and_grad(self, params: Params) -> tuple[jax.Array, Params]:
         """The mean loss, and its gradient with the structure of the parameters."""
         return self.mean(lambda *batch: jax.value_and_grad(self.summed)(params, *batch))
+
+
+@jax.jit
+def _finite(params: Params) -> Any:
+    return jax.tree.map(lambda x: jnp.isfinite(x).all(), params)
 
 
 def mean_loss(

@@ -1,0 +1,177 @@
+"""Extreme eigenvalues of a curvature matrix, by ARPACK."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+from vasso_jax.sharpness.host_vectors import HostOperator, Progress, flatten, unflatten
+from vasso_jax.sharpness.operators import Operator, Vector
+
+# Products for the size of the largest eigenvalue; a factor of two does not matter.
+_POWER_STEPS = 5
+
+
+class Eigenpairs(NamedTuple):
+    """The eigenvalues asked for, K in all, with their eigenvectors.
+
+    Attributes:
+        values: float [K], descending: the largest ones, then the smallest ones. The ratio of the
+            first to the fifth is `values[0] / values[4]`.
+        vectors: a tuple of K trees of arrays in host memory, like the parameters (None where the
+            mask leaves a leaf out), each of norm 1.
+        residuals: float [K], ||H v - value v||. An eigenvalue is at most as far from `value`.
+        products: how many passes over the data it took.
+    """
+
+    values: np.ndarray
+    vectors: tuple[Vector, ...]
+    residuals: np.ndarray
+    products: int
+
+
+def eigenvalues(
+    operator: Operator,
+    largest: int = 1,
+    smallest: int = 0,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+    start: Vector | None = None,
+    progress: Progress | None = None,
+    restarts: int = 100,
+) -> Eigenpairs:
+    """The largest and the smallest eigenvalues, by implicitly restarted Lanczos iterations.
+
+    ARPACK keeps its basis, max(2 k + 1, 20) float64 vectors for k eigenvalues, in host memory: the
+    device holds no more than a product needs. A matrix with no more rows than that is formed
+    instead. Of an eigenvalue of a multiplicity above 1, fewer copies may be found.
+
+    Args:
+        operator: the matrix H.
+        largest: how many of the largest eigenvalues (not: of the largest absolute values).
+        smallest: how many of the smallest, such as the most negative ones.
+        tolerance: of a residual, relative to the largest absolute eigenvalue. The error of an
+            eigenvalue is of the order of the residual squared over the distance to the next one.
+            float32 products allow about 1e-5.
+        seed: of the random start vector.
+        start: a tree like a vector, to start from instead; such as the sum of the eigenvectors at
+            parameters near by.
+        progress: is called after each product with the products made and those expected in all. The
+            latter is a guess until the last ones, as the number of restarts is not known before.
+        restarts: how many are allowed for each end of the spectrum.
+
+    Raises:
+        ValueError: a number is out of range, `start` does not fit or is zero, a product is not
+            finite, or some eigenvalues have not converged; the message has those that have.
+    """
+    _check(operator, largest, smallest, tolerance, restarts)
+    multiply = HostOperator(operator, expected=0, progress=progress)
+    first = _start(multiply, start, seed)
+    if multiply.size <= _basis(max(largest, smallest), multiply.size):
+        multiply.expected = multiply.size + largest + smallest
+        columns = _dense(multiply, largest, smallest)
+    else:
+        bases = sum(_basis(k, multiply.size) for k in (largest, smallest) if k)
+        multiply.expected = _POWER_STEPS + bases + largest + smallest
+        scale = _scale(multiply, first)
+        limits = tolerance, restarts
+        columns = [
+            *_arpack(multiply, first, largest, 2 * scale, "largest", *limits),
+            *_arpack(multiply, first, smallest, -2 * scale, "smallest", *limits),
+        ]
+    return _pairs(multiply, columns)
+
+
+def _check(operator, largest, smallest, tolerance, restarts):
+    if min(largest, smallest) < 0 or not 1 <= largest + smallest <= operator.size:
+        raise ValueError(
+            f"largest={largest} and smallest={smallest} must be 0 or more, and together 1 to "
+            f"{operator.size}, the number of parameters"
+        )
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}")
+    if restarts < 1:
+        raise ValueError(f"restarts must be at least 1, got {restarts}")
+
+
+def _start(multiply: HostOperator, start: Vector | None, seed: int) -> np.ndarray:
+    if start is None:
+        return np.random.default_rng(seed).normal(size=multiply.size)
+    flat = flatten(start)
+    if flat.shape != (multiply.size,):
+        raise ValueError(f"start has {flat.size} numbers, the operator {multiply.size} rows")
+    if not np.isfinite(flat).all() or not flat.any():
+        raise ValueError("start must be finite and not zero")
+    return flat
+
+
+def _basis(count: int, size: int) -> int:
+    return min(max(2 * count + 1, 20), size)
+
+
+def _dense(multiply: HostOperator, largest: int, smallest: int) -> list[np.ndarray]:
+    matrix = np.stack([multiply(column) for column in np.eye(multiply.size)])
+    vectors = np.linalg.eigh((matrix + matrix.T) / 2)[1].T[::-1]
+    return [*vectors[:largest], *vectors[multiply.size - smallest :]]
+
+
+def _scale(multiply: HostOperator, vector: np.ndarray) -> float:
+    """About the largest absolute eigenvalue, from below; 1 for the zero matrix."""
+    scale = 0.0
+    for _ in range(_POWER_STEPS):
+        vector = multiply(vector / np.linalg.norm(vector))
+        scale = float(np.linalg.norm(vector))
+        if not scale:
+            return 1.0
+    return scale
+
+
+def _arpack(multiply, first, count, shift, end, tolerance, restarts):
+    """Eigenvectors in descending order of the eigenvalues.
+
+    ARPACK's tolerance is relative to each eigenvalue, so that small ones would never converge. The
+    shift moves the wanted end to one to three times the largest absolute eigenvalue.
+    """
+    if not count:
+        return []
+    size, basis, before = multiply.size, _basis(count, multiply.size), multiply.products
+
+    def shifted(vector):
+        if multiply.products - before >= basis:
+            multiply.expected = max(multiply.expected, multiply.products + basis - count)
+        return multiply(vector) + shift * np.ravel(vector)
+
+    matrix: Any = LinearOperator((size, size), matvec=shifted, dtype=np.float64)  # pyright: ignore
+    try:
+        values, vectors = eigsh(
+            matrix,
+            k=count,
+            which="LA" if end == "largest" else "SA",
+            v0=first,
+            ncv=basis,
+            tol=tolerance / 3,
+            maxiter=restarts,
+        )
+    except ArpackNoConvergence as error:
+        found = ", ".join(f"{value - shift:.6g}" for value in sorted(error.eigenvalues)[::-1])
+        raise ValueError(
+            f"{len(error.eigenvalues)} of the {count} {end} eigenvalues converged ({found or '-'}) "
+            f"within {restarts} restarts: allow more restarts or a larger tolerance "
+            f"({tolerance:g})"
+        ) from error
+    return list(vectors.T[np.argsort(-values)])
+
+
+def _pairs(multiply: HostOperator, columns: list[np.ndarray]) -> Eigenpairs:
+    multiply.expected = multiply.products + len(columns)
+    values, residuals = [], []
+    for vector in columns:
+        product = multiply(vector)
+        values.append(float(np.vdot(vector, product) / np.vdot(vector, vector)))
+        residuals.append(float(np.linalg.norm(product - values[-1] * vector)))
+    return Eigenpairs(
+        np.array(values),
+        tuple(unflatten(vector, multiply.like) for vector in columns),
+        np.array(residuals),
+        multiply.products,
+    )
