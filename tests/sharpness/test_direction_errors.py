@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
+from tests.sharpness.small_losses import classification, examples, weights
 from vasso_jax.optim import suppress_variance
-from vasso_jax.sharpness import measure_directions
+from vasso_jax.sharpness import measure_directions, minibatch_gradients, sam_direction
 
 SIZE, STREAMS, STEPS = 200, 8, 400
 SIGMA = 0.5  # standard deviation of a coordinate's noise
@@ -118,3 +120,27 @@ def test_groups_of_streams_and_directions_are_kept_apart():
         "exact": {"gradient": 0.0, "half": 0.75},
         "doubled": {"gradient": 3.0, "half": 0.0},
     }
+
+
+def test_minibatches_of_an_objective_scatter_about_its_gradient():
+    objective, w = classification(examples(13)), weights()  # batches of 8 and 5 examples
+    gradients_at = minibatch_gradients(objective, w, streams=32, seed=1)
+
+    def measured():
+        streams, _ = gradients_at(jnp.int32(3))
+        return streams, measure_directions({"SAM": optax.identity()}, gradients_at, steps=10)
+
+    streams, errors = jax.jit(measured)()
+    errors = errors["independent"]["SAM"]
+    full, *batches = (ravel_pytree(sam_direction(objective, w, i))[0] for i in (None, 0, 1))
+    np.testing.assert_allclose(errors.squared_norm, np.square(full).sum(), rtol=1e-4)
+    distances = [np.abs(streams["independent"] - batch).max(axis=1) for batch in batches]
+    np.testing.assert_allclose(np.min(distances, axis=0), 0, atol=1e-5)
+    assert np.max(distances, axis=1).min() > 0.1  # both are there
+    # The variance of the two batches about their mean, by their examples.
+    spread = [np.square(batch - full).sum() for batch in batches]
+    variance = np.average(spread, weights=[8, 5])
+    np.testing.assert_allclose(errors.variance.mean(), variance, rtol=0.1)
+    assert abs(errors.bias.mean()) < 0.05 * variance
+    with pytest.raises(ValueError, match="not finite"):
+        minibatch_gradients(objective, w | {"w1": w["w1"] * np.nan}, streams=2)

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
+
+from vasso_jax.sharpness.objective import Objective, Params
 
 Streams = Mapping[str, jax.Array]
 
@@ -78,6 +81,43 @@ def measure_directions(
         for group, shape in streams.items()
     }
     return jax.lax.scan(step, first, jnp.arange(steps, dtype=jnp.int32))[1]
+
+
+def minibatch_gradients(
+    objective: Objective, params: Params, streams: int, seed: int = 0
+) -> Callable[[jax.Array], tuple[Streams, jax.Array]]:
+    """Streams of minibatch gradients at parameters that stay, for `measure_directions`.
+
+    In each step and stream a batch of the objective is drawn, independently, by the number of its
+    examples: the mean of its gradient is that of the whole set.
+
+    Args:
+        objective: the loss, whose batches are the minibatches.
+        params: pytree of floating-point arrays.
+        streams: S >= 2, or 1 for errors without variance and bias.
+        seed: of the drawing.
+
+    Returns:
+        A function of the step, with one group of streams, `independent`.
+
+    Raises:
+        ValueError: the parameters or the loss are not finite.
+    """
+    objective.check_finite(params)
+    full = ravel_pytree(objective.value_and_grad(params)[1])[0]
+    examples = objective.weights.sum(axis=1)
+    key = jax.random.key(seed)
+
+    def gradient(i: jax.Array) -> jax.Array:
+        return ravel_pytree(objective.part(i).value_and_grad(params)[1])[0]
+
+    def gradients_at(step: jax.Array) -> tuple[Streams, jax.Array]:
+        chosen = jax.random.choice(
+            jax.random.fold_in(key, step), len(examples), (streams,), p=examples / examples.sum()
+        )
+        return {"independent": jax.lax.map(gradient, chosen)}, full
+
+    return gradients_at
 
 
 def _errors(now: jax.Array, before: jax.Array, full: jax.Array) -> DirectionErrors:

@@ -35,6 +35,14 @@ class Objective(NamedTuple):
         losses = self.losses(self.outputs(params, batch), batch)
         return (losses * weights.astype(losses.dtype)).sum()
 
+    @jax.jit
+    def part(self, i: int) -> "Objective":
+        """The mean loss over batch i alone, as an objective of one batch."""
+        batches, weights = jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, i, 1), (self.batches, self.weights)
+        )
+        return self._replace(batches=batches, weights=weights)
+
     def mean(self, function: Callable[[Batch, jax.Array], Any]) -> Any:
         """Adds `function(batch, weights)`, a pytree, over all batches; over the sum of weights.
 

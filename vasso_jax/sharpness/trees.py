@@ -1,0 +1,48 @@
+"""Arithmetic of parameter trees."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vasso_jax.sharpness.objective import Params
+
+
+@jax.jit
+def dot(a: Params, b: Params) -> jax.Array:
+    """The inner product over all leaves, a scalar of at least float32."""
+
+    def of_leaves(x: jax.Array, y: jax.Array) -> jax.Array:
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        return (x.astype(wide) * y.astype(wide)).sum()
+
+    return sum(jax.tree.leaves(jax.tree.map(of_leaves, a, b)), start=jnp.zeros(()))
+
+
+@jax.jit
+def norm(tree: Params) -> jax.Array:
+    """The L2 norm over all leaves, a scalar of at least float32."""
+    return jnp.sqrt(dot(tree, tree))
+
+
+def scaled(factor: Any, tree: Params) -> Params:
+    """factor * tree, in the dtypes of the tree."""
+    return jax.tree.map(lambda x: (factor * x).astype(x.dtype), tree)
+
+
+@jax.jit
+def unit(tree: Params) -> Params:
+    """The tree divided by its norm; zero if that is 0."""
+    size = norm(tree)
+    return scaled(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), tree)
+
+
+def moved(params: Params, factor: Any, change: Params) -> Params:
+    """params + factor * change, in the dtypes of the parameters."""
+    return jax.tree.map(lambda w, x: (w + factor * x).astype(w.dtype), params, change)
+
+
+@jax.jit
+def all_finite(tree: Params) -> jax.Array:
+    """Whether no number is NaN or infinite."""
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
