@@ -14,6 +14,7 @@ from vasso_jax.data.datasets import (
 from vasso_jax.data.noise import LabelNoise, add_label_noise
 from vasso_jax.data.sources import DATASETS, Source, constructor, load
 from vasso_jax.data.streaming import Host, HostBatch, evaluation_batches, training_batches
+from vasso_jax.data.subset import draw
 from vasso_jax.data.validation import Validation, hold_out
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "add_label_noise",
     "augment",
     "constructor",
+    "draw",
     "epoch_order",
     "evaluation_batch",
     "evaluation_batches",

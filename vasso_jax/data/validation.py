@@ -5,13 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vasso_jax.data.datasets import (
-    EncodedExample,
-    EncodedSplit,
-    ImageDataset,
-    Split,
-    StreamedDataset,
-)
+from vasso_jax.data.datasets import ImageDataset, StreamedDataset
+from vasso_jax.data.subset import take
 
 # Label noise of the same seed must not draw the same images, nor its order be the one of an epoch.
 _STREAM = 0x76616C
@@ -71,9 +66,7 @@ def hold_out(
     is_held_out = np.zeros(n, bool)
     is_held_out[held_out] = True
     kept, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
-    return dataclasses.replace(
-        dataset, train=_subset(train, kept), validation=_subset(train, held_out)
-    )
+    return dataclasses.replace(dataset, train=take(train, kept), validation=take(train, held_out))
 
 
 def _of_each_class(order: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray:
@@ -93,23 +86,3 @@ def _of_each_class(order: np.ndarray, labels: np.ndarray, share: float) -> np.nd
     starts = np.cumsum(counts) - counts
     parts = [by_class[start : start + quota] for start, quota in zip(starts, quotas, strict=True)]
     return np.concatenate(parts)
-
-
-def _subset(split: Split | EncodedSplit, indices: np.ndarray) -> Any:
-    if isinstance(split, Split):
-        return Split(split.images[indices], split.labels[indices])
-    return _Subset(split, indices)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Subset:
-    """Some images of a split on disk."""
-
-    split: EncodedSplit
-    indices: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> EncodedExample:
-        return self.split[int(self.indices[index])]
