@@ -197,20 +197,18 @@ def test_names_are_shown_as_they_are(tmp_path):
     assert "<" not in re.findall(r"^const figures = .*$", text, re.MULTILINE)[0]
 
 
-def test_fields_that_begin_with_sharpness_have_a_panel_each(tmp_path):
+def test_the_metric_has_the_first_panel(tmp_path):
     def change(record):
         if record["split"] == "test" and record["epoch"] == 2:
-            record.update(sharpness_top=3.5, top5=0.75, other=1.0)
+            record.update(top5=0.75, other=1.0)
 
     page = Page(page_of([rewritten(write_run(tmp_path / "run", 0.5, 0.5), change)], "top5")[0])
     assert page.titles == [
         *("test top-5 accuracy", "test top-1 accuracy", "test loss"),
-        *("test sharpness_top", "train loss"),
+        "train loss",
     ]
-    (trace,) = page.traces("test sharpness_top")
-    assert (trace["x"], trace["y"]) == ([2], [3.5])
     (trace,) = page.traces("test top-5 accuracy")
-    assert trace["y"] == [75]
+    assert (trace["x"], trace["y"]) == ([2], [75])
     assert "One line per run." in page.text
 
 

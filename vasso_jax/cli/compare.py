@@ -23,7 +23,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from vasso_jax import runs
-from vasso_jax.runs import page, tables
+from vasso_jax.runs import page, sharpness_tables, tables
+from vasso_jax.runs.sharpness import CAVEAT
 
 # Columns that a terminal has no room for.
 _ONLY_IN_FILES = 2
@@ -56,7 +57,10 @@ def show(arguments: Sequence[str] | None) -> None:
         "runs", nargs="+", type=pathlib.Path, metavar="RUN|FOLDER", help="run folder, or above it"
     )
     parser.add_argument(
-        "--metric", default="top1", help="of the test: top1 (default), top5, loss, ..."
+        "--metric",
+        default="top1",
+        help="of the test: top1 (default), top5, loss, ...; or what vasso-jax sharpness has "
+        "measured of the last checkpoint: lambda_1, trace, ...",
     )
     parser.add_argument(
         "--baseline",
@@ -84,10 +88,13 @@ def _compare(options: argparse.Namespace) -> None:
         raise ValueError(f"no run has finished. {notes[0]}")
     rows = [tables.cells(group, metric) for group in groups]
     header = tables.header(metric)
-    if picking := tables.picking_note(groups):
+    if (picking := tables.picking_note(groups)) and not runs.is_figure(metric):
         notes.insert(0, picking)
     if unequal := runs.budgets(groups):
         notes.insert(0, f"not trained equally long: {'; '.join(unequal)}")
+    if runs.is_figure(metric):
+        unequal = sharpness_tables.unequal_note(groups, [metric])
+        notes += [CAVEAT, *([unequal] if unequal else [])]
     baseline = _baseline(groups, options.baseline)
     found = runs.differences_to(baseline, groups, lambda run: run.last(metric))
     if options.baseline is not None and not found:

@@ -10,6 +10,9 @@ Format 2. A run folder holds:
                     `records.py`.
     checkpoints/    One folder per checkpoint, named by its step. Only the trainer reads them.
     curves.png      The learning curves of a finished run.
+    sharpness.json  What was measured of its checkpoints; see `sharpness.py`.
+    density.png     The density of the eigenvalues of its Hessian, if that was measured.
+    slice.png       The loss around a checkpoint, if that was measured.
     wandb_run_id    The id of the run at Weights & Biases, if it is shown there.
 
 `RunFolder` writes and checks a folder. `read_run`, `group_runs` and the statistics read finished
@@ -35,10 +38,19 @@ from vasso_jax.runs.records import (
 )
 from vasso_jax.runs.run import Run, read_run
 from vasso_jax.runs.settings import MAY_CHANGE, SEEDS, differences, flatten, identity, may_change
+from vasso_jax.runs.sharpness import (
+    Measurement,
+    add_measurement,
+    figures_at,
+    figures_in,
+    is_figure,
+    read_measurements,
+)
 from vasso_jax.runs.statistics import (
     Estimate,
     PairedDifference,
     estimate,
+    interval,
     paired_difference,
     seeds_needed,
 )
@@ -51,11 +63,13 @@ __all__ = [
     "Dashboard",
     "Estimate",
     "Group",
+    "Measurement",
     "PairedDifference",
     "Record",
     "RecordFile",
     "Run",
     "RunFolder",
+    "add_measurement",
     "budgets",
     "candidates",
     "choose",
@@ -63,10 +77,14 @@ __all__ = [
     "differences_to",
     "estimate",
     "evaluations",
+    "figures_at",
+    "figures_in",
     "flatten",
     "group_runs",
     "identity",
+    "interval",
     "is_complete",
+    "is_figure",
     "may_change",
     "of_best_checkpoint",
     "of_split",
@@ -75,6 +93,7 @@ __all__ = [
     "plot_curves",
     "plot_groups",
     "rank",
+    "read_measurements",
     "read_object",
     "read_run",
     "run_folders",

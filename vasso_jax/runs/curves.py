@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vasso_jax.runs.comparison import Group
 from vasso_jax.runs.files import write_bytes
-from vasso_jax.runs.records import evaluations, of_split
+from vasso_jax.runs.records import OF_SHARPNESS, evaluations, of_split
 from vasso_jax.runs.series import (
     axis_label,
     band,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, name: str) -> None:
-    """Draws loss, top-1 accuracy, learning rate and, if recorded, the cosine over the epochs.
+    """Draws loss, top-1 accuracy, learning rate and, if recorded, further fields over the epochs.
 
     Args:
         records: of one run.
@@ -39,15 +39,19 @@ def plot_curves(records: Sequence[dict[str, Any]], path: pathlib.Path, name: str
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    train = of_split(records, "train")
-    fields = ["loss", "top1", "lr"]
+    train, evaluated = of_split(records, "train"), evaluations(records)
+    curves = {"loss": (train, evaluated), "top1": (train, evaluated), "lr": (train,)}
     if any("cosine" in record for record in records):
-        fields.append("cosine")
-    figure = Figure(figsize=(4 * len(fields), 3.2), layout="constrained")
+        curves["cosine"] = (train, evaluated)
+    if sharpness := of_split(records, "sharpness"):
+        curves |= dict.fromkeys(OF_SHARPNESS, (sharpness,))
+    figure = Figure(figsize=(4 * len(curves), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(name)
-    for axes, field in zip(figure.subplots(1, len(fields)), fields, strict=True):
-        for shown in (train,) if field == "lr" else (train, evaluations(records)):
+    for axes, (field, of_splits) in zip(
+        figure.subplots(1, len(curves)), curves.items(), strict=True
+    ):
+        for shown in of_splits:
             if points := over_epochs(shown, field):
                 axes.plot(*_points(points), label=shown[0]["split"], marker=".", markersize=3)
                 axes.legend()

@@ -24,7 +24,8 @@ class RunFolder:
 
     Attributes:
         path: of the folder, as given.
-        config_path, dataset_path, metrics_path, curves_path, wandb_id_path: of its files.
+        config_path, dataset_path, metrics_path, curves_path, wandb_id_path, sharpness_path,
+            density_path, slice_path: of its files.
         checkpoints_path: of the folder in it with one folder per checkpoint.
     """
 
@@ -35,6 +36,9 @@ class RunFolder:
         self.metrics_path = self.path / "metrics.jsonl"
         self.curves_path = self.path / "curves.png"
         self.wandb_id_path = self.path / "wandb_run_id"
+        self.sharpness_path = self.path / "sharpness.json"
+        self.density_path = self.path / "density.png"
+        self.slice_path = self.path / "slice.png"
         self.checkpoints_path = self.path / "checkpoints"
 
     def open_for(self, settings: Mapping[str, Any]) -> None:
@@ -129,10 +133,7 @@ class RunFolder:
             raise ValueError("settings cannot have a field called format: config.json has its own")
         changed = []
         if self.dataset_path.exists():
-            # Missing where there is no such split, which is no other version of the facts.
-            none = {"validation_images": 0, "stratified": None}
-            there = none | self.facts(remedy=_OTHER_WORKDIR)
-            changed = differences(there, none | dict(dataset_facts))
+            changed = self.changed_facts(dataset_facts, remedy=_OTHER_WORKDIR)
         if changed and self.has_begun():
             raise ValueError(
                 f"the data set is not the one that the run in {self.path} began with "
@@ -147,6 +148,19 @@ class RunFolder:
         contents = ((self.dataset_path, dataset_facts), (self.config_path, content))
         for path, content in contents:
             write_text(path, json.dumps(as_json(content), indent=2) + "\n")
+
+    def changed_facts(
+        self, dataset_facts: Mapping[str, Any], remedy: str = _LEAVE_OUT
+    ) -> list[str]:
+        """In what a data set differs from that of the run; see `runs.differences`.
+
+        Args:
+            dataset_facts: as for `write_facts`.
+            remedy: see `facts`, whose errors are raised.
+        """
+        # Missing where there is no such split, which is no other version of the facts.
+        none = {"validation_images": 0, "stratified": None}
+        return differences(none | self.facts(remedy), none | dict(dataset_facts))
 
     def has_begun(self) -> bool:
         """Whether the folder holds any result: a record or a complete checkpoint."""

@@ -1,9 +1,10 @@
 """The records of a run: metrics.jsonl, and from there to the dashboards.
 
 A record is one JSON object on one line. Every record has `step` (int), `epoch` (int, those that are
-complete) and `split`: `train`, `validation` or `test`, or `train_steps` for the means over the last
-steps within an epoch. A record of validation or test also has `top1` (in 0..1), `loss` and
-`seconds` (since the run began, over all its starts). Everything else is optional.
+complete) and `split`: `train`, `validation` or `test`, `train_steps` for the means over the last
+steps within an epoch, or `sharpness` for `lambda_1` and `trace` of the Hessian after it. A record
+of validation or test also has `top1` (in 0..1), `loss` and `seconds` (since the run began, over all
+its starts). Everything else is optional.
 
 Without a validation split, the test split is evaluated while the run is trained. With one, that
 split is, and at the end two records of the test split follow: first, with `checkpoint` = `best`,
@@ -22,6 +23,8 @@ from vasso_jax.runs.files import write_text
 Record = dict[str, Any]
 
 EVALUATED = ("test", "validation")
+# The fields of a record of the sharpness.
+OF_SHARPNESS = ("lambda_1", "trace")
 _NUMBERS_OF_EVALUATED = ("top1", "loss", "seconds")
 
 

@@ -16,6 +16,7 @@ from vasso_jax.runs.records import (
     rank,
 )
 from vasso_jax.runs.settings import SEEDS, flatten
+from vasso_jax.runs.sharpness import Measurement, figures_at, is_figure, read_measurements
 
 # What else a record of an evaluation holds.
 _NO_METRICS = ("step", "epoch", "split", "checkpoint", "seconds", "lr")
@@ -30,12 +31,14 @@ class Run:
         config: the settings by dotted name, such as `method.rho`, from config.json.
         data: sizes, class names and statistics of its data set, from dataset.json.
         records: all of metrics.jsonl in order, with at least one evaluation.
+        measurements: all of sharpness.json in order.
     """
 
     folder: pathlib.Path
     config: Mapping[str, Any]
     data: Mapping[str, Any]
     records: Sequence[Record]
+    measurements: Sequence[Measurement] = ()
 
     @functools.cached_property
     def tests(self) -> Sequence[Record]:
@@ -56,6 +59,21 @@ class Run:
     def evaluations(self) -> Sequence[Record]:
         """The validations, or, without a validation split, the tests: one for most epochs."""
         return evaluations(self.records)
+
+    @functools.cached_property
+    def sharpness(self) -> Sequence[Record]:
+        """The records of the sharpness during the training, in order."""
+        return of_split(self.records, "sharpness")
+
+    @functools.cached_property
+    def measured(self) -> Mapping[str, Measurement]:
+        """The newest measurement of each figure, by its name, of the checkpoint tested last."""
+        return figures_at(self.measurements, self.tests[-1]["step"]) if self.tests else {}
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What was `measured`, by name."""
+        return {name: made.figures[name] for name, made in self.measured.items()}
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -80,11 +98,19 @@ class Run:
         return is_complete(self.records, self.epochs, self.config.get("patience") or 0)
 
     def last(self, metric: str = "top1") -> float:
-        """A metric of the last test, such as `top1`, in 0..1, or `loss`.
+        """A metric of the last test, such as `top1`, in 0..1, or `loss`; or a figure of `measured`.
 
         Raises:
-            ValueError: the test has no such metric.
+            ValueError: the test has no such metric, or the figure was not measured.
         """
+        if is_figure(metric):
+            if metric not in self.measured:
+                known = f"; there are {', '.join(self.measured)}" if self.measured else ""
+                raise ValueError(
+                    f"{self.folder} has no {metric} of its last checkpoint{known}: measure it by "
+                    "vasso-jax sharpness"
+                )
+            return self.figures[metric]
         return self._values(self.tests, metric)[-1]
 
     def best(self, metric: str = "top1") -> float:
@@ -148,4 +174,5 @@ def read_run(folder: pathlib.Path) -> Run:
     records = tuple(reader.records())
     if not evaluations(records):
         raise ValueError(f"{folder} has no test record yet: wait for one, or leave this run out")
-    return Run(folder, flatten(settings), data, records)
+    measurements = read_measurements(reader.sharpness_path)
+    return Run(folder, flatten(settings), data, records, measurements)

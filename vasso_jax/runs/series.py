@@ -13,6 +13,8 @@ _TITLES = {
     "top5": ("top-5 accuracy", "top-5 accuracy, %"),
     "loss": ("loss", "cross-entropy, nats"),
     "lr": ("learning rate", "learning rate"),
+    "lambda_1": ("largest eigenvalue of the Hessian", "largest eigenvalue"),
+    "trace": ("trace of the Hessian", "trace"),
     "cosine": ("cosine of gradient and direction", "cosine"),
 }
 # Those of Okabe and Ito, which colour-blind people tell apart, without the two that cannot be seen

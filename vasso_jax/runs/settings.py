@@ -22,7 +22,7 @@ MAY_CHANGE = frozenset(
 )
 # These do not make it another experiment either, but a run keeps them: what is in its folder
 # depends on them.
-_OF_RECORDS = frozenset({"record_every_steps", "keep_every_epochs"})
+_OF_RECORDS = frozenset({"record_every_steps", "keep_every_epochs", "sharpness_every_epochs"})
 # What the runs did that were made before there were these fields.
 _BEFORE: dict[str, Any] = {
     "microbatches": 1,
@@ -40,6 +40,7 @@ _BEFORE: dict[str, Any] = {
     "ema_decay": 0.0,
     "record_every_steps": 0,
     "keep_every_epochs": 0,
+    "sharpness_every_epochs": 0,
 }
 # Runs that differ in these fields only are repetitions of one experiment.
 SEEDS = ("seed", "label_noise.seed", "method.seed", "validation.seed")

@@ -33,6 +33,14 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(statistics.fmean(values), std, len(values))
 
 
+def interval(value: Estimate) -> tuple[float, float] | None:
+    """The ends of Student's 95 % confidence interval of a mean; None for a single value."""
+    if value.std is None:
+        return None
+    margin = _margin(value.std, value.n)
+    return value.mean - margin, value.mean + margin
+
+
 def paired_difference(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> PairedDifference:
     """Mean of ours minus theirs over the seeds that both have, with its 95 % interval.
 

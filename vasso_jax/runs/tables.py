@@ -1,11 +1,12 @@
 """Groups of runs as the rows of a table, such a table as Markdown, and all of it as data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vasso_jax.runs.choice import Choice
 from vasso_jax.runs.comparison import Group, range_of
 from vasso_jax.runs.run import Run
+from vasso_jax.runs.sharpness import is_figure
 from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seeds_needed
 
 # Shares between 0 and 1, shown in percent.
@@ -19,8 +20,10 @@ def shown(metric: str) -> str:
 
 def header(metric: str) -> tuple[str, ...]:
     """The titles of the columns of `cells`."""
-    name = shown(metric)
-    return ("runs", "seeds", "epochs", f"last {name}", f"best {name}", "test loss", "s per run")
+    last, other = (f"last {shown(metric)}", f"best {shown(metric)}")
+    if is_figure(metric):  # of the last checkpoint; the best one need not have been measured
+        last, other = metric, f"last {shown('top1')}"
+    return ("runs", "seeds", "epochs", last, other, "test loss", "s per run")
 
 
 def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
@@ -28,23 +31,32 @@ def cells(group: Group, metric: str = "top1") -> tuple[str, ...]:
 
     Args:
         group: finished runs.
-        metric: of the test; see `Run.last`.
+        metric: of the test, or a figure that was measured; see `Run.last`.
 
     Raises:
         ValueError: a run has no such metric.
     """
     runs = group.runs
-    scale, digits = scale_of(metric)
 
     def column(values: Sequence[float], digits: int) -> str:
         return plus_minus(estimate(values), digits)
+
+    def columns(metric: str) -> Iterator[str]:
+        scale, digits = scale_of(metric)
+        for value in (Run.last, Run.best):
+            yield column([scale * value(run, metric) for run in runs], digits)
+
+    if is_figure(metric):
+        value = estimate([run.last(metric) for run in runs])
+        two = (with_error(value.mean, value.std), next(columns("top1")))
+    else:
+        two = tuple(columns(metric))
 
     return (
         group.name,
         str(len(runs)),
         range_of([run.tests[-1]["epoch"] for run in runs]),
-        column([scale * run.last(metric) for run in runs], digits),
-        column([scale * run.best(metric) for run in runs], digits),
+        *two,
         column([run.last("loss") for run in runs], 4),
         column([run.tests[-1]["seconds"] for run in runs], 1),
     )
@@ -114,6 +126,30 @@ def plus_minus(value: Estimate, digits: int) -> str:
     return f"{value.mean:.{digits}f}{spread}"
 
 
+def with_error(value: float, error: float | None) -> str:
+    """Such as 98.61 +- 0.12, with four digits of the value, which may be of any size."""
+    return f"{value:.4g}" + ("" if error is None else f" +- {error:.2g}")
+
+
+def in_width(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[tuple[list[str], list[list[str]]]]:
+    """A table as several of no more than `width` characters, each with the first column.
+
+    A column that does not fit beside the first has a table of its own, which is wider.
+    """
+    sizes = [max(map(len, column)) + 3 for column in zip(header, *rows, strict=True)]
+    parts: list[list[int]] = []
+    room = 0
+    for i, size in enumerate(sizes[1:], start=1):
+        if not parts or size > room:
+            parts.append([0])
+            room = width - 1 - sizes[0]
+        parts[-1].append(i)
+        room -= size
+    return [([header[i] for i in part], [[row[i] for i in part] for row in rows]) for part in parts]
+
+
 def picking_note(groups: Sequence[Group]) -> str | None:
     """What the best checkpoints were picked by, where that was the test itself."""
     tested = [group.name for group in groups if not all(run.validations for run in group.runs)]
@@ -135,8 +171,10 @@ def as_data(groups: Sequence[Group], metric: str) -> list[dict[str, Any]]:
 
     Returns:
         `group`, `run` (its folder), `seeds`, `epochs`, `last` and `best` (of `metric`, not in
-        percent), `loss` and `seconds`.
+        percent; None for what was measured of the last checkpoint), `loss` and `seconds`; and the
+        figures that were measured, if any were.
     """
+    figures = dict.fromkeys(name for g in groups for run in g.runs for name in run.figures)
     return [
         {
             "group": group.name,
@@ -144,9 +182,10 @@ def as_data(groups: Sequence[Group], metric: str) -> list[dict[str, Any]]:
             "seeds": list(run.seeds),
             "epochs": run.tests[-1]["epoch"],
             "last": run.last(metric),
-            "best": run.best(metric),
+            "best": None if is_figure(metric) else run.best(metric),
             "loss": run.last("loss"),
             "seconds": run.tests[-1]["seconds"],
+            **{name: run.figures.get(name) for name in figures},
         }
         for group in groups
         for run in group.runs

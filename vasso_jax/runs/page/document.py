@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from vasso_jax.runs import tables
+from vasso_jax.runs import sharpness_tables, tables
 from vasso_jax.runs.comparison import Group
 from vasso_jax.runs.page.grids import find_grids
 from vasso_jax.runs.page.legend import legend
 from vasso_jax.runs.series import band_note, title
+from vasso_jax.runs.sharpness import CAVEAT, is_figure
 from vasso_jax.runs.statistics import PairedDifference
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _PAIRS = (
     "Means of differences between runs of equal seeds, with Student's 95 % interval, and how many "
     "seeds it would take to make the interval that short."
 )
+_MEASURED = "Of the last checkpoint: means over the runs +- half of Student's 95 % interval."
 _PICKED = "best: the test of the checkpoint with the best validation accuracy"
 _ONE_EACH = "One line per run."
 
@@ -38,7 +40,7 @@ def as_html(
 
     Args:
         groups: finished runs.
-        metric: of the test; see `Run.last`.
+        metric: of the test, or a figure that was measured; see `Run.last`.
         baseline: the group that differences are taken to.
         found: these differences; see `differences_to`.
         notes: below the tables, such as what the best checkpoints were picked by if not by a
@@ -62,14 +64,24 @@ def as_html(
         rows = [tables.difference_cells(name, each, metric) for name, each in found.items()]
         header = tables.difference_header(metric, baseline.name)
         shown += _table("differences", _PAIRS, header, rows)
+    measured = sharpness_tables.figures_of(run.figures for g in groups for run in g.runs)
+    if measured:
+        rows = [
+            sharpness_tables.group_cells(g.name, [run.figures for run in g.runs], measured)
+            for g in groups
+        ]
+        shown += _table("sharpness", _MEASURED, sharpness_tables.group_header(measured), rows)
+        unequal = sharpness_tables.unequal_note(groups, measured)
+        notes = [*notes, CAVEAT, *([unequal] if unequal else [])]
     curves = figures.curves(groups, metric)
     maps = figures.heat_maps(find_grids(groups), metric)
     if any(run.validations for group in groups for run in group.runs):
         notes = [*notes, _PICKED]
     band = band_note(groups)
+    what = title(metric) if is_figure(metric) else f"test {title(metric)}"
     count = sum(len(group.runs) for group in groups)
     return _template().substitute(
-        title=escape(f"Test {title(metric)}: {count} runs in {len(groups)} groups"),
+        title=escape(f"{what[0].upper()}{what[1:]}: {count} runs in {len(groups)} groups"),
         tables=shown,
         notes="".join(map(_note, notes)),
         lines=f"Thick line: mean of a group; thin lines: its runs; {band}" if band else _ONE_EACH,

@@ -10,14 +10,15 @@ from plotly import graph_objects as go
 from vasso_jax.runs.comparison import Group
 from vasso_jax.runs.page.grids import Grid, Place
 from vasso_jax.runs.page.legend import SINGLE_RUNS, box_id
+from vasso_jax.runs.records import OF_SHARPNESS, Record
+from vasso_jax.runs.run import Run
 from vasso_jax.runs.series import axis_label, band, means, over_epochs, splits, style, title
+from vasso_jax.runs.sharpness import is_figure
 from vasso_jax.runs.statistics import Estimate, estimate
 from vasso_jax.runs.tables import plus_minus, scale_of, shown
 
 # Of the evaluations; the metric of the comparison comes before them.
 _SHOWN = ("top1", "loss")
-# Other fields of the evaluations whose names begin with these have a panel each.
-_EXTRA = ("sharpness",)
 # The light part of ColorBrewer's YlGnBu: black text can be read on all of it.
 _HEAT = ("#ffffcc", "#a1dab4", "#41b6c4")
 # Of a curve with more epochs than this, the points are not marked.
@@ -41,11 +42,12 @@ def curves(groups: Sequence[Group], metric: str) -> list[Panel]:
         for record in run.evaluations
         for name in record
     }
-    extra = sorted(name for name in evaluated if name.startswith(_EXTRA))
-    fields = [field for field in dict.fromkeys((metric, *_SHOWN, *extra)) if field in evaluated]
+    fields = [field for field in dict.fromkeys((metric, *_SHOWN)) if field in evaluated]
     panels = [_panel(groups, splits(groups), field) for field in fields]
     if any(over_epochs(run.training, "loss") for group in groups for run in group.runs):
         panels.append(_panel(groups, "train", "loss"))
+    if any(run.sharpness for group in groups for run in group.runs):
+        panels += [_panel(groups, "sharpness", field) for field in OF_SHARPNESS]
     return panels
 
 
@@ -99,23 +101,25 @@ def _heat_map(
     # As names, not numbers: cells of equal size, however far apart the values are.
     x, y = grid.fields
     _lay_out(figure, _plain(x), _plain(y), {"type": "category"}, {"type": "category"})
-    return Panel(f"{grid.name}: last test {shown(metric)}, by {x} and {y}", figure)
+    which = "" if is_figure(metric) else "last test "
+    return Panel(f"{grid.name}: {which}{shown(metric)}, by {x} and {y}", figure)
 
 
 def _panel(groups: Sequence[Group], split: str, field: str) -> Panel:
     figure = go.Figure()
     last = 0
     for i, group in enumerate(groups):
-        of_runs = [
-            over_epochs(run.training if split == "train" else run.evaluations, field)
-            for run in group.runs
-        ]
+        of_runs = [over_epochs(_records(run, split), field) for run in group.runs]
         last = max([last, *(epoch for curve in of_runs for epoch in curve)])
         for trace in _traces(i, group, of_runs, scale_of(field)[1]):
             figure.add_trace(trace)
     epochs = {"dtick": 1} if last <= 10 else {"tickformat": "d"}
     _lay_out(figure, "epoch", _plain(axis_label(field)), epochs, {})
-    return Panel(f"{split} {title(field)}", figure)
+    return Panel(title(field) if split == "sharpness" else f"{split} {title(field)}", figure)
+
+
+def _records(run: Run, split: str) -> Sequence[Record]:
+    return {"train": run.training, "sharpness": run.sharpness}.get(split, run.evaluations)
 
 
 def _traces(
