@@ -96,7 +96,8 @@ def test_training_knows_nothing_of_what_is_made_of_it():
     for path in (PACKAGE / "train").rglob("*.py"):
         package = ".".join(path.parent.relative_to(ROOT).parts)
         for module in own_imports(path.read_text(), package):
-            assert not module.startswith(("vasso_jax.sweep", "vasso_jax.inference")), path
+            made = ("vasso_jax.sweep", "vasso_jax.inference", "vasso_jax.measurement")
+            assert not module.startswith(made), path
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,10 @@ def test_a_config_is_read_without_jax():
 def test_the_run_folder_is_read_without_any_heavy_package():
     heavy = "jax flax optax numpy scipy matplotlib plotly rich ml_collections"
     assert not loaded_by("vasso_jax.runs") & {*heavy.split()}
+
+
+def test_training_loads_what_measures_only_when_told():
+    assert not loaded_by("vasso_jax.train.run") & {"scipy", "matfree"}
 
 
 def test_a_sweep_leaves_jax_to_the_processes_that_train():

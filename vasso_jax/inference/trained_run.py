@@ -22,7 +22,7 @@ from vasso_jax.train.checkpoints.checkpoint import find_checkpoint
 from vasso_jax.train.checkpoints.weights import read_variables
 from vasso_jax.train.config.descriptions import describe
 from vasso_jax.train.config.objects import check_model
-from vasso_jax.train.config.parts import bind_model, make_model
+from vasso_jax.train.config.parts import bind_section, make_model
 from vasso_jax.train.devices.sharding import batch_sharding, make_mesh, replicated
 from vasso_jax.train.errors import UsageError, usage_errors
 
@@ -199,7 +199,7 @@ def _network(
     path: pathlib.Path, section: dict[str, Any], model: nn.Module | None, num_classes: int
 ) -> nn.Module:
     if model is None and section["name"] != "given":
-        return make_model(bind_model(section), num_classes)
+        return make_model(bind_section("model", section), num_classes)
     trained = section.get("object")
     if model is None:
         raise ValueError(

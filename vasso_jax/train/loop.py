@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -23,6 +23,9 @@ from vasso_jax.train.reporting.diagnosis import symptoms
 from vasso_jax.train.steps.state import METRICS, MetricSum, TrainState
 from vasso_jax.train.steps.successive import SuccessiveDirections
 from vasso_jax.train.timer import Timer
+
+if TYPE_CHECKING:
+    from vasso_jax.train.epoch_sharpness import EpochSharpness
 
 # Against divergence, by the field that it needs.
 _REMEDIES = {
@@ -49,6 +52,7 @@ class Trainer:
         self._pipeline = experiment.pipeline
         self._program = experiment.program
         self._total_steps = experiment.total_steps
+        self._sharpness = experiment.sharpness
         self._split = "validation" if experiment.has_validation else "test"
         self._state = state
         self._step = int(state.step)
@@ -199,6 +203,8 @@ class Trainer:
         self._timer.reset()
         train = self._record(self._step, "train", {**metrics, **rate, "images_per_second": speed})
         records = [train, {**evaluated, **rate}] if evaluated else [train]
+        if self._sharpness and (epoch + 1) % self._options.sharpness_every_epochs == 0:
+            records += self._measured(self._sharpness)
         with usage_errors():
             self._records.append(*records)
         self._display.epoch(self._options.epochs, train, evaluated)
@@ -211,6 +217,15 @@ class Trainer:
             raise failure
         if not self._is_last(epoch) and not self._out_of_patience():
             self._end_if_told()
+
+    def _measured(self, sharpness: "EpochSharpness") -> list[Record]:
+        """The record of the sharpness; none, with a warning, where it cannot be measured."""
+        self._check_parameters()
+        try:
+            return [self._record(self._step, "sharpness", sharpness.measure(self._state))]
+        except ValueError as error:
+            self._display.warn(f"the sharpness could not be measured: {error}")
+            return []
 
     def _is_last(self, epoch: int) -> bool:
         return epoch + 1 == self._options.epochs
@@ -243,9 +258,12 @@ class Trainer:
             raise
 
     def _save(self, top1: float | None = None, *, at_once: bool = False) -> None:
+        self._check_parameters()
+        self._checkpoints.save(self._step, self._state, top1, at_once=at_once)
+
+    def _check_parameters(self) -> None:
         # The loss was computed before the last update, which may have diverged.
         self._check_finite("a parameter", float(self._params_sum(self._state.params)))
-        self._checkpoints.save(self._step, self._state, top1, at_once=at_once)
 
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):

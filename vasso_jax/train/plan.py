@@ -7,7 +7,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import optax
@@ -18,7 +18,6 @@ from vasso_jax.train.config.fields import SECTIONS, Config, RunOptions
 from vasso_jax.train.config.objects import Dataset, given_parts
 from vasso_jax.train.config.optimizer import METHODS, Optimizer, summary
 from vasso_jax.train.config.parts import bind_config, make_model, make_optimizer
-from vasso_jax.train.dataset_facts import dataset_facts
 from vasso_jax.train.devices import processes
 from vasso_jax.train.devices.sharding import check_batch_size, make_mesh
 from vasso_jax.train.input_pipeline import (
@@ -29,10 +28,14 @@ from vasso_jax.train.input_pipeline import (
     ready_batch,
 )
 from vasso_jax.train.reporting.dashboards import check_installed
+from vasso_jax.train.run_data import as_trained
 from vasso_jax.train.steps.accumulation import check_batches
 from vasso_jax.train.steps.batch_stats import check_passes
 from vasso_jax.train.steps.compiler_options import check_deterministic
 from vasso_jax.train.steps.program import DataSpec, Program, make_program
+
+if TYPE_CHECKING:
+    from vasso_jax.train.epoch_sharpness import EpochSharpness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Experiment:
     Attributes:
         dataset_facts: what the run folder keeps of the data set.
         has_validation: whether the data set has a validation split.
+        sharpness: what measures it after some epochs; None: nothing does.
     """
 
     plan: "Plan"
@@ -49,6 +53,7 @@ class Experiment:
     has_validation: bool
     pipeline: Pipeline
     program: Program
+    sharpness: "EpochSharpness | None"
 
     @property
     def total_steps(self) -> int:
@@ -90,13 +95,7 @@ class Plan:
         Raises:
             ValueError: the data set does not fit the plan.
         """
-        changed_labels = None
-        if self.label_noise is not None:
-            dataset, changed_labels = data.add_label_noise(dataset, self.label_noise)
-        stratified = None
-        if self.validation is not None:
-            stratified = getattr(dataset.train, "labels", None) is not None
-            dataset = data.hold_out(dataset, self.validation)
+        dataset, facts = as_trained(dataset, self.source, self.label_noise, self.validation)
         if self.options.epochs and self.options.patience and dataset.validation is None:
             raise ValueError(
                 f"patience={self.options.patience} needs a validation split: hold out some of the "
@@ -113,15 +112,20 @@ class Plan:
         pipeline = open_pipeline(
             dataset, batch_size=self.options.batch_size, seed=self.options.seed, mesh=self.mesh
         )
-        human_labels = getattr(self.source, "human_labels", "")
+        program = self.program(spec, pipeline.take_batch, pipeline.take_eval_batch)
+        sharpness = None
+        if self.options.epochs and self.options.sharpness_every_epochs:
+            # Local, as what it needs is slow to import, and few runs need it.
+            from vasso_jax.train.epoch_sharpness import EpochSharpness
+
+            sharpness = EpochSharpness(program.model, dataset)
         return Experiment(
             plan=self,
-            dataset_facts=dataset_facts(
-                dataset, self.label_noise, changed_labels, human_labels, stratified
-            ),
+            dataset_facts=facts,
             has_validation=dataset.validation is not None,
             pipeline=pipeline,
-            program=self.program(spec, pipeline.take_batch, pipeline.take_eval_batch),
+            program=program,
+            sharpness=sharpness,
         )
 
     def program(
@@ -201,6 +205,11 @@ def check(
     """
     parts = bind_config(config, given_parts(model, dataset, tx))
     options: RunOptions = parts[""]()
+    if options.distributed and options.sharpness_every_epochs:
+        raise ValueError(
+            "sharpness_every_epochs cannot be combined with distributed: measure the checkpoints "
+            "by vasso-jax sharpness"
+        )
     if options.distributed:
         processes.join_cluster()
     check_installed(options.wandb_project)

@@ -65,6 +65,8 @@ class RunOptions:
         keep_every_epochs: epochs between two checkpoints that are kept for good, besides the latest
             and the best; 0: none.
         record_every_steps: steps between two records of the training within an epoch; 0: none.
+        sharpness_every_epochs: epochs between two measurements of the largest eigenvalue and the
+            trace of the Hessian of 500 training images, each by about 40 products with it; 0: none.
         tensorboard: write event files where TensorFlow and TensorBoard are installed.
         wandb_project: Weights & Biases project to report to; empty: none.
         fsdp: number of devices that parameters and optimizer state are spread over; 1: a copy on
@@ -92,6 +94,7 @@ class RunOptions:
     checkpoint_every_steps: int = 0
     keep_every_epochs: int = 0
     record_every_steps: int = 0
+    sharpness_every_epochs: int = 0
     tensorboard: bool = True
     wandb_project: str = ""
     fsdp: int = 1
@@ -116,7 +119,7 @@ class RunOptions:
         check_choice("batch_stats_over", self.batch_stats_over, BATCH_STATS_OVER)
         for field in (
             *("checkpoint_every_steps", "keep_every_epochs", "record_every_steps", "patience"),
-            "batch_size_per_device",
+            *("batch_size_per_device", "sharpness_every_epochs"),
         ):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must be >= 0, got {getattr(self, field)}")
@@ -124,6 +127,11 @@ class RunOptions:
             raise ValueError(
                 f"keep_every_epochs={self.keep_every_epochs} has no effect: the run has "
                 f"{self.epochs} epochs, and the last one is kept"
+            )
+        if self.epochs and self.sharpness_every_epochs > self.epochs:
+            raise ValueError(
+                f"sharpness_every_epochs={self.sharpness_every_epochs} has no effect: the run has "
+                f"{self.epochs} epochs"
             )
         evaluations = -(-self.epochs // self.eval_every_epochs)
         if self.epochs and self.patience and self.patience >= evaluations - 1:

@@ -261,15 +261,18 @@ def _rho_tied_to(schedule: optax.Schedule, lr: float, parts: Mapping[str, Part])
     return parts["rho_schedule"](schedule, rho_max=rho, lr_max=lr, lr_min=lr_min)
 
 
-def bind_model(section: Mapping[str, Any]) -> Part:
-    """The section `model` of a run's config.json, bound to its constructor.
+def bind_section(section: str, fields: Mapping[str, Any]) -> Part:
+    """A section of a run's config.json, such as `model` or `data`, bound to its constructor.
+
+    Not for the section `method`, which needs others.
 
     Raises:
-        ValueError: there is no such network, or it cannot be made of these fields.
+        ValueError: there is nothing of this name, or it cannot be made of these fields.
     """
-    fields = dict(section)
-    name = fields.pop("name")
-    return bind("model", name, models.constructor(name), fields, supplied=SUPPLIED["model"])
+    name = fields.get("name")
+    others = {field: value for field, value in fields.items() if field != "name"}
+    supplied = SUPPLIED.get(section, ())
+    return bind(section, name, _FIND[section](name), others, supplied=supplied)
 
 
 def make_model(part: Part, num_classes: int) -> nn.Module:
