@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("predict", "predict the classes of images with the network of a run"),
     "export": ("export", "write a run as one file that needs no vasso_jax"),
     "compare": ("compare", "compare runs over their seeds"),
+    "sharpness": ("sharpness", "measure how sharp the minima of runs are"),
     "prepare": ("prepare", "download a data set and prepare it for training"),
     "import-torch": ("import_torch", "turn a PyTorch checkpoint into a run folder"),
 }

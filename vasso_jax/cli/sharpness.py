@@ -1,0 +1,236 @@
+"""Measures how sharp the minima are that runs have found:
+
+vasso-jax sharpness RUN|FOLDER... [--checkpoint last|best|STEP] [--hessian [K]] [--trace [SAMPLES]]
+    [--density] [--ball RADIUS,... [--norm l2|linf] [--adaptive] [--normalize_logits]]
+    [--slice 1d|2d] [--split train|test|validation] [--examples 2000] [--batch_size 200]
+    [--batch_stats running|batch] [--seed 0] [--json FILE]
+
+Of a FOLDER, all run folders below it are taken. Without a choice, the largest eigenvalues of the
+Hessian and its trace are measured. The loss is the cross-entropy on some of the training images,
+the same ones for all runs on a data set, without augmentation, dropout, label smoothing and weight
+decay. Each measurement is written to RUN/sharpness.json at once, and what is there is not measured
+again. So the same command goes on where it was stopped. Exit status: 0; 2 if a run cannot be
+measured, with one message; 128 + signal number where a signal stopped it.
+"""
+
+import argparse
+import json
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from vasso_jax import runs
+from vasso_jax.cli.compare import table
+from vasso_jax.cli.config_file import fail
+from vasso_jax.runs import sharpness_tables, tables
+from vasso_jax.runs.sharpness import CAVEAT
+from vasso_jax.train.reporting.quiet import quieten_libraries
+
+if TYPE_CHECKING:
+    from vasso_jax.measurement import LossOptions, Measure, Target
+
+_EIGENVALUES, _SAMPLES = 5, 100
+_OF_BALL = ("norm", "adaptive", "normalize_logits")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see above.
+
+    Args:
+        arguments: of the command line, without the program; None: those of this process.
+    """
+    options = _parser().parse_args(arguments)
+    quieten_libraries()
+    if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
+        fail(f"--json={options.json} must be a file in a folder that exists")
+    # JAX loads only once the command line has been understood.
+    from vasso_jax.train.errors import UsageError
+
+    try:
+        _measure(options)
+    except (UsageError, ValueError, OSError) as error:
+        fail(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vasso-jax sharpness",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", type=pathlib.Path, metavar="RUN|FOLDER", help="run folder, or above it")
+    add("--checkpoint", default="last", metavar="WHICH", help="last (default), best or its step")
+    add(
+        "--hessian",
+        nargs="?",
+        type=int,
+        const=_EIGENVALUES,
+        metavar="K",
+        help="so many largest eigenvalues",
+    )
+    add("--trace", nargs="?", type=int, const=_SAMPLES, metavar="SAMPLES", help="default: 100")
+    add("--density", action="store_true", help="of the eigenvalues; draws RUN/density.png")
+    add("--ball", metavar="RADIUS,...", help="the growth of the loss within these radii")
+    add("--norm", choices=("l2", "linf"), help="of the ball (default: l2)")
+    add("--adaptive", action="store_true", help="a ball relative to the size of each parameter")
+    add("--normalize_logits", action="store_true", help="take the scale of the logits out")
+    add("--slice", choices=("1d", "2d"), help="the loss around the weights; draws RUN/slice.png")
+    add("--split", default="train", choices=("train", "test", "validation"), help="default: train")
+    add("--examples", type=int, default=2000, metavar="N", help="images drawn (default: 2000)")
+    add("--batch_size", type=int, default=200, metavar="N", help="default: 200")
+    add(
+        "--batch_stats",
+        default="running",
+        choices=("running", "batch"),
+        help="what BatchNorm normalises by (default: running)",
+    )
+    add("--seed", type=int, default=0, help="of the images and of random vectors (default: 0)")
+    add("--json", type=pathlib.Path, metavar="FILE", help="also write all figures there")
+    return parser
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from vasso_jax.inference import load_run
+    from vasso_jax.measurement import measure
+    from vasso_jax.measurement.pictures import draw
+    from vasso_jax.measurement.progress import ConsoleProgress
+    from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
+
+    measures, loss = _measures(options), _loss(options)
+    targets, notes = _targets(options, loss)
+    groups = _groups([target.folder for target in targets])
+    missing = [target.found(measures).count(None) for target in targets]
+    if there := len(targets) * len(measures) - sum(missing):
+        print(f"{there} measurements are there already")
+    keep_compiled_programs()
+    try:
+        with ConsoleProgress(sum(missing)) as progress:
+            for target, count in zip(targets, missing, strict=True):
+                if count:
+                    run = load_run(target.folder, target.step)
+                    progress.start(target.folder.name)
+                    measure(run, measures, loss, report=progress)
+    except KeyboardInterrupt:
+        kept = sum(len(measures) - target.found(measures).count(None) for target in targets)
+        print(
+            f"stopped; {kept} of {len(targets) * len(measures)} measurements are kept, and the "
+            "same command goes on with the others",
+            file=sys.stderr,
+        )
+        sys.exit(128 + signal.SIGINT)
+    found = {target.folder: [made for made in target.found(measures) if made] for target in targets}
+    for folder, made in found.items():
+        for path in (draw(one, runs.RunFolder(folder)) for one in made):
+            if path:
+                print(f"drew {path}")
+    _show(found, groups, notes)
+    if options.json:
+        data = sharpness_tables.as_data(found, groups)
+        runs.write_text(options.json, json.dumps(data, indent=1) + "\n")
+
+
+def _measures(options: argparse.Namespace) -> "list[Measure]":
+    from vasso_jax.measurement import Ball, Density, Hessian, Slice, Trace
+
+    for name in _OF_BALL:
+        if getattr(options, name) and options.ball is None:
+            raise ValueError(f"--{name} has no effect without --ball")
+    chosen = (options.hessian, options.trace, options.ball, options.slice)
+    if all(one is None for one in chosen) and not options.density:
+        options.hessian, options.trace = _EIGENVALUES, _SAMPLES
+    seed = options.seed
+    measures: list[Measure] = []
+    if options.hessian is not None:
+        measures.append(Hessian(largest=options.hessian, seed=seed))
+    if options.trace is not None:
+        measures.append(Trace(samples=options.trace, seed=seed))
+    if options.density:
+        measures.append(Density(seed=seed))
+    for radius in _radii(options.ball):
+        ball = {name: getattr(options, name) for name in _OF_BALL if getattr(options, name)}
+        measures.append(Ball(radius=radius, seed=seed, **ball))
+    if options.slice:
+        measures.append(Slice(dimensions=options.slice, seed=seed))
+    return measures
+
+
+def _radii(text: str | None) -> list[float]:
+    if text is None:
+        return []
+    try:
+        return list(dict.fromkeys(map(float, text.split(","))))
+    except ValueError as error:
+        raise ValueError(f"--ball={text}: give radii, such as --ball=0.05,0.1") from error
+
+
+def _loss(options: argparse.Namespace) -> "LossOptions":
+    from vasso_jax.measurement import LossOptions
+
+    fields = ("split", "examples", "seed", "batch_size", "batch_stats")
+    return LossOptions(**{field: getattr(options, field) for field in fields})
+
+
+def _targets(options: argparse.Namespace, loss: "LossOptions") -> "tuple[list[Target], list[str]]":
+    """The checkpoints, and notes on what is not as it was asked for."""
+    from vasso_jax.measurement import find_target
+
+    which = options.checkpoint
+    which = int(which) if which.isdecimal() else which
+    targets: dict[pathlib.Path, Target] = {}
+    notes: list[str] = []
+    for path in options.runs:
+        for folder in runs.run_folders(path):
+            if folder != path and not runs.RunFolder(folder).saved_steps():
+                notes.append(f"left out, no checkpoint yet: {folder}")
+                continue
+            targets[folder] = find_target(folder, which, loss)
+    if not targets:
+        raise ValueError(f"no run has a checkpoint. {notes[0]}")
+    sizes = {target.loss["examples"] for target in targets.values()} - {loss.examples}
+    notes += [f"all {size:,} {loss.split} images are taken: there are no more" for size in sizes]
+    return [*targets.values()], notes
+
+
+def _groups(folders: Sequence[pathlib.Path]) -> list[runs.Group]:
+    """The finished ones among the runs, by what they have in common but the seeds."""
+    evaluated = [f for f in folders if runs.evaluations(runs.RunFolder(f).records())]
+    return runs.group_runs(map(runs.read_run, evaluated))
+
+
+def _show(
+    found: sharpness_tables.Found, groups: Sequence[runs.Group], notes: Sequence[str]
+) -> None:
+    figures = sharpness_tables.figures_of(map(runs.figures_in, found.values()))
+    shown = []
+    if figures:
+        rows = [
+            sharpness_tables.checkpoint_cells(folder.name, made, figures)
+            for folder, made in found.items()
+        ]
+        shown.append((sharpness_tables.checkpoint_header(figures), rows))
+        if any("standard_errors" in one.details for made in found.values() for one in made):
+            notes = [*notes, "runs: +- one standard error of an estimate by random vectors"]
+    if figures and any(len(group.runs) > 1 for group in groups):
+        rows = [
+            sharpness_tables.group_cells(
+                group.name, [runs.figures_in(found[run.folder]) for run in group.runs], figures
+            )
+            for group in groups
+        ]
+        shown.append((sharpness_tables.group_header(figures), rows))
+        notes = [*notes, "seeds: means +- half of Student's 95 % interval"]
+    # Output that goes to a file is not to be folded, but is as wide as a terminal.
+    on_screen = sys.stdout.isatty()
+    console = Console(width=None if on_screen else 200, highlight=False)
+    for header, rows in shown:
+        for part in tables.in_width(header, rows, console.width if on_screen else 80):
+            console.print(table(*part))
+    for note in [*notes, CAVEAT]:
+        console.print(note, markup=False, soft_wrap=True)

@@ -1,0 +1,45 @@
+"""The pictures of a run folder: the density of the eigenvalues, and the loss around the weights."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vasso_jax.runs import Measurement, RunFolder
+from vasso_jax.sharpness.density import Density, plot_densities
+from vasso_jax.sharpness.pictures import plot_lines, plot_plane
+from vasso_jax.sharpness.slices import Line, Plane
+
+_AXIS = "filter-normalised random direction"
+
+
+def draw(made: Measurement, folder: RunFolder) -> pathlib.Path | None:
+    """Draws a measurement of a density or a slice into the folder; nothing of any other kind.
+
+    Returns:
+        The picture.
+
+    Raises:
+        ValueError: there is nothing in it that could be drawn.
+        OSError: it cannot be written.
+    """
+    arrays = _arrays(made.details)
+    if made.kind == "density":
+        density = Density(arrays["nodes"], arrays["weights"], made.details["products"])
+        plot_densities({f"{folder.path.name}@{made.step}": density}, folder.density_path)
+        return folder.density_path
+    if made.kind != "slice":
+        return None
+    if made.settings["dimensions"] == "1d":
+        name = f"{folder.path.name}@{made.step}"
+        plot_lines({name: Line(arrays["x"], arrays["losses"])}, folder.slice_path, _AXIS)
+    else:
+        plane = Plane(*(arrays[field] for field in Plane._fields))
+        plot_plane(plane, folder.slice_path, (_AXIS, f"another {_AXIS}"))
+    return folder.slice_path
+
+
+def _arrays(details: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Lists as arrays, with NaN for None."""
+    return {name: np.array(x, float) for name, x in details.items() if isinstance(x, list)}
