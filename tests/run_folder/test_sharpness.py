@@ -165,7 +165,7 @@ def test_the_page_has_a_section_if_something_was_measured(two_methods, tmp_path)
     header = list(sharpness_tables.group_header(("lambda_1", "trace")))
     place = page.rows.index(header)
     # t(0.975, 2) / sqrt(3) = 2.484
-    assert page.rows[place + 1] == [groups[0].name, "3", "11 +- 2.5", "100 +- 2.5e+02"]
+    assert page.rows[place + 1] == [groups[0].name, "3", "11 +- 2.5", "100 +- 250"]
     assert CAVEAT in page.text
     RunFolder(two_methods[-1]).sharpness_path.unlink()
     page = Page(page_of(two_methods)[0])
@@ -202,6 +202,19 @@ def test_rows_of_checkpoints_have_standard_errors(two_methods):
     figures = ("lambda_1", "trace", "worst_l2_1")
     cells = sharpness_tables.checkpoint_cells("vasso1", made, figures)
     assert cells == ("vasso1@20", "11", "100 +- 0.25", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (12345.6, 123.4, "12350 +- 120"),
+        (0.012345, None, "0.01235"),
+        (-3.0, 0.0, "-3 +- 0"),
+        (1e-7, 2.5e-9, "1e-07 +- 2.5e-09"),
+    ],
+)
+def test_figures_of_any_size_are_shown_with_digits_that_count(value, error, text):
+    assert tables.with_error(value, error) == text
 
 
 def test_wide_tables_become_several():

@@ -128,7 +128,12 @@ def plus_minus(value: Estimate, digits: int) -> str:
 
 def with_error(value: float, error: float | None) -> str:
     """Such as 98.61 +- 0.12, with four digits of the value, which may be of any size."""
-    return f"{value:.4g}" + ("" if error is None else f" +- {error:.2g}")
+    return _rounded(value, 4) + ("" if error is None else f" +- {_rounded(error, 2)}")
+
+
+def _rounded(value: float, digits: int) -> str:
+    """With so many digits that count, and no exponent where there is room for zeros."""
+    return f"{float(f'{value:.{digits}g}'):.10g}"
 
 
 def in_width(
