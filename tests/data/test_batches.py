@@ -37,6 +37,7 @@ def test_batches_follow_the_order_over_epochs():
         np.testing.assert_array_equal(y, [30, 10])
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(1, 30), st.integers(1, 12))
 def test_evaluation_counts_every_example_exactly_once(num_examples, batch_size):

@@ -106,6 +106,7 @@ def test_every_test_image_is_valid_exactly_once_on_any_number_of_hosts(dataset, 
     assert sorted(seen) == list(range(TRAIN, TRAIN + TEST))
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_batches_that_threads_do(dataset):
     steps = EPOCH + 2
     assert_equal(training(dataset, steps, workers=2), training(dataset, steps))

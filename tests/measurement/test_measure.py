@@ -80,6 +80,7 @@ def direct_loss(run, images, labels):
     return loss
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_loss_on_these_images(folder):
     run = load_run(folder)
     eigen, trace = measure(run, [Hessian(tolerance=1e-4), Trace(samples=50)], FEW)

@@ -100,6 +100,7 @@ def test_the_two_sums_are_one_operation_on_gpus():
         assert program.count("stablehlo.reduce") == operations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("either", [two_sums_in_one, sums_and_squares])
 def test_its_derivatives_are_those_of_the_equations(either, x64, monkeypatch):
     if either is two_sums_in_one:

@@ -24,6 +24,7 @@ from tests.models.convolutions import (
 from vasso_jax.models.convolution import conv_general_dilated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (1, 1)), ((0, 3), (2, 0))])

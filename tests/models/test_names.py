@@ -71,6 +71,7 @@ def test_parameter_counts(name, num_classes, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet34", "resnet18_imagenet", "wrn16_4", "pyramidnet20_13"])
 @pytest.mark.parametrize("shape", [(2, 8, 8, 1), (2, 33, 17, 4)])
 def test_small_and_odd_images(name, shape):

@@ -117,6 +117,7 @@ ASKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ASKED)
 def test_where_the_optimizer_can_ask_it_saves_and_reports(place):
     tx, w = ASKED[place](), params()
@@ -144,6 +145,7 @@ NOT_ASKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", NOT_ASKED)
 def test_elsewhere_it_is_given_its_gradient_and_has_a_clean_pass_only(place):
     tx, w = NOT_ASKED[place](own()), params()

@@ -149,6 +149,7 @@ def test_a_window_is_resumed_from_the_state(recipe):
         assert_equal(rest[-1], whole[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [False, True], ids=["value_and_update", "update"])
 def test_evaluations_of_a_window(plain):
     # The first of each pair: 8 steps at one evaluation, and 2 at two.
@@ -236,6 +237,7 @@ def test_the_first_evaluation_of_every_step_is_reported():
     assert all(value == loss_with_aux(params(), 0, batch(1)) for value in [found[1:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_ascent_steps_by_hand(count):
     (passes, w, _), *_ = steps(optim.sam(optax.sgd(LR), 0.1, ascent_steps=count), 1)

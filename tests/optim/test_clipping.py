@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vasso_jax.optim import clip_by_global_norm
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.sampled_from([1, 3, 5000]), min_size=1, max_size=4),
     norm=st.floats(1e-3, 1e3),

@@ -105,6 +105,7 @@ def test_the_state_is_sharded_as_the_parameters_and_stays_so(recipe, axis):
     assert_close(moved, run(tx, params(), steps=1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @every_recipe
 def test_bfloat16_parameters_keep_their_dtype_and_learn(recipe):
     w = params(jnp.bfloat16)
@@ -114,6 +115,7 @@ def test_bfloat16_parameters_keep_their_dtype_and_learn(recipe):
     assert loss(wide[1], batch()) < loss(wide[0], batch())
 
 
+@pytest.mark.slow
 @every_recipe
 def test_float64_is_the_same_method(recipe, x64):
     w = params(jnp.float64)

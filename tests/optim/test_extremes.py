@@ -40,6 +40,7 @@ def test_what_is_not_finite_is_found_at_any_size():
     assert_equal(optax.tree.get(state, "direction"), big)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tx",
     [

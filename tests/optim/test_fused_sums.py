@@ -129,6 +129,7 @@ def assert_close(found, wanted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), found, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "theta"), [("sam", 1.0), ("vasso", 0.4)])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_steps_are_those_of_numpy(recipe, theta, mapped):

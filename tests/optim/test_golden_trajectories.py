@@ -77,6 +77,7 @@ def test_float64(file, x64):
     assert max(max_errors(file, jnp.float64).values()) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_float32(file):
     assert max(max_errors(file, jnp.float32).values()) < 1e-5

@@ -40,6 +40,7 @@ def test_flax_train_state():
     assert_close(moved.params, run(tx, w, steps=1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nnx_optimizer():
     model, x = nnx.Linear(8, 3, rngs=nnx.Rngs(0)), batch()
     graph, params = nnx.split(model)
@@ -120,6 +121,7 @@ def test_a_callable_pytree_of_bools_is_a_mask():
         assert_equal(points[0].b, w.b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rho", [1, np.float32(1), np.float64(1), np.int64(1), np.array(1.0), jnp.array(1.0)]
 )
@@ -154,6 +156,7 @@ def test_python_floats_as_parameters():
         assert_close(one(w, tx.init(w))[1], one(arrays, tx.init(arrays))[1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_integers_among_the_parameters_stay_as_they_are():
     w, x = {"w": jnp.ones(3), "steps": jnp.arange(2)}, 5 + jnp.arange(3.0)
 

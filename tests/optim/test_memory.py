@@ -49,6 +49,7 @@ def reusing(direction, k=3):
     return optax.chain(optim.sharpness_aware(perturbation, refresh_every=k), optax.sgd(0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_state", [OwnState, OwnDataclass])
 @pytest.mark.parametrize("asks", [True, False])
 def test_a_direction_of_ones_own_is_reused(make_state, asks):
@@ -82,6 +83,7 @@ def test_what_remembers_is_told_by_its_structure():
         assert not isinstance(transform.init(w), optim.RemembersDirection)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "direction",
     [
@@ -143,6 +145,7 @@ STALE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [lambda f: f, jax.jit, lambda f: lambda w: jax.eval_shape(f, w)])
 @pytest.mark.parametrize("direction", STALE)
 def test_a_part_that_uses_stale_gradients_is_refused(direction, where):
@@ -196,6 +199,7 @@ def test_a_perturbation_with_arguments_of_its_own_is_not_judged():
     tx.update(w, tx.init(w), w, grad_fn=lambda p, i: p, factor=2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 @pytest.mark.parametrize("params_dtype", [jnp.float32, jnp.bfloat16])
 def test_the_identity_remembered_is_sams_memory(dtype, params_dtype):

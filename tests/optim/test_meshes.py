@@ -113,6 +113,7 @@ def keeps_the_sharding(case, step, kind):
     assert_close(ends[0], expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @every_case
 def test_a_step_on_explicit_axes_keeps_the_sharding_and_is_that_of_one_device(case):
     keeps_the_sharding(case, one_step, AxisType.Explicit)
@@ -137,6 +138,7 @@ def test_and_a_step_on_automatic_axes(case):
     keeps_the_sharding(case, one_step, AxisType.Auto)
 
 
+@pytest.mark.slow
 @every_case
 def test_a_step_inside_of_shard_map_is_that_of_the_whole_batch(case):
     tx, w, mesh = CASES[case](), weights(), jax.make_mesh((8,), ("x",))

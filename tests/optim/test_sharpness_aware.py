@@ -172,6 +172,7 @@ def test_a_mask_leaves_parameters_where_they_are():
     np.testing.assert_array_equal(points[0]["b"], w["b"])
 
 
+@pytest.mark.slow
 def test_matrices_leave_out_what_has_one_axis_at_most():
     w = {
         "kernel": jnp.ones((3, 3, 2, 4)),

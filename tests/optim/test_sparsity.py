@@ -105,6 +105,7 @@ def test_the_information_is_that_of_the_clean_gradient():
     np.testing.assert_array_equal(optax.tree.get(state, "mask"), [0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["fisher", "random"])
 def test_the_share_is_of_the_parameters_that_are_perturbed_at_all(choice):
     tx = ssam(optax.sgd(0.0), density=0.5, choice=choice, mask=lambda w: {"a": True, "b": False})

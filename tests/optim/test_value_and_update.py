@@ -61,6 +61,7 @@ def test_a_plain_optimizer_has_a_clean_pass_only():
     assert jax.tree.structure(passes.clean) == jax.tree.structure(passes.perturbed)
 
 
+@pytest.mark.slow
 def test_which_passes_were_taken():
     def taken(tx):
         w = params()
@@ -78,6 +79,7 @@ def test_which_passes_were_taken():
     assert looked == [(True, True), (True, False), (True, False), (True, True)]
 
 
+@pytest.mark.slow
 def test_microbatches_give_the_mean_value_and_stacked_aux():
     w, x = params(), batch()
 
@@ -248,6 +250,7 @@ def test_aux_of_other_shapes_cannot_be_carried_on():
     assert passes.clean.aux_or(jnp.zeros((2, 3))).shape == (2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_complex_parameters_descend(recipe):
     def loss_fn(w, i):

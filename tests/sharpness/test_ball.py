@@ -31,6 +31,7 @@ def symmetric():
     return x @ x.T
 
 
+@pytest.mark.slow
 def test_the_worst_case_of_a_quadratic_at_its_minimum_is_that_of_the_largest_eigenvalue():
     matrix = symmetric()
     top = np.linalg.eigvalsh(matrix)[-1]
@@ -90,6 +91,7 @@ def tiny(params, x):
     return jnp.square(jnp.tanh(params["a"][0] * x) * params["a"][1] - jnp.sin(2 * x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adaptive", [False, True])
 @every_norm
 def test_the_worst_case_of_a_tiny_network_is_that_of_a_grid(norm, adaptive):
@@ -134,6 +136,7 @@ def test_only_the_adaptive_measures_do_not_depend_on_the_scales_of_layers(measur
     assert abs(values[False][1] / values[False][0] - 1) > 0.1
 
 
+@pytest.mark.slow
 def test_normalised_logits_do_not_depend_on_the_scale_of_the_last_layer():
     objective, w = classification(), weights()
     scaled = w | {"w2": 10 * w["w2"]}

@@ -17,6 +17,7 @@ def distance(density, values):
     return wasserstein_distance(density.nodes, values, density.weights) / np.ptp(values)
 
 
+@pytest.mark.slow
 def test_the_density_of_a_perceptron_is_that_of_the_dense_hessian(x64):
     params, data = problems.of_perceptron(12, 6, 6)
     objective = mean_loss(problems.perceptron, problems.cross_entropy, data, 4)

@@ -42,6 +42,7 @@ def standard_error(series):
     return np.std(series.mean(axis=0), ddof=1) / np.sqrt(series.shape[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", THETAS)
 def test_the_average_of_a_constant_gradient_has_theta_over_2_minus_theta_of_its_variance(theta):
     errors = measure(suppress_variance(theta), constant)
@@ -55,6 +56,7 @@ def test_the_average_of_a_constant_gradient_has_theta_over_2_minus_theta_of_its_
     np.testing.assert_allclose(variance, squared_error.mean(), rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", THETAS)
 def test_successive_averages_of_noise_have_the_cosine_1_minus_theta(theta):
     # E<d_t, d_{t-1}> = (1 - theta) E||d_{t-1}||^2: the new noise is independent of d_{t-1}.
@@ -75,6 +77,7 @@ def test_cosines_with_a_constant_gradient_below_the_noise(theta):
     np.testing.assert_allclose(errors.cosine[BURNT_IN].mean(), with_full, atol=2 / SIZE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", THETAS)
 def test_the_average_of_a_drifting_gradient_lags_by_1_minus_theta_over_theta_steps(theta):
     errors = measure(suppress_variance(theta), drifting)

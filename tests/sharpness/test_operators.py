@@ -190,6 +190,7 @@ def sampled_fisher(objective, params):
     return fisher(objective, params, jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make_operator",
     [hessian, *(pytest.param(f, marks=slow) for f in (gauss_newton, sampled_fisher))],

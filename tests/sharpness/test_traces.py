@@ -39,6 +39,7 @@ def test_the_trace_is_within_three_standard_errors_and_layers_add_up(perceptron,
     assert found.standard_error < 0.15 * np.trace(matrix)
 
 
+@pytest.mark.slow
 @both
 def test_layers_are_unbiased_and_standard_errors_honest(method, x64):
     matrix = with_eigenvalues(np.r_[20.0, -10.0, np.linspace(-1, 1, 22)])

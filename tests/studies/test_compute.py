@@ -44,6 +44,7 @@ def test_it_writes_its_results_and_does_not_train_twice(monkeypatch, tmp_path, c
     assert json.loads((tmp_path / "study.json").read_text()) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_evaluations_are_those_that_happen(method):
     epochs, steps_per_epoch = 6, 4

@@ -78,6 +78,7 @@ def test_the_errors_are_those_of_the_direction_that_the_run_has_taken():
     np.testing.assert_allclose(measured, optax.tree.norm(miss, squared=True), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -16,6 +16,7 @@ from tests.train.own_parts import (
 from vasso_jax.train import UsageError, check, train
 
 
+@pytest.mark.slow
 def test_objects_take_the_place_of_sections(tmp_path, capsys):
     parts = {"model": Linear(2), "dataset": halves(), "tx": optax.adam(0.1)}
     made = config(model={"name": "wrn10_1"})
@@ -77,6 +78,7 @@ def test_what_is_required_in_a_section_is_not_where_an_object_replaces_it():
     assert check(made, dataset=halves(), model=Linear(2)).settings["data"] == {"name": "halves"}
 
 
+@pytest.mark.slow
 def test_training_works_in_a_thread(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         made = config(data={"name": f"{HERE}:halves"}, model={"name": f"{HERE}:Linear"})

@@ -100,6 +100,7 @@ def test_an_error_in_an_own_data_set_is_one_message_with_its_line(tmp_path):
         train(made, str(tmp_path / "run"), model=Linear(2))
 
 
+@pytest.mark.slow
 def test_a_data_set_made_by_hand_trains_like_any_other(tmp_path):
     made = config(data={"name": f"{HERE}:scaled_by_hand", "factor": 1.0})
     assert train(made, str(tmp_path / "run"), model=Linear(2))["test_top1"] == 1.0

@@ -49,6 +49,7 @@ def run(steps, config):
     return passes, state
 
 
+@pytest.mark.slow
 def test_refresh_and_dtype_reach_the_optimizer():
     fields = {"theta": 1.0, "refresh_every": 2, "accumulator_dtype": "bfloat16"}
     _, state = run(2, config("method", **fields))
@@ -76,6 +77,7 @@ def test_rho_follows_the_learning_rate():
         np.testing.assert_allclose(passes.perturbation_norm, rho, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("window", "active"),
     [

@@ -126,6 +126,7 @@ def test_wrong_input_is_one_message_and_status_2(server, tmp_path, config, overr
     assert not (tmp_path / "run/config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_flag_without_its_section_is_named(tmp_path):
     for flag, message in (
         ("--epochs=5", "--config.epochs?"),

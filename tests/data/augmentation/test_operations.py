@@ -75,6 +75,7 @@ def an_image(kind, shape):
     return (rng.beta(2, 3, shape) * [255, 180, 120][: shape[-1]] + 9).clip(0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [

@@ -79,6 +79,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_randaugment_is_its_layer_several_times(images):
     options = Augmentation(policy="randaugment", operations=2, magnitude=20)
     table = parameter_table("randaugment", [20], 8, 8)
@@ -93,6 +94,7 @@ def test_randaugment_is_its_layer_several_times(images):
     assert len({image.tobytes() for image in found}) > 12
 
 
+@pytest.mark.slow
 def test_devices_change_their_own_images_as_one_device_would(images):
     options, found = Augmentation(policy="trivialaugment"), []
     for count in (1, 4):

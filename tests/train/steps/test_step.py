@@ -67,6 +67,7 @@ class Named(nn.Module):
         return nn.Dense(3, name="cosine")(x)
 
 
+@pytest.mark.slow
 def test_layers_of_any_name_do_not_hide_what_is_reported(batch):
     for tx in (sam(optax.adam(LR), RHO), vasso(optax.sgd(LR, momentum=0.9), RHO)):
         _, after = train_once(Named(), tx, batch)
@@ -86,6 +87,7 @@ def test_several_perturbations_are_not_reported_as_one(batch):
         assert any(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_a_step_without_clean_pass_reports_nothing_and_leaves_the_statistics(batch):
     model, tx = Tiny(), vasso(optax.sgd(LR), RHO, refresh_every=2)
     mesh = make_mesh()
@@ -113,6 +115,7 @@ def test_a_step_without_clean_pass_reports_nothing_and_leaves_the_statistics(bat
     assert np.any(third.batch_stats["bn"]["mean"] != kept.batch_stats["bn"]["mean"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["clean", "both"])
 def test_a_step_of_one_evaluation_reports_it_and_moves_the_statistics(batch, which):
     # Two steps: the first is at w, as there is no direction yet.
@@ -155,6 +158,7 @@ def test_a_step_of_one_evaluation_reports_it_and_moves_the_statistics(batch, whi
         )
 
 
+@pytest.mark.slow
 def test_both_passes_see_the_same_augmentation_and_dropout(batch):
     # With rho 0 the two passes agree exactly if, and only if, all that is random agrees.
     def augment(key, images):
@@ -242,6 +246,7 @@ def test_what_is_read_at_once_is_the_same():
     assert read_at_once({}) == {}
 
 
+@pytest.mark.slow
 def test_reading_at_once_is_for_gpus_and_changes_no_number(batch, monkeypatch):
     read = []
 
