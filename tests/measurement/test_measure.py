@@ -24,7 +24,7 @@ from vasso_jax.measurement import (
 from vasso_jax.measurement.measures import Found
 from vasso_jax.measurement.pictures import draw
 from vasso_jax.runs import RunFolder, is_figure, read_measurements
-from vasso_jax.sharpness import mean_loss
+from vasso_jax.sharpness import interpolation, mean_loss
 from vasso_jax.sharpness.ball import worst_case
 from vasso_jax.train import UsageError
 
@@ -272,3 +272,14 @@ def test_settings_out_of_range_are_refused(make, message):
 def test_a_split_that_is_not_there_is_refused(two_runs):
     with pytest.raises(UsageError, match="none0 has no validation split"):
         find_target(two_runs[0], "last", LossOptions(split="validation"))
+
+
+def test_a_line_between_two_runs_ends_at_their_losses(two_runs):
+    options = dataclasses.replace(FEW, batch_stats="batch")
+    (loss, params), (_, others) = (
+        measurement.objective(load_run(folder), options) for folder in two_runs
+    )
+    found = interpolation(loss, params, others, [0, 0.5, 1]).losses
+    np.testing.assert_allclose(found[[0, 2]], [loss.value(params), loss.value(others)], rtol=1e-6)
+    half = jax.tree.map(lambda x, y: (x + y) / 2, params, others)
+    np.testing.assert_allclose(found[1], loss.value(half), rtol=1e-4)
