@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
@@ -10,6 +11,12 @@ from vasso_jax.sharpness.operators import Operator, Vector
 
 # Products for the size of the largest eigenvalue; a factor of two does not matter.
 _POWER_STEPS = 5
+
+# A pair is taken once its residual is at most this share of its value.
+_SHARE = 0.1
+
+# No tolerance is made smaller than that, as the rounding of the products is near.
+_LEAST_TOLERANCE = {"float32": 1e-6, "float64": 1e-10}
 
 
 class Eigenpairs(NamedTuple):
@@ -20,7 +27,9 @@ class Eigenpairs(NamedTuple):
             first to the fifth is `values[0] / values[4]`.
         vectors: a tuple of K trees of arrays in host memory, like the parameters (None where the
             mask leaves a leaf out), each of norm 1.
-        residuals: float [K], ||H v - value v||. An eigenvalue is at most as far from `value`.
+        residuals: float [K], ||H v - value v||. Some eigenvalue is at most as far from `value`. It
+            is not sure to be the outermost one, least of all where a residual is as large as the
+            value: such a value says no more than that it is near zero.
         products: how many passes over the data it took.
     """
 
@@ -28,6 +37,16 @@ class Eigenpairs(NamedTuple):
     vectors: tuple[Vector, ...]
     residuals: np.ndarray
     products: int
+
+
+class _Pair(NamedTuple):
+    value: float
+    vector: np.ndarray
+    residual: float
+
+
+class _NotConverged(ValueError):
+    """ARPACK was out of restarts."""
 
 
 def eigenvalues(
@@ -46,19 +65,26 @@ def eigenvalues(
     device holds no more than a product needs. A matrix with no more rows than that is formed
     instead. Of an eigenvalue of a multiplicity above 1, fewer copies may be found.
 
+    At the minimum of a network most eigenvalues are near zero, and so are the smallest ones: a
+    residual that is small beside the largest eigenvalue can be larger than they are. So each end is
+    taken up again with a tenth of the tolerance, from what was found, until every residual is at
+    most a tenth of its value. That ends where the precision of the products does, at a tolerance of
+    1e-6 (float64: 1e-10), or with the restarts; the residuals then show that it did.
+
     Args:
         operator: the matrix H.
         largest: how many of the largest eigenvalues (not: of the largest absolute values).
         smallest: how many of the smallest, such as the most negative ones.
-        tolerance: of a residual, relative to the largest absolute eigenvalue. The error of an
-            eigenvalue is of the order of the residual squared over the distance to the next one.
+        tolerance: of a residual, relative to the largest absolute eigenvalue, at most. The error of
+            an eigenvalue is of the order of the residual squared over the distance to the next one.
             float32 products allow about 1e-5.
         seed: of the random start vector.
         start: a tree like a vector, to start from instead; such as the sum of the eigenvectors at
             parameters near by.
         progress: is called after each product with the products made and those expected in all. The
-            latter is a guess until the last ones, as the number of restarts is not known before.
-        restarts: how many are allowed for each end of the spectrum.
+            latter is a guess, as the number of restarts is not known before.
+        restarts: how many are allowed for each end of the spectrum, at the tolerance, and as many
+            again for smaller ones.
 
     Raises:
         ValueError: a number is out of range, `start` does not fit or is zero, a product is not
@@ -69,17 +95,21 @@ def eigenvalues(
     first = _start(multiply, start, seed)
     if multiply.size <= _basis(max(largest, smallest), multiply.size):
         multiply.expected = multiply.size + largest + smallest
-        columns = _dense(multiply, largest, smallest)
+        pairs = _pairs(multiply, _dense(multiply, largest, smallest))
     else:
         bases = sum(_basis(k, multiply.size) for k in (largest, smallest) if k)
         multiply.expected = _POWER_STEPS + bases + largest + smallest
         scale = _scale(multiply, first)
-        limits = tolerance, restarts
-        columns = [
-            *_arpack(multiply, first, largest, 2 * scale, "largest", *limits),
-            *_arpack(multiply, first, smallest, -2 * scale, "smallest", *limits),
+        pairs = [
+            *_end(multiply, first, largest, 2 * scale, "largest", tolerance, restarts),
+            *_end(multiply, first, smallest, -2 * scale, "smallest", tolerance, restarts),
         ]
-    return _pairs(multiply, columns)
+    return Eigenpairs(
+        np.array([pair.value for pair in pairs]),
+        tuple(unflatten(pair.vector, multiply.like) for pair in pairs),
+        np.array([pair.residual for pair in pairs]),
+        multiply.products,
+    )
 
 
 def _check(operator, largest, smallest, tolerance, restarts):
@@ -126,14 +156,33 @@ def _scale(multiply: HostOperator, vector: np.ndarray) -> float:
     return scale
 
 
-def _arpack(multiply, first, count, shift, end, tolerance, restarts):
+def _end(multiply, first, count, shift, end, tolerance, restarts) -> list[_Pair]:
+    """The pairs of one end of the spectrum, with residuals that are small beside the values too."""
+    if not count:
+        return []
+    pairs = _pairs(multiply, _arpack(multiply, first, count, shift, end, tolerance, restarts))
+    least = max(_LEAST_TOLERANCE[str(x.dtype)] for x in jax.tree.leaves(multiply.like))
+    before = multiply.products
+    while tolerance > least and any(pair.residual > _SHARE * abs(pair.value) for pair in pairs):
+        tolerance = max(tolerance / 10, least)
+        left = restarts - (multiply.products - before) // (_basis(count, multiply.size) - count)
+        if left < 1:
+            break
+        start = np.sum([pair.vector for pair in pairs], axis=0)
+        try:
+            columns = _arpack(multiply, start, count, shift, end, tolerance, left)
+        except _NotConverged:
+            break
+        pairs = _pairs(multiply, columns)
+    return pairs
+
+
+def _arpack(multiply, first, count, shift, end, tolerance, restarts) -> list[np.ndarray]:
     """Eigenvectors in descending order of the eigenvalues.
 
     ARPACK's tolerance is relative to each eigenvalue, so that small ones would never converge. The
     shift moves the wanted end to one to three times the largest absolute eigenvalue.
     """
-    if not count:
-        return []
     size, basis, before = multiply.size, _basis(count, multiply.size), multiply.products
 
     def shifted(vector):
@@ -154,7 +203,7 @@ def _arpack(multiply, first, count, shift, end, tolerance, restarts):
         )
     except ArpackNoConvergence as error:
         found = ", ".join(f"{value - shift:.6g}" for value in sorted(error.eigenvalues)[::-1])
-        raise ValueError(
+        raise _NotConverged(
             f"{len(error.eigenvalues)} of the {count} {end} eigenvalues converged ({found or '-'}) "
             f"within {restarts} restarts: allow more restarts or a larger tolerance "
             f"({tolerance:g})"
@@ -162,16 +211,11 @@ def _arpack(multiply, first, count, shift, end, tolerance, restarts):
     return list(vectors.T[np.argsort(-values)])
 
 
-def _pairs(multiply: HostOperator, columns: list[np.ndarray]) -> Eigenpairs:
-    multiply.expected = multiply.products + len(columns)
-    values, residuals = [], []
+def _pairs(multiply: HostOperator, columns: list[np.ndarray]) -> list[_Pair]:
+    multiply.expected = max(multiply.expected, multiply.products + len(columns))
+    pairs = []
     for vector in columns:
         product = multiply(vector)
-        values.append(float(np.vdot(vector, product) / np.vdot(vector, vector)))
-        residuals.append(float(np.linalg.norm(product - values[-1] * vector)))
-    return Eigenpairs(
-        np.array(values),
-        tuple(unflatten(vector, multiply.like) for vector in columns),
-        np.array(residuals),
-        multiply.products,
-    )
+        value = float(np.vdot(vector, product) / np.vdot(vector, vector))
+        pairs.append(_Pair(value, vector, float(np.linalg.norm(product - value * vector))))
+    return pairs
