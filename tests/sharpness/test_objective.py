@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
+from tests.sharpness import small_losses
+from vasso_jax import sharpness
 from vasso_jax.sharpness.objective import mean_loss
 
 
@@ -69,3 +72,43 @@ def test_one_program_serves_other_data_and_other_bound_arrays():
 def test_wrong_data_are_refused(data, batch_size, message):
     with pytest.raises(ValueError, match=message):
         mean_loss(outputs, squared, data, batch_size)
+
+
+def measured_at(params):
+    """Calls of all that moves parameters, or differentiates in them."""
+    loss, distances = small_losses.classification(), [0.0, 0.001]
+    moved = jax.tree.map(lambda w: w + 1, params)
+    third = params | {"w1": moved["w1"]}
+    return {
+        "hessian": lambda: sharpness.hessian(loss, params),
+        "worst": lambda: sharpness.worst_case(loss, params, 0.001, "linf", adaptive=True),
+        "average": lambda: sharpness.average_case(loss, params, 0.001),
+        "first order": lambda: sharpness.first_order(loss, params, 0.001),
+        "sam": lambda: sharpness.sam_direction(loss, params),
+        "averaged": lambda: sharpness.averaged_direction(loss, params, optax.identity(), 1),
+        "along": lambda: sharpness.along(loss, params, moved, distances),
+        "random": lambda: sharpness.along_random(loss, params, distances),
+        "streams": lambda: sharpness.minibatch_gradients(loss, params, 2),
+        "filters": lambda: sharpness.filter_normalized(params, 0),
+        "line": lambda: sharpness.line(loss, params, moved, distances),
+        "interpolation": lambda: sharpness.interpolation(loss, params, moved, distances),
+        "surface": lambda: sharpness.surface(loss, params, (moved, moved), [0.0], [0.0]),
+        "plane": lambda: sharpness.plane(loss, (params, moved, third)),
+    }
+
+
+@pytest.mark.parametrize("name", measured_at(small_losses.weights()))
+def test_parameters_of_low_precision_or_not_finite_are_refused_everywhere(name):
+    half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), small_losses.weights())
+    with pytest.raises(ValueError, match="must be float32 or float64, got bfloat16"):
+        measured_at(half)[name]()
+    broken = small_losses.weights() | {"b1": jnp.full(8, jnp.nan)}
+    with pytest.raises(ValueError, match=r"(\['b1'\] are not|must be) finite"):
+        measured_at(broken)[name]()
+
+
+def test_what_a_mask_leaves_out_may_be_of_low_precision():
+    params = small_losses.weights()
+    params["b1"] = params["b1"].astype(jnp.bfloat16)
+    mask = {"w1": True, "b1": False, "w2": True}
+    assert sharpness.hessian(small_losses.classification(), params, mask).size == 56

@@ -117,7 +117,7 @@ def worst_case(
 
     Args:
         objective: the loss.
-        params: w, pytree of floating-point arrays.
+        params: w, pytree of arrays, float32 or float64.
         radius: rho > 0, in units of the parameters, or relative to their size where `adaptive`.
         norm: "l2", one norm over all parameters, or "linf".
         adaptive: whether the ball is ||delta / |w| || <= rho, elementwise; else ||delta|| <= rho.
@@ -132,8 +132,9 @@ def worst_case(
             batch where `per_batch`.
 
     Raises:
-        ValueError: an argument is out of range; the parameters, or the loss there or on the way,
-            are not finite; or the gradient at the parameters is zero and there is no seed.
+        ValueError: an argument is out of range; the parameters are neither float32 nor float64;
+            they, or the loss there or on the way, are not finite; or the gradient at the
+            parameters is zero and there is no seed.
 
     Returns:
         A lower bound of the maximum, which no method is sure to find.

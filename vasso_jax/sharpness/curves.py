@@ -47,17 +47,18 @@ def sam_direction(objective: Objective, params: Params, batch: int | None = None
 
     Args:
         objective: the loss.
-        params: pytree of floating-point arrays.
+        params: pytree of arrays, float32 or float64.
         batch: its number, from 0 on; None: the whole set.
 
     Raises:
-        ValueError: there is no such batch.
+        ValueError: there is no such batch, or the parameters or the loss are not finite.
     """
+    number = len(objective.weights)
+    if batch is not None and not 0 <= batch < number:
+        raise ValueError(f"batch must be one of 0 to {number - 1}, got {batch!r}")
+    objective.check_finite(params)
     if batch is None:
         return objective.value_and_grad(params)[1]
-    number = len(objective.weights)
-    if not 0 <= batch < number:
-        raise ValueError(f"batch must be one of 0 to {number - 1}, got {batch!r}")
     return objective.part(batch).value_and_grad(params)[1]
 
 
@@ -80,9 +81,11 @@ def averaged_direction(
         The last d, with the structure of the parameters.
 
     Raises:
-        ValueError: `batches` is not a positive integer.
+        ValueError: `batches` is not a positive integer, or the parameters or the loss are not
+            finite.
     """
     check_count("batches", batches)
+    objective.check_finite(params)
     state, d, update = direction.init(params), params, jax.jit(direction.update)
     for i in range(batches):
         part = objective.part(i % len(objective.weights))
@@ -101,7 +104,7 @@ def along(
 
     Args:
         objective: the loss.
-        params: pytree of floating-point arrays.
+        params: pytree of arrays, float32 or float64.
         direction: tree like params.
         distances: [D], from the parameters; negative ones go the other way.
         progress: called as `progress(done, expected)` after each evaluation of the loss.

@@ -93,7 +93,7 @@ def minibatch_gradients(
 
     Args:
         objective: the loss, whose batches are the minibatches.
-        params: pytree of floating-point arrays.
+        params: pytree of arrays, float32 or float64.
         streams: S >= 2, or 1 for errors without variance and bias.
         seed: of the drawing.
 

@@ -64,16 +64,18 @@ class Objective(NamedTuple):
         """The mean loss, a scalar."""
         return self.mean(lambda *batch: self.summed(params, *batch))
 
-    def check_finite(self, params: Params) -> jax.Array:
+    def check_finite(self, params: Params, variables: Params | None = None) -> jax.Array:
         """The mean loss, in one pass over the data, where it and all parameters are finite.
 
+        Args:
+            params: pytree of arrays.
+            variables: those that a measurement moves; by default all.
+
         Raises:
-            ValueError: a parameter or the loss is NaN or infinite.
+            ValueError: a parameter or the loss is NaN or infinite, or see `check_precision`.
         """
-        for path, finite in jax.tree_util.tree_leaves_with_path(_finite(params)):
-            if not finite:
-                name = jax.tree_util.keystr(path)
-                raise ValueError(f"the parameters {name} are not finite: nothing can be measured")
+        check_precision(params if variables is None else variables)
+        check_parameters(params)
         value = self.value(params)
         if not jnp.isfinite(value):
             raise ValueError(f"the mean loss is {value}: nothing can be measured")
@@ -83,6 +85,27 @@ class Objective(NamedTuple):
     def value_and_grad(self, params: Params) -> tuple[jax.Array, Params]:
         """The mean loss, and its gradient with the structure of the parameters."""
         return self.mean(lambda *batch: jax.value_and_grad(self.summed)(params, *batch))
+
+
+def check_precision(variables: Params) -> None:
+    """Raises ValueError unless all are float32 or float64.
+
+    In less, the small changes of a measurement are rounded away: 1 + 0.001 is 1 in bfloat16.
+    """
+    types = {str(jnp.result_type(x)) for x in jax.tree.leaves(variables)}
+    if wrong := types - {"float32", "float64"}:
+        raise ValueError(
+            f"what is varied must be float32 or float64, got {', '.join(sorted(wrong))}: cast the "
+            "parameters, or leave them out by a mask where there is one"
+        )
+
+
+def check_parameters(params: Params) -> None:
+    """Raises ValueError unless all are finite."""
+    for path, finite in jax.tree_util.tree_leaves_with_path(_finite(params)):
+        if not finite:
+            name = jax.tree_util.keystr(path)
+            raise ValueError(f"the parameters {name} are not finite: nothing can be measured")
 
 
 @jax.jit

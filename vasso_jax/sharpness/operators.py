@@ -217,13 +217,7 @@ def _operator(part: Callable, objective: Objective, params: Params, mask: Any) -
     _check_mask(mask, params)
     chosen = jax.tree.map(lambda x, m: x if m else None, params, mask)
     fixed = jax.tree.map(lambda x, m: None if m else x, params, mask)
-    wrong = {str(x.dtype) for x in jax.tree.leaves(chosen)} - {"float32", "float64"}
-    if wrong:
-        raise ValueError(
-            f"curvature needs parameters in float32 or float64, got {', '.join(sorted(wrong))}: "
-            "cast them, or leave them out by the mask"
-        )
-    objective.check_finite(params)
+    objective.check_finite(params, chosen)
     return Operator(Partial(part), objective, chosen, fixed)
 
 

@@ -24,7 +24,12 @@ import optax
 
 from vasso_jax.sharpness import trees
 from vasso_jax.sharpness.checks import Positions, check_count, check_like, positions
-from vasso_jax.sharpness.objective import Objective, Params
+from vasso_jax.sharpness.objective import (
+    Objective,
+    Params,
+    check_parameters,
+    check_precision,
+)
 from vasso_jax.sharpness.progress import Progress, counter
 
 
@@ -64,14 +69,16 @@ def filter_normalized(params: Params, seed: int) -> Params:
     parameters of BatchNorm and LayerNorm.
 
     Args:
-        params: pytree of floating-point arrays.
+        params: pytree of arrays, float32 or float64.
         seed: of the direction.
 
     Raises:
-        ValueError: no array has two axes.
+        ValueError: no array has two axes, or one is neither float32 nor float64, or not finite.
     """
     if not any(_is_kernel(path, x) for path, x in jax.tree_util.tree_leaves_with_path(params)):
         raise ValueError("params must have an array of at least two axes, a kernel")
+    check_precision(params)
+    check_parameters(params)
     return _filter_normalized(params, jax.random.key(seed))
 
 
@@ -86,7 +93,7 @@ def line(
 
     Args:
         objective: the loss.
-        params: pytree of floating-point arrays.
+        params: pytree of arrays, float32 or float64.
         direction: tree like params, such as `filter_normalized` makes; taken as it is.
         x: [X], positions.
         progress: called as `progress(done, expected)` after each evaluation of the loss.
