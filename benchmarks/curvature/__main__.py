@@ -94,7 +94,8 @@ def _objective(options: argparse.Namespace) -> tuple[Objective, Any]:
 
 def _compiled(function: Any, *args: Any) -> tuple[Callable[[], object], int]:
     """A function that runs the program and waits for its result, and its memory in bytes."""
-    compiled = function.lower(*args).compile()
+    with jax.default_matmul_precision("highest"):  # as the function itself has it
+        compiled: Any = jax.jit(function).lower(*args).compile()
     memory = compiled.memory_analysis()
     used = memory.temp_size_in_bytes + memory.output_size_in_bytes
     return lambda: jax.block_until_ready(compiled(*args)), used

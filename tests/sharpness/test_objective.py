@@ -112,3 +112,36 @@ def test_what_a_mask_leaves_out_may_be_of_low_precision():
     params["b1"] = params["b1"].astype(jnp.bfloat16)
     mask = {"w1": True, "b1": False, "w2": True}
     assert sharpness.hessian(small_losses.classification(), params, mask).size == 56
+
+
+PROGRAMS = {
+    "value": lambda loss, w: loss.value(w),
+    "gradient": lambda loss, w: loss.value_and_grad(w),
+    "product": lambda loss, w: sharpness.hessian(loss, w).product(w),
+    "density": lambda loss, w: sharpness.spectral_density(sharpness.hessian(loss, w), 1, 2),
+    "ball": lambda loss, w: sharpness.first_order(loss, w, 0.1),
+    "line": lambda loss, w: sharpness.line(loss, w, w, [0.0]),
+    "directions": lambda loss, w: sharpness.measure_directions(
+        {}, sharpness.minibatch_gradients(loss, w, streams=2), steps=1
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=() if x in ("value", "product") else pytest.mark.slow)
+        for x in PROGRAMS
+    ],
+)
+def test_every_program_has_the_full_precision_of_float32(name):
+    """On a CPU it makes no difference, so the setting is looked at where the loss is traced."""
+    seen = set()
+
+    def outputs(params, batch):
+        seen.add(jax.config.jax_default_matmul_precision)
+        return small_losses.network(params, batch["x"])
+
+    loss = mean_loss(outputs, small_losses.cross_entropy, small_losses.examples(), 8)
+    PROGRAMS[name](loss, small_losses.weights())
+    assert seen == {"highest"}

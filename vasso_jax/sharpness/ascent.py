@@ -17,6 +17,7 @@ import numpy as np
 from vasso_jax.sharpness import norms, trees
 from vasso_jax.sharpness.norms import Norm
 from vasso_jax.sharpness.objective import Objective, Params
+from vasso_jax.sharpness.precision import in_full_precision
 
 MOMENTUM = 0.75  # alpha of the paper
 ENOUGH_RISES = 0.75  # its rho: the share of steps with a higher loss that keeps the step size
@@ -96,6 +97,7 @@ def ascend(
     return np.array(losses), float(norms.size(state.best, norm))
 
 
+@in_full_precision
 @partial(jax.jit, static_argnames="adaptive")
 def evaluate(
     objective: Objective, params: Params, z: Params, adaptive: bool

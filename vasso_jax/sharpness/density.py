@@ -13,6 +13,7 @@ from scipy.special import ndtr
 
 from vasso_jax.sharpness.host_vectors import NOT_FINITE, Progress, flatten, placed
 from vasso_jax.sharpness.operators import Operator, Vector
+from vasso_jax.sharpness.precision import in_full_precision
 
 
 class Density(NamedTuple):
@@ -107,6 +108,7 @@ def spectral_density(
     )
 
 
+@in_full_precision
 @partial(jax.jit, static_argnames="steps")
 def _arnoldi(operator: Operator, start: Vector, steps: int) -> Any:
     """Products of H with an orthonormal basis in that basis, [steps, steps]."""

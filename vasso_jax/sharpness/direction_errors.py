@@ -13,6 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from vasso_jax.sharpness.objective import Objective, Params
+from vasso_jax.sharpness.precision import in_full_precision
 
 Streams = Mapping[str, jax.Array]
 
@@ -38,6 +39,7 @@ class DirectionErrors(NamedTuple):
     squared_norm: jax.Array
 
 
+@in_full_precision
 def measure_directions(
     directions: Mapping[str, optax.GradientTransformation],
     gradients_at: Callable[[jax.Array], tuple[Streams, jax.Array]],

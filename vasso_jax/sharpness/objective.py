@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from vasso_jax.sharpness.precision import in_full_precision
+
 Params = Any
 Batch = Any
 
@@ -16,7 +18,8 @@ class Objective(NamedTuple):
     """The mean loss over a data set, as a pytree; `mean_loss` makes one.
 
     A jitted function takes it as an argument, so that the data are no constants of the program,
-    and one program serves all objectives of the same two functions and shapes.
+    and one program serves all objectives of the same two functions and shapes. Called from outside
+    of a jitted function, it computes in the full precision of the parameters, on GPUs and TPUs too.
 
     Attributes:
         outputs: `(params, batch) -> outputs`, float [B, ...]; such as the logits of a network.
@@ -59,6 +62,7 @@ class Objective(NamedTuple):
         count = self.weights.sum()
         return jax.tree.map(lambda x: x / count.astype(x.dtype), total)
 
+    @in_full_precision
     @jax.jit
     def value(self, params: Params) -> jax.Array:
         """The mean loss, a scalar."""
@@ -81,6 +85,7 @@ class Objective(NamedTuple):
             raise ValueError(f"the mean loss is {value}: nothing can be measured")
         return value
 
+    @in_full_precision
     @jax.jit
     def value_and_grad(self, params: Params) -> tuple[jax.Array, Params]:
         """The mean loss, and its gradient with the structure of the parameters."""

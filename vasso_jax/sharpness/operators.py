@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from vasso_jax.sharpness.objective import Batch, Objective, Params
+from vasso_jax.sharpness.precision import in_full_precision
 
 Vector = Any
 Sample = Callable[[jax.Array, jax.Array, Batch], Batch]
@@ -47,6 +48,7 @@ class Operator(NamedTuple):
         """The number of rows: how many parameters are chosen."""
         return sum(x.size for x in jax.tree.leaves(self.chosen))
 
+    @in_full_precision
     @jax.jit
     def product(self, vector: Vector) -> Vector:
         """The matrix times a vector, in one pass over the data.

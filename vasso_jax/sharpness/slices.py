@@ -30,6 +30,7 @@ from vasso_jax.sharpness.objective import (
     check_parameters,
     check_precision,
 )
+from vasso_jax.sharpness.precision import in_full_precision
 from vasso_jax.sharpness.progress import Progress, counter
 
 
@@ -204,6 +205,7 @@ def losses_on(
     return np.array(losses)
 
 
+@in_full_precision
 @jax.jit
 def _loss_at(
     objective: Objective,
