@@ -42,6 +42,23 @@ def test_filters_of_the_direction_have_the_norms_of_the_parameters():
         filter_normalized(params["norm"], seed=0)
 
 
+def test_a_filter_of_attention_is_one_output_of_one_head():
+    rng = np.random.default_rng(0)
+    heads = rng.normal(size=(6, 2, 3)) * [[[1, 2, 3], [4, 5, 6]]]
+    params = {
+        "query": {"kernel": heads, "bias": np.ones((2, 3))},
+        "out": {"kernel": rng.normal(size=(2, 3, 6)), "bias": np.ones(6)},
+        "bare": {"kernel": heads},
+        "list": [rng.normal(size=(4, 5))],
+    }
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    d = filter_normalized(params, seed=0)
+    for name, inputs in (("query", 0), ("out", (0, 1)), ("bare", (0, 1))):
+        norms = [np.sqrt(np.square(t[name]["kernel"]).sum(inputs)) for t in (d, params)]
+        np.testing.assert_allclose(norms[0], norms[1], rtol=1e-5)
+    assert not d["query"]["bias"].any()
+
+
 def test_a_filter_normalised_slice_does_not_depend_on_the_scales_of_layers():
     objective, w = classification(), weights()
     w["b1"] = jnp.zeros(8)

@@ -66,8 +66,10 @@ def filter_normalized(params: Params, seed: int) -> Params:
     """A random direction each of whose filters has the norm of that of the parameters.
 
     A filter is what makes one output: all numbers with the same last index, for kernels
-    [..., inputs, outputs] as Flax has them. Arrays of fewer than two axes get zero: biases, and the
-    parameters of BatchNorm and LayerNorm.
+    [..., inputs, outputs] as Flax has them. If a `bias` of several axes lies beside the kernel,
+    these are the axes of the outputs, as in the kernels [inputs, heads, features] of attention;
+    without one, kernels of this kind have a filter for each feature, over all heads. Biases and
+    arrays of fewer than two axes get zero, such as the parameters of BatchNorm and LayerNorm.
 
     Args:
         params: pytree of arrays, float32 or float64.
@@ -249,10 +251,16 @@ def _axes(points: tuple[Params, Params, Params]) -> tuple[tuple[Params, Params],
 
 @jax.jit
 def _filter_normalized(params: Params, key: jax.Array) -> Params:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    biases = {path[:-1]: x.shape for path, x in leaves if _is_bias(path)}
+
     def normalized(path: Any, w: jax.Array, d: jax.Array) -> jax.Array:
         if not _is_kernel(path, w):
             return jnp.zeros_like(w)
-        squares = [jnp.square(x).sum(axis=tuple(range(x.ndim - 1))) for x in (w, d)]
+        bias = biases.get(path[:-1], ())
+        outputs = len(bias) if 0 < len(bias) < w.ndim and w.shape[-len(bias) :] == bias else 1
+        inputs = tuple(range(w.ndim - outputs))
+        squares = [jnp.square(x).sum(axis=inputs) for x in (w, d)]
         return d * jnp.sqrt(squares[0] / squares[1])
 
     drawn = optax.tree.random_like(key, params)
@@ -261,4 +269,8 @@ def _filter_normalized(params: Params, key: jax.Array) -> Params:
 
 def _is_kernel(path: Any, leaf: Any) -> bool:
     """Whether it has filters; the bias of an attention head has two axes as well."""
-    return np.ndim(leaf) > 1 and "bias" not in jax.tree_util.keystr(path[-1:])
+    return np.ndim(leaf) > 1 and not _is_bias(path)
+
+
+def _is_bias(path: Any) -> bool:
+    return "bias" in jax.tree_util.keystr(path[-1:])
