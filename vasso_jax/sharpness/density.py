@@ -75,7 +75,7 @@ def spectral_density(
     there are 10 probes of 90 steps).
 
     A probe runs as one program, with full reorthogonalisation against all of its vectors: it takes
-    `steps` times the memory of the parameters, on each device where they are replicated.
+    about 2 `steps` times the memory of the parameters, on each device where they are replicated.
 
     Args:
         operator: the matrix H.

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from scipy.linalg import qr
 
 from vasso_jax.sharpness.host_vectors import HostOperator, Progress
 from vasso_jax.sharpness.operators import Operator, Vector
@@ -42,7 +43,8 @@ def trace(
     "hutch++" (arXiv 2010.09649, algorithm 1) spends a third of the products on an orthonormal basis
     Q that captures the large eigenvalues and a third on their exact part, tr Q^T H Q; the others
     give Hutchinson's estimate of what is left, tr P H P with P = 1 - Q Q^T. It is better where a
-    few eigenvalues dominate. Q, samples / 3 vectors in float64, lies in host memory.
+    few eigenvalues dominate. Q, samples / 3 vectors in float64, lies in host memory, with a few
+    vectors besides.
 
     The standard error is that of the mean over the samples. For "hutch++" it is the one given Q,
     and the exact part has none.
@@ -70,8 +72,11 @@ def trace(
 
     basis = np.empty((0, multiply.size))  # rows
     if method == "hutch++":
-        sketch = [multiply(signs()) for _ in range(min(samples // 3, multiply.size))]
-        basis = np.linalg.qr(np.stack(sketch, axis=1))[0].T
+        sketch = np.empty((min(samples // 3, multiply.size), multiply.size))
+        for row in sketch:
+            row[:] = multiply(signs())
+        # In place: its columns are contiguous, as LAPACK wants them.
+        basis = qr(sketch.T, overwrite_a=True, mode="economic", check_finite=False)[0].T
     exact = _captured(multiply, basis)
     rest = np.stack(
         [_left(multiply, basis, signs()) for _ in range(samples - multiply.products)]
@@ -87,13 +92,11 @@ def trace(
 
 def _captured(multiply: HostOperator, basis: np.ndarray) -> np.ndarray:
     """Per leaf, the trace of H - P H P = R H + H R - R H R with R = Q Q^T and P = 1 - R."""
-    image = [multiply(vector) for vector in basis]
-    inner = np.array([basis @ vector for vector in image])  # Q^T H Q
-    parts = [
-        _per_leaf(vector, 2 * product - row @ basis, multiply.like)
-        for vector, product, row in zip(basis, image, inner, strict=True)
-    ]
-    return np.sum(parts, axis=0)
+    total = np.zeros(len(jax.tree.leaves(multiply.like)))
+    for vector in basis:
+        product = multiply(vector)
+        total += _per_leaf(vector, 2 * product - (basis @ product) @ basis, multiply.like)
+    return total
 
 
 def _left(multiply: HostOperator, basis: np.ndarray, signs: np.ndarray) -> np.ndarray:
