@@ -125,9 +125,11 @@ def test_a_product_that_is_not_finite_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 5), "probes must be at least 1"),
+        ((0, 5), "probes must be an integer of at least 1"),
+        ((1.5, 5), "probes must be an integer of at least 1"),
+        ((1, 5.0), "steps must be an integer of at least 1"),
         ((1, 31), "steps must be 1 to 30"),
-        ((1, 0), "steps must be 1 to 30"),
+        ((1, 0), "steps must be an integer of at least 1"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

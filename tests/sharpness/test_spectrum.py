@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.linalg import ArpackError
 
 from tests.sharpness import problems
 from tests.sharpness.problems import flat, with_eigenvalues, with_hessian
-from vasso_jax.sharpness import eigenvalues, fisher, gauss_newton, hessian, mean_loss
+from vasso_jax.sharpness import eigenvalues, fisher, gauss_newton, hessian, mean_loss, spectrum
 
 CASES = {
     "perceptron, 162": (problems.perceptron, functools.partial(problems.of_perceptron, 12, 6, 6)),
@@ -111,6 +112,15 @@ def test_a_matrix_with_one_or_two_eigenvalues(values, x64):
     np.testing.assert_allclose(found.values, [values[0]] * 2 + [values[-1]] * 2, atol=1e-9)
 
 
+def test_a_breakdown_of_arpack_is_an_error_with_a_way_out(monkeypatch):
+    def broken(*args, **kwargs):
+        raise ArpackError(-9)
+
+    monkeypatch.setattr(spectrum, "eigsh", broken)
+    with pytest.raises(ValueError, match="try another seed or another start; ARPACK says"):
+        eigenvalues(with_hessian(np.eye(30)))
+
+
 def test_of_a_small_matrix_all_eigenvalues_can_be_had(x64):
     found = eigenvalues(with_hessian(with_eigenvalues([3.0, -1.0, 0.5])), 1, 2)
     np.testing.assert_allclose(found.values, [3, 0.5, -1], atol=1e-12)
@@ -198,13 +208,15 @@ def test_a_loss_without_a_second_derivative_is_refused():
     ("arguments", "message"),
     [
         ({"largest": 0}, "together 1 to 30"),
-        ({"largest": -1, "smallest": 2}, "0 or more"),
+        ({"largest": -1, "smallest": 2}, "largest must be an integer of at least 0"),
+        ({"largest": 1, "smallest": 1.0}, "smallest must be an integer of at least 0"),
         ({"largest": 20, "smallest": 11}, "together 1 to 30"),
         ({"tolerance": 0.0}, "tolerance must be between"),
-        ({"restarts": 0}, "restarts must be at least 1"),
-        ({"start": {"x": np.zeros(30)}}, "not zero"),
+        ({"restarts": 0}, "restarts must be an integer of at least 1"),
+        ({"start": {"x": np.zeros(30)}}, "must not be zero"),
         ({"start": {"x": np.full(30, np.nan)}}, "finite"),
-        ({"start": {"x": np.ones(29)}}, "start has 29 numbers"),
+        ({"start": {"x": np.ones(29)}}, "start must have the shapes"),
+        ({"start": {"y": np.ones(30)}}, "start must have the structure"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

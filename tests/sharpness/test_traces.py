@@ -110,8 +110,9 @@ def test_a_mask_leaves_a_layer_out(x64):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((1,), "hutchinson needs at least 2 samples, got 1"),
-        ((3, 0, "hutch++"), r"hutch\+\+ needs at least 4"),
+        ((1,), "samples of hutchinson must be an integer of at least 2, got 1"),
+        ((10.5,), "must be an integer of at least 2, got 10.5"),
+        ((3, 0, "hutch++"), r"samples of hutch\+\+ must be an integer of at least 4"),
         ((10, 0, "xtrace"), r"one of hutchinson, hutch\+\+, got 'xtrace'"),
     ],
 )

@@ -11,9 +11,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from matfree import decomp
 from scipy.special import ndtr
 
-from vasso_jax.sharpness.host_vectors import NOT_FINITE, Progress, flatten, placed
+from vasso_jax.sharpness.checks import check_count
+from vasso_jax.sharpness.host_vectors import NOT_FINITE, flatten, placed
 from vasso_jax.sharpness.operators import Operator, Vector
 from vasso_jax.sharpness.precision import in_full_precision
+from vasso_jax.sharpness.progress import Progress
 
 
 class Density(NamedTuple):
@@ -87,9 +89,9 @@ def spectral_density(
     Raises:
         ValueError: a number is out of range, or a product is not finite.
     """
-    if probes < 1:
-        raise ValueError(f"probes must be at least 1, got {probes}")
-    if not 1 <= steps <= operator.size:
+    check_count("probes", probes)
+    check_count("steps", steps)
+    if steps > operator.size:
         raise ValueError(
             f"steps must be 1 to {operator.size}, the number of parameters, got {steps}"
         )

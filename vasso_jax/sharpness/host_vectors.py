@@ -1,6 +1,5 @@
 """An operator over vectors that lie in host memory, so that many of them leave the device free."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,8 +7,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vasso_jax.sharpness.operators import Operator, Vector
-
-Progress = Callable[[int, int], None]
+from vasso_jax.sharpness.progress import Progress
 
 NOT_FINITE = (
     "a product of the curvature with a vector is not finite, though the loss is: does the loss "

@@ -1,13 +1,19 @@
 """Extreme eigenvalues of a curvature matrix, by ARPACK."""
 
+import inspect
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
-from vasso_jax.sharpness.host_vectors import HostOperator, Progress, flatten, unflatten
+from vasso_jax.sharpness.checks import check_count, check_like
+from vasso_jax.sharpness.host_vectors import HostOperator, flatten, unflatten
 from vasso_jax.sharpness.operators import Operator, Vector
+from vasso_jax.sharpness.progress import Progress
+
+# It draws new vectors where an invariant subspace ends the iteration.
+_TAKES_RNG = "rng" in inspect.signature(eigsh).parameters
 
 # Products for the size of the largest eigenvalue; a factor of two does not matter.
 _POWER_STEPS = 5
@@ -80,7 +86,8 @@ def eigenvalues(
         tolerance: of a residual, relative to the largest absolute eigenvalue, at most. The error of
             an eigenvalue is of the order of the residual squared over the distance to the next one.
             float32 products allow about 1e-5.
-        seed: of the random start vector.
+        seed: of the random start vector; from SciPy 1.17 on also of those that ARPACK draws where
+            the vectors so far span an invariant subspace.
         start: a tree like a vector, to start from instead; such as the sum of the eigenvectors at
             parameters near by.
         progress: is called after each product with the products made and those expected in all. The
@@ -90,7 +97,8 @@ def eigenvalues(
 
     Raises:
         ValueError: a number is out of range, `start` does not fit or is zero, a product is not
-            finite, or some eigenvalues have not converged; the message has those that have.
+            finite, ARPACK breaks down, or some eigenvalues have not converged; the message has
+            those that have.
     """
     _check(operator, largest, smallest, tolerance, restarts)
     multiply = HostOperator(operator, expected=0, progress=progress)
@@ -103,8 +111,8 @@ def eigenvalues(
         multiply.expected = _POWER_STEPS + bases + largest + smallest
         scale = _scale(multiply, first)
         pairs = [
-            *_end(multiply, first, largest, 2 * scale, "largest", tolerance, restarts),
-            *_end(multiply, first, smallest, -2 * scale, "smallest", tolerance, restarts),
+            *_end(multiply, first, largest, 2 * scale, "largest", tolerance, restarts, seed),
+            *_end(multiply, first, smallest, -2 * scale, "smallest", tolerance, restarts, seed),
         ]
     return Eigenpairs(
         np.array([pair.value for pair in pairs]),
@@ -115,25 +123,25 @@ def eigenvalues(
 
 
 def _check(operator, largest, smallest, tolerance, restarts):
-    if min(largest, smallest) < 0 or not 1 <= largest + smallest <= operator.size:
+    check_count("largest", largest, least=0)
+    check_count("smallest", smallest, least=0)
+    if not 1 <= largest + smallest <= operator.size:
         raise ValueError(
-            f"largest={largest} and smallest={smallest} must be 0 or more, and together 1 to "
-            f"{operator.size}, the number of parameters"
+            f"largest={largest} and smallest={smallest} must be together 1 to {operator.size}, the "
+            "number of parameters"
         )
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}")
-    if restarts < 1:
-        raise ValueError(f"restarts must be at least 1, got {restarts}")
+    check_count("restarts", restarts)
 
 
 def _start(multiply: HostOperator, start: Vector | None, seed: int) -> np.ndarray:
     if start is None:
         return np.random.default_rng(seed).normal(size=multiply.size)
+    check_like(start, multiply.like, "start")
     flat = flatten(start)
-    if flat.shape != (multiply.size,):
-        raise ValueError(f"start has {flat.size} numbers, the operator {multiply.size} rows")
-    if not np.isfinite(flat).all() or not flat.any():
-        raise ValueError("start must be finite and not zero")
+    if not flat.any():
+        raise ValueError("start must not be zero")
     return flat
 
 
@@ -158,11 +166,12 @@ def _scale(multiply: HostOperator, vector: np.ndarray) -> float:
     return scale
 
 
-def _end(multiply, first, count, shift, end, tolerance, restarts) -> list[_Pair]:
+def _end(multiply, first, count, shift, end, tolerance, restarts, seed) -> list[_Pair]:
     """The pairs of one end of the spectrum, with residuals that are small beside the values too."""
     if not count:
         return []
-    pairs = _pairs(multiply, _arpack(multiply, first, count, shift, end, tolerance, restarts))
+    columns = _arpack(multiply, first, count, shift, end, tolerance, restarts, seed)
+    pairs = _pairs(multiply, columns)
     least = max(_LEAST_TOLERANCE[str(x.dtype)] for x in jax.tree.leaves(multiply.like))
     before = multiply.products
     while tolerance > least and any(pair.residual > _SHARE * abs(pair.value) for pair in pairs):
@@ -172,14 +181,14 @@ def _end(multiply, first, count, shift, end, tolerance, restarts) -> list[_Pair]
             break
         start = np.sum([pair.vector for pair in pairs], axis=0)
         try:
-            columns = _arpack(multiply, start, count, shift, end, tolerance, left)
+            columns = _arpack(multiply, start, count, shift, end, tolerance, left, seed)
         except _NotConverged:
             break
         pairs = _pairs(multiply, columns)
     return pairs
 
 
-def _arpack(multiply, first, count, shift, end, tolerance, restarts) -> list[np.ndarray]:
+def _arpack(multiply, first, count, shift, end, tolerance, restarts, seed) -> list[np.ndarray]:
     """Eigenvectors in descending order of the eigenvalues.
 
     ARPACK's tolerance is relative to each eigenvalue, so that small ones would never converge. The
@@ -193,6 +202,7 @@ def _arpack(multiply, first, count, shift, end, tolerance, restarts) -> list[np.
         return multiply(vector) + shift * np.ravel(vector)
 
     matrix: Any = LinearOperator((size, size), matvec=shifted, dtype=np.float64)  # pyright: ignore
+    random: dict[str, Any] = {"rng": np.random.default_rng(seed)} if _TAKES_RNG else {}
     try:
         values, vectors = eigsh(
             matrix,
@@ -202,6 +212,7 @@ def _arpack(multiply, first, count, shift, end, tolerance, restarts) -> list[np.
             ncv=basis,
             tol=tolerance / 3,
             maxiter=restarts,
+            **random,
         )
     except ArpackNoConvergence as error:
         found = ", ".join(f"{value - shift:.6g}" for value in sorted(error.eigenvalues)[::-1])
@@ -209,6 +220,11 @@ def _arpack(multiply, first, count, shift, end, tolerance, restarts) -> list[np.
             f"{len(error.eigenvalues)} of the {count} {end} eigenvalues converged ({found or '-'}) "
             f"within {restarts} restarts: allow more restarts or a larger tolerance "
             f"({tolerance:g})"
+        ) from error
+    except ArpackError as error:
+        raise ValueError(
+            f"the iteration for the {count} {end} eigenvalues broke down: try another seed or "
+            f"another start; ARPACK says: {error}"
         ) from error
     return list(vectors.T[np.argsort(-values)])
 

@@ -1,13 +1,15 @@
 """The trace of a curvature matrix, of all of it and per layer, by random vectors."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from scipy.linalg import qr
 
-from vasso_jax.sharpness.host_vectors import HostOperator, Progress
+from vasso_jax.sharpness.checks import check_count
+from vasso_jax.sharpness.host_vectors import HostOperator
 from vasso_jax.sharpness.operators import Operator, Vector
+from vasso_jax.sharpness.progress import Progress
 
 METHODS = ("hutchinson", "hutch++")
 
@@ -62,8 +64,7 @@ def trace(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     least = 2 if method == "hutchinson" else 4
-    if samples < least:
-        raise ValueError(f"{method} needs at least {least} samples, got {samples}")
+    check_count(f"the samples of {method}", samples, least)
     multiply = HostOperator(operator, samples, progress)
     rng = np.random.default_rng(seed)
 
@@ -76,7 +77,8 @@ def trace(
         for row in sketch:
             row[:] = multiply(signs())
         # In place: its columns are contiguous, as LAPACK wants them.
-        basis = qr(sketch.T, overwrite_a=True, mode="economic", check_finite=False)[0].T
+        factors: Any = qr(sketch.T, overwrite_a=True, mode="economic", check_finite=False)
+        basis = factors[0].T
     exact = _captured(multiply, basis)
     rest = np.stack(
         [_left(multiply, basis, signs()) for _ in range(samples - multiply.products)]
