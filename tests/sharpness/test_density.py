@@ -9,7 +9,7 @@ from scipy.stats import wasserstein_distance
 
 from tests.sharpness import problems
 from tests.sharpness.problems import with_eigenvalues, with_hessian
-from vasso_jax.sharpness import Density, hessian, mean_loss, plot_densities, spectral_density
+from vasso_jax.sharpness import Density, hessian, mean_loss, spectral_density
 
 
 def distance(density, values):
@@ -135,12 +135,3 @@ def test_a_product_that_is_not_finite_is_refused():
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         spectral_density(with_hessian(np.eye(30)), *arguments)
-
-
-def test_a_picture_of_two_densities(tmp_path):
-    one = Density(np.array([0.0, 3.0]), np.array([0.25, 0.75]), 2)
-    point = Density(np.array([1.0]), np.array([1.0]), 1)
-    plot_densities({"one": one, "point": point}, tmp_path / "two.png")
-    plot_densities({"point": point}, tmp_path / "point.png")
-    for name in ("two", "point"):
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -1,11 +1,22 @@
 """What the pictures show, by what they are drawn from."""
 
+import io
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vasso_jax.sharpness import Curve, Line, Plane, plot_curves, plot_lines, plot_plane
+from vasso_jax.sharpness import (
+    Curve,
+    Density,
+    Line,
+    Plane,
+    plot_curves,
+    plot_densities,
+    plot_lines,
+    plot_plane,
+)
 
 
 @pytest.fixture
@@ -84,3 +95,22 @@ def test_a_plane_that_cannot_be_drawn_is_refused(tmp_path):
 def test_a_flat_plane_can_be_drawn(tmp_path):
     plot_plane(flat(1.0, 2), tmp_path / "a.png", ("x", "y"))
     assert (tmp_path / "a.png").exists()
+
+
+def test_densities_share_their_axes(drawn):
+    one = Density(np.array([0.0, 3.0]), np.array([0.25, 0.75]), 2)
+    point = Density(np.array([1.0]), np.array([1.0]), 1)
+    files = io.BytesIO(), io.BytesIO()
+    plot_densities({"one": one, "point": point}, files[0], width=0.1)
+    plot_densities({"point": point}, files[1])
+    assert all(file.getvalue().startswith(b"\x89PNG") for file in files)
+    (axes,) = drawn[0].axes
+    first, second = (line.get_xydata() for line in axes.lines)
+    np.testing.assert_array_equal(first[:, 0], second[:, 0])
+    np.testing.assert_allclose(
+        first[first[:, 1].argmax()], [3, 0.75 / (0.1 * np.sqrt(2 * np.pi))], 1e-2
+    )
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plot_densities({}, io.BytesIO())
+    with pytest.raises(ValueError, match="width must be a positive number, got 0"):
+        plot_densities({"point": point}, io.BytesIO(), width=0)

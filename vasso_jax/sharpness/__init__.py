@@ -15,7 +15,7 @@ from vasso_jax.sharpness.curves import (
     averaged_direction,
     sam_direction,
 )
-from vasso_jax.sharpness.density import Density, plot_densities, spectral_density
+from vasso_jax.sharpness.density import Density, spectral_density
 from vasso_jax.sharpness.direction_errors import (
     DirectionErrors,
     measure_directions,
@@ -29,7 +29,7 @@ from vasso_jax.sharpness.operators import (
     hessian,
     sample_labels,
 )
-from vasso_jax.sharpness.pictures import plot_curves, plot_lines, plot_plane
+from vasso_jax.sharpness.pictures import plot_curves, plot_densities, plot_lines, plot_plane
 from vasso_jax.sharpness.slices import (
     Line,
     Plane,

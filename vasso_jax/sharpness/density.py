@@ -1,7 +1,5 @@
 """How the eigenvalues of a curvature matrix are distributed, by stochastic Lanczos quadrature."""
 
-import pathlib
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -156,40 +154,3 @@ def _symmetric(hessenberg: jax.Array) -> np.ndarray:
     if not np.isfinite(matrix).all():
         raise ValueError(NOT_FINITE)
     return (matrix + matrix.T) / 2
-
-
-def plot_densities(
-    densities: Mapping[str, Density], path: pathlib.Path, width: float | None = None
-) -> None:
-    """Draws densities over one axis of eigenvalues; the vertical axis is logarithmic.
-
-    Args:
-        densities: by the names of the legend, at least one.
-        path: of the PNG to write.
-        width: see `Density.smoothed`; by default 1/200 of the range of all nodes.
-
-    Raises:
-        OSError: the picture cannot be written.
-    """
-    # Local, and without pyplot: matplotlib is slow to import, and pyplot looks for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    nodes = np.concatenate([density.nodes for density in densities.values()])
-    low, high = nodes.min(), nodes.max()
-    used: float = width or (high - low) / 200 or 1.0
-    grid = np.linspace(low - 5 * used, high + 5 * used, 2000)
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    curves = {name: density.smoothed(grid, used) for name, density in densities.items()}
-    for name, curve in curves.items():
-        axes.semilogy(grid, curve, label=name)
-    # One eigenvalue of a large matrix is a low peak; far below it are the tails of the Gaussians.
-    least = min(density.weights[density.weights > 1e-12].min() for density in densities.values())
-    axes.set_ylim(least / used / 10, 3 * max(curve.max() for curve in curves.values()))
-    axes.set_xlabel("eigenvalue")
-    axes.set_ylabel("density")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
