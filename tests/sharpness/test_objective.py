@@ -41,6 +41,24 @@ def test_every_example_counts_once(examples, batch_size):
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
+def test_to_batch_statistics_the_copies_in_the_last_batch_do_matter():
+    params, data = problem(5)
+
+    def centred(params, batch):
+        found = outputs(params, batch)
+        return found - found.mean(axis=0)
+
+    def loss(rows):
+        part = {name: x[np.array(rows)] for name, x in data.items()}
+        return squared(centred(params, part), part)
+
+    # Batches of 3, of which the last has two examples, and the first of them again.
+    found = float(mean_loss(centred, squared, data, 3).value(params))
+    filled = float((loss([0, 1, 2]).sum() + loss([3, 4, 3])[:2].sum()) / 5)
+    np.testing.assert_allclose(found, filled, rtol=1e-5)
+    assert not np.isclose(found, float((loss([0, 1, 2]).sum() + loss([3, 4]).sum()) / 5), rtol=1e-3)
+
+
 def test_one_program_serves_other_data_and_other_bound_arrays():
     traces = []
 

@@ -124,7 +124,8 @@ def worst_case(
         normalize_logits: whether the outputs of each example are centred and divided by their
             L2 norm before the loss is taken, so that the scale of the last layer has no effect.
         per_batch: whether each batch of the objective has a perturbation of its own:
-            m-sharpness, where m is the size of the batches.
+            m-sharpness, where m is the size of the batches. Its maximum is at least that of the
+            whole set; the lower bounds that are found need not be.
         steps: of the ascent, >= 1.
         seed: of a random start (L2: on the sphere; L-infinity: anywhere in the ball); None: the
             ascent starts at the parameters.
@@ -215,7 +216,7 @@ def first_order(
 ) -> FirstOrder:
     """The loss increase at SAM's perturbation, and what the gradient alone predicts.
 
-        L2           delta = rho c^2 g / ||c g||    SAM, or ASAM where `adaptive`
+        L2           delta = rho c^2 g / ||c g||    SAM; where `adaptive` ASAM, with its eta = 0
         L-infinity   delta = rho c sign(g)
 
     Args:

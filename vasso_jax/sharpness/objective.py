@@ -134,9 +134,11 @@ def mean_loss(
             and targets can have all of itself in `outputs`, and `lambda losses, batch: losses`
             here; the Gauss-Newton matrix and the Fisher matrix by sampling need the two apart.
         data: pytree of arrays [E, ...] with the same number E of examples.
-        batch_size: B, examples per batch. Networks that normalise by the batch see these batches,
-            in the order of the data; the last one is then filled up with copies of its own
-            examples, which have no weight.
+        batch_size: B, examples per batch, in the order of the data. The last batch is filled up
+            with copies of its own examples, which have no weight. To a network that normalises by
+            the batch they do matter: some examples count twice in the mean and the variance. For
+            such a network let the batch size divide the number of examples, or leave the last
+            ones out.
 
     Raises:
         ValueError: if there are no examples, their number differs between the arrays, or the batch
