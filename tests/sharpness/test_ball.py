@@ -314,3 +314,9 @@ def test_an_ascent_cannot_start_where_there_is_no_gradient():
 def test_logits_are_of_at_least_two_classes():
     with pytest.raises(ValueError, match="at least 2 classes"):
         worst_case(quadratic(np.eye(6)), six(np.ones(6)), 0.1, normalize_logits=True)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_what_is_no_bool_is_refused(measure):
+    with pytest.raises(ValueError, match="adaptive must be True or False, got 'no'"):
+        MEASURES[measure](quadratic(symmetric()), six(np.ones(6)), 0.1, adaptive="no")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vasso_jax.sharpness import norms
+from vasso_jax.sharpness import norms, trees
 
 numbers = st.floats(-1e3, 1e3, width=32)
 
@@ -43,3 +43,12 @@ def test_the_steepest_direction_has_norm_1_and_the_slope_of_the_dual_norm():
         assert float(norms.slope(g, norm)) == pytest.approx(expected)
     zero = jax.tree.map(jnp.zeros_like, g)
     assert float(norms.size(norms.steepest(zero, "l2"), "l2")) == 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_norms_neither_overflow_nor_vanish(scale):
+    z = {"a": jnp.array([3.0]) * scale, "b": jnp.array([[0.0, 4.0]]) * scale}
+    np.testing.assert_allclose(trees.norm(z), 5 * scale, rtol=1e-6)
+    np.testing.assert_allclose(trees.unit(z)["b"], [[0, 0.8]], rtol=1e-6)
+    inside = norms.project(z, 2.5 * scale, "l2")
+    np.testing.assert_allclose(inside["a"], [1.5 * scale], rtol=1e-6)

@@ -163,3 +163,17 @@ def test_every_program_has_the_full_precision_of_float32(name):
     loss = mean_loss(outputs, small_losses.cross_entropy, small_losses.examples(), 8)
     PROGRAMS[name](loss, small_losses.weights())
     assert seen == {"highest"}
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        lambda outputs, batch: squared(outputs, batch).mean(),
+        lambda outputs, batch: squared(outputs, batch)[:, None],
+        lambda outputs, batch: jnp.square(outputs - batch["y"]),
+    ],
+)
+def test_losses_that_are_not_one_for_each_example_are_refused(losses):
+    params, data = problem(4)
+    with pytest.raises(ValueError, match="one loss for each example"):
+        mean_loss(outputs, losses, data, 2).value(params)

@@ -29,7 +29,7 @@ import numpy as np
 
 from vasso_jax.sharpness import norms, trees
 from vasso_jax.sharpness.ascent import ascend, checked_slope, evaluate
-from vasso_jax.sharpness.checks import check_count
+from vasso_jax.sharpness.checks import check_count, check_flags
 from vasso_jax.sharpness.logits import normalized
 from vasso_jax.sharpness.norms import Norm
 from vasso_jax.sharpness.objective import Objective, Params
@@ -141,6 +141,7 @@ def worst_case(
         A lower bound of the maximum, which no method is sure to find.
     """
     _check(radius, norm, steps=steps)
+    check_flags(adaptive=adaptive, normalize_logits=normalize_logits, per_batch=per_batch)
     objective = normalized(objective, params) if normalize_logits else objective
     passes = steps + 1 + (seed is not None)
     report = counter(progress, 1 + passes * len(_examples(objective, per_batch)))
@@ -187,6 +188,7 @@ def average_case(
         ValueError: an argument is out of range, or the parameters or the loss are not finite.
     """
     _check(radius, norm, samples=samples)
+    check_flags(adaptive=adaptive, normalize_logits=normalize_logits)
     objective = normalized(objective, params) if normalize_logits else objective
     report = counter(progress, 1 + samples)
     loss = float(objective.check_finite(params))
@@ -227,6 +229,7 @@ def first_order(
         ValueError: an argument is out of range, or the parameters or the loss are not finite.
     """
     _check(radius, norm)
+    check_flags(adaptive=adaptive, normalize_logits=normalize_logits, per_batch=per_batch)
     objective = normalized(objective, params) if normalize_logits else objective
     report = counter(progress, 1 + 2 * len(_examples(objective, per_batch)))
     objective.check_finite(params)

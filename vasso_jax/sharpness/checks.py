@@ -17,6 +17,13 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
+def check_flags(**flags: bool) -> None:
+    """Raises ValueError unless all are bools; the string "no" would count as yes."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def positions(name: str, values: Positions) -> np.ndarray:
     """The values as float64 [X].
 

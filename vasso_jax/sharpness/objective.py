@@ -35,8 +35,23 @@ class Objective(NamedTuple):
 
     def summed(self, params: Params, batch: Batch, weights: jax.Array) -> jax.Array:
         """The weighted sum of the losses of one batch, a scalar."""
-        losses = self.losses(self.outputs(params, batch), batch)
+        losses = self.losses_of(self.outputs(params, batch), batch)
         return (losses * weights.astype(losses.dtype)).sum()
+
+    def losses_of(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+        """The losses of one batch, float [B].
+
+        Raises:
+            ValueError: `losses` gives something else.
+        """
+        losses = self.losses(outputs, batch)
+        expected = self.weights.shape[1:]
+        if jnp.shape(losses) != expected:
+            raise ValueError(
+                f"losses must give one loss for each example of the batch, an array {expected}, "
+                f"got {jnp.shape(losses)}: leave the mean over them to the objective"
+            )
+        return losses
 
     @jax.jit
     def part(self, i: int) -> "Objective":

@@ -173,7 +173,7 @@ def _gauss_newton(objective, point, chosen, vector, batch, weights):
         return objective.outputs(point(chosen), batch)
 
     def loss(outputs):
-        losses = objective.losses(outputs, batch)
+        losses = objective.losses_of(outputs, batch)
         return (losses * weights.astype(losses.dtype)).sum()
 
     outputs, change = jax.jvp(network, (chosen,), (vector,))
@@ -183,7 +183,7 @@ def _gauss_newton(objective, point, chosen, vector, batch, weights):
 
 def _fisher(objective, point, chosen, vector, batch, weights):
     def losses(chosen):
-        return objective.losses(objective.outputs(point(chosen), batch), batch)
+        return objective.losses_of(objective.outputs(point(chosen), batch), batch)
 
     _, slopes = jax.jvp(losses, (chosen,), (vector,))  # g . v, of each example
     return jax.vjp(losses, chosen)[1](slopes * weights.astype(slopes.dtype))[0]

@@ -21,8 +21,11 @@ def dot(a: Params, b: Params) -> jax.Array:
 
 @jax.jit
 def norm(tree: Params) -> jax.Array:
-    """The L2 norm over all leaves, a scalar of at least float32."""
-    return jnp.sqrt(dot(tree, tree))
+    """The L2 norm over all leaves, a scalar of at least float32; also where squares overflow."""
+    largest = jnp.stack([jnp.abs(x).max(initial=0) for x in jax.tree.leaves(tree)]).max()
+    unit = jnp.where(largest > 0, largest, 1)
+    small = jax.tree.map(lambda x: x / unit, tree)
+    return unit * jnp.sqrt(dot(small, small))
 
 
 def scaled(factor: Any, tree: Params) -> Params:
@@ -34,7 +37,7 @@ def scaled(factor: Any, tree: Params) -> Params:
 def unit(tree: Params) -> Params:
     """The tree divided by its norm; zero if that is 0."""
     size = norm(tree)
-    return scaled(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), tree)
+    return jax.tree.map(lambda x: (x / jnp.where(size > 0, size, 1)).astype(x.dtype), tree)
 
 
 def moved(params: Params, factor: Any, change: Params) -> Params:
