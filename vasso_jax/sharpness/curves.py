@@ -54,7 +54,7 @@ def sam_direction(objective: Objective, params: Params, batch: int | None = None
         ValueError: there is no such batch, or the parameters or the loss are not finite.
     """
     number = len(objective.weights)
-    if batch is not None and not 0 <= batch < number:
+    if batch is not None and batch not in range(number):
         raise ValueError(f"batch must be one of 0 to {number - 1}, got {batch!r}")
     objective.check_finite(params)
     if batch is None:

@@ -51,8 +51,8 @@ class _Pair(NamedTuple):
     residual: float
 
 
-class _NotConverged(ValueError):
-    """ARPACK was out of restarts."""
+class _NotFound(ValueError):
+    """ARPACK broke down, or was out of restarts."""
 
 
 def eigenvalues(
@@ -70,14 +70,15 @@ def eigenvalues(
     ARPACK keeps its basis, max(2 k + 1, 20) float64 vectors for k eigenvalues, in host memory, and
     as many again where it makes eigenvectors of it: with what is smaller, 46 vectors for the
     largest one, and 51 for the five largest and the smallest one, were measured. The device holds
-    no more than a product needs. A matrix with no more rows than that is formed
+    no more than a product needs. A matrix with no more rows than the basis has vectors is formed
     instead. Of an eigenvalue of a multiplicity above 1, fewer copies may be found.
 
     At the minimum of a network most eigenvalues are near zero, and so are the smallest ones: a
     residual that is small beside the largest eigenvalue can be larger than they are. So each end is
     taken up again with a tenth of the tolerance, from what was found, until every residual is at
     most a tenth of its value. That ends where the precision of the products does, at a tolerance of
-    1e-6 (float64: 1e-10), or with the restarts; the residuals then show that it did.
+    1e-6 (float64: 1e-10), or with the restarts; the residuals then show that it did. Where the
+    smallest eigenvalue is zero, as of a Gauss-Newton matrix, all of these restarts may be spent.
 
     Args:
         operator: the matrix H.
@@ -182,7 +183,7 @@ def _end(multiply, first, count, shift, end, tolerance, restarts, seed) -> list[
         start = np.sum([pair.vector for pair in pairs], axis=0)
         try:
             columns = _arpack(multiply, start, count, shift, end, tolerance, left, seed)
-        except _NotConverged:
+        except _NotFound:
             break
         pairs = _pairs(multiply, columns)
     return pairs
@@ -216,13 +217,13 @@ def _arpack(multiply, first, count, shift, end, tolerance, restarts, seed) -> li
         )
     except ArpackNoConvergence as error:
         found = ", ".join(f"{value - shift:.6g}" for value in sorted(error.eigenvalues)[::-1])
-        raise _NotConverged(
+        raise _NotFound(
             f"{len(error.eigenvalues)} of the {count} {end} eigenvalues converged ({found or '-'}) "
             f"within {restarts} restarts: allow more restarts or a larger tolerance "
             f"({tolerance:g})"
         ) from error
     except ArpackError as error:
-        raise ValueError(
+        raise _NotFound(
             f"the iteration for the {count} {end} eigenvalues broke down: try another seed or "
             f"another start; ARPACK says: {error}"
         ) from error
