@@ -36,7 +36,7 @@ def runs(parent, tmp_path):
 
 def test_runs_below_a_folder_are_measured_and_shown(runs, tmp_path, capsys):
     out = tmp_path / "out.json"
-    sharpness.main([str(runs), "--hessian=1", *FAST, f"--json={out}"])
+    sharpness.main([str(runs), "--hessian=1", "--smallest=1", *FAST, f"--json={out}"])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[:-1])) <= 80
     assert [line.split(":")[0] for line in lines[:4]] == [
@@ -48,7 +48,9 @@ def test_runs_below_a_folder_are_measured_and_shown(runs, tmp_path, capsys):
     assert lines[-1] == CAVEAT
     # The figures are those from Python.
     options = LossOptions(examples=24, batch_size=12)
-    found = measure(load_run(runs / "none0"), [Hessian(largest=1), Trace(samples=4)], options)
+    found = measure(
+        load_run(runs / "none0"), [Hessian(largest=1, smallest=1), Trace(samples=4)], options
+    )
     assert found == read_measurements(RunFolder(runs / "none0").sharpness_path)
     shown = [f"{found[0].figures[name]:.4g}" for name in ("lambda_1", "lambda_min")]
     assert rows[0][2:5:2] == shown
@@ -108,6 +110,14 @@ def test_by_default_it_measures_eigenvalues_and_the_trace(runs, monkeypatch):
     assert measured == [Hessian(largest=5, seed=3), Trace(samples=100, seed=3)]
 
 
+def test_what_is_left_out_is_said_each_time(runs, capsys, monkeypatch):
+    found = Found({"lambda_1": 1.0}, {"notes": ["lambda_min is left out: 0"]})
+    monkeypatch.setattr(Hessian, "__call__", lambda *_: found)
+    for _ in range(2):
+        sharpness.main([str(runs / "none0"), "--hessian=1", "--smallest=1", *FEW])
+        assert "\nnone0: lambda_min is left out: 0\n" in capsys.readouterr().out
+
+
 def test_what_is_there_is_all_that_is_taken(runs, capsys, monkeypatch):
     monkeypatch.setattr(Trace, "__call__", lambda *_: Found({"trace": 1.0}, {}))
     folder = runs / "none1"
@@ -161,6 +171,10 @@ def _twice(runs):
         lambda runs: ([str(runs), "--examples=0"], "examples must be at least 1"),
         lambda runs: ([str(runs), "--hessian=0"], "largest must be at least 1"),
         lambda runs: ([str(runs), "--adaptive"], "--adaptive has no effect without --ball"),
+        lambda runs: (
+            [str(runs), "--trace=4", "--smallest=1"],
+            "--smallest has no effect without --hessian",
+        ),
         lambda runs: ([str(runs), "--ball=wide"], "--ball=wide: give radii, such as"),
         lambda runs: ([str(runs), "--ball=-1"], "a radius of the ball must be a number > 0"),
         lambda runs: ([str(runs), "--json={runs}"], "must be a file in a folder that exists"),

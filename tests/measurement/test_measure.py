@@ -7,6 +7,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests.measurement.untrained import write
@@ -24,8 +25,9 @@ from vasso_jax.measurement import (
 from vasso_jax.measurement.measures import Found
 from vasso_jax.measurement.pictures import draw
 from vasso_jax.runs import RunFolder, is_figure, read_measurements
-from vasso_jax.sharpness import interpolation, mean_loss
+from vasso_jax.sharpness import Eigenpairs, hessian, interpolation, mean_loss
 from vasso_jax.sharpness.ball import worst_case
+from vasso_jax.sharpness.host_vectors import HostOperator
 from vasso_jax.train import UsageError
 
 FEW = LossOptions(examples=30, batch_size=16)
@@ -83,7 +85,7 @@ def direct_loss(run, images, labels):
 @pytest.mark.slow
 def test_the_figures_are_those_of_the_loss_on_these_images(folder):
     run = load_run(folder)
-    eigen, trace = measure(run, [Hessian(tolerance=1e-4), Trace(samples=50)], FEW)
+    eigen, trace = measure(run, [Hessian(smallest=1, tolerance=1e-4), Trace(samples=50)], FEW)
     split = data.draw(data.load("digits"), "train", 30, 0)
     loss = direct_loss(run, *split)
     point = flat(jax.device_get(run.variables["params"]))
@@ -96,6 +98,62 @@ def test_the_figures_are_those_of_the_loss_on_these_images(folder):
     error = trace.details["standard_errors"]["trace"]
     assert abs(trace.figures["trace"] - np.trace(matrix)) < 4 * error
     assert eigen.details["value"] == pytest.approx(float(loss(point)), rel=1e-5)
+
+
+def quadratic(values):
+    """The loss sum(values * w^2) / 2 of one example, and w = 1."""
+    values = jnp.asarray(values, jnp.float32)
+    squares = mean_loss(
+        lambda w, _: (values * w**2).sum()[None] / 2, lambda x, _: x, np.zeros(1), 1
+    )
+    return squares, jnp.ones_like(values)
+
+
+def test_the_smallest_eigenvalue_is_a_figure_where_it_is_precise(monkeypatch):
+    problem = quadratic([8, 5, 4, 3, 2, 1, -1])
+    found = Hessian(smallest=2)(*problem, lambda *_: None)
+    assert found.figures == pytest.approx({"lambda_1": 8, "lambda_1_over_5": 4, "lambda_min": -1})
+    assert found.details["values"] == pytest.approx([8, 5, 4, 3, 2, 1, -1])
+    assert "notes" not in found.details
+    for residual, there in ((0.09, True), (0.11, False)):
+        monkeypatch.setattr(
+            "vasso_jax.measurement.measures.eigenvalues",
+            lambda *_, residual=residual, **options: Eigenpairs(
+                np.array([8.0, -1.0]), (), np.array([1.0, residual]), 9
+            ),
+        )
+        figures, details = Hessian(largest=1, smallest=1)(*problem, lambda *_: None)
+        assert ("lambda_min" in figures) == there
+        assert details["residuals"] == [1.0, residual]
+    assert details["notes"] == ["lambda_min is left out: -1, with an error of up to 0.11"]
+    assert [*Hessian(largest=1)(*problem, lambda *_: None).figures] == ["lambda_1"]
+
+
+@pytest.mark.slow
+def test_the_smallest_eigenvalue_of_a_trained_network_is_right_or_left_out(folder):
+    """There the smallest ones are a dense cluster, thousands of times below the largest."""
+    run = load_run(folder)
+    loss, params = measurement.objective(run, FEW)
+    tx = optax.adam(0.02)
+    state = tx.init(params)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(loss.value_and_grad(params)[1], state)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(300):
+        params, state = step(params, state)
+    figures, details = Hessian(smallest=1)(loss, params, lambda *_: None)
+    operator = HostOperator(hessian(loss, params), 0, None)
+    matrix = np.stack([operator(column) for column in np.eye(operator.size)])
+    smallest = np.linalg.eigvalsh((matrix + matrix.T) / 2)[0]
+    assert abs(smallest) < 0.01 * figures["lambda_1"]
+    if "lambda_min" in figures:
+        assert figures["lambda_min"] == pytest.approx(smallest, rel=0.1)
+    else:
+        assert abs(details["values"][-1] - smallest) <= details["residuals"][-1]
+        assert details["notes"]
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """Measures how sharp the minima are that runs have found:
 
-vasso-jax sharpness RUN|FOLDER... [--checkpoint last|best|STEP] [--hessian [K]] [--trace [SAMPLES]]
-    [--density] [--ball RADIUS,... [--norm l2|linf] [--adaptive] [--normalize_logits]]
-    [--slice 1d|2d] [--split train|test|validation] [--examples 2000] [--batch_size 200]
+vasso-jax sharpness RUN|FOLDER... [--checkpoint last|best|STEP] [--hessian [K] [--smallest K]]
+    [--trace [SAMPLES]] [--density]
+    [--ball RADIUS,... [--norm l2|linf] [--adaptive] [--normalize_logits]] [--slice 1d|2d]
+    [--split train|test|validation] [--examples 2000] [--batch_size 200]
     [--batch_stats running|batch] [--seed 0] [--json FILE]
 
 Of a FOLDER, all run folders below it are taken. Without a choice, the largest eigenvalues of the
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="K",
         help="so many largest eigenvalues",
     )
+    add("--smallest", type=int, metavar="K", help="and so many smallest ones (default: none)")
     add("--trace", nargs="?", type=int, const=_SAMPLES, metavar="SAMPLES", help="default: 100")
     add("--density", action="store_true", help="of the eigenvalues; draws RUN/density.png")
     add("--ball", metavar="RADIUS,...", help="the growth of the loss within these radii")
@@ -130,6 +132,12 @@ def _measure(options: argparse.Namespace) -> None:
         for path in (draw(one, runs.RunFolder(folder)) for one in made):
             if path:
                 print(f"drew {path}")
+    notes += [
+        f"{folder.name}: {note}"
+        for folder, made in found.items()
+        for one in made
+        for note in one.details.get("notes", ())
+    ]
     _show(found, groups, notes)
     if options.json:
         data = sharpness_tables.as_data(found, groups)
@@ -145,10 +153,13 @@ def _measures(options: argparse.Namespace) -> "list[Measure]":
     chosen = (options.hessian, options.trace, options.ball, options.slice)
     if all(one is None for one in chosen) and not options.density:
         options.hessian, options.trace = _EIGENVALUES, _SAMPLES
+    if options.smallest is not None and options.hessian is None:
+        raise ValueError("--smallest has no effect without --hessian")
     seed = options.seed
     measures: list[Measure] = []
     if options.hessian is not None:
-        measures.append(Hessian(largest=options.hessian, seed=seed))
+        smallest = 0 if options.smallest is None else options.smallest
+        measures.append(Hessian(largest=options.hessian, smallest=smallest, seed=seed))
     if options.trace is not None:
         measures.append(Trace(samples=options.trace, seed=seed))
     if options.density:

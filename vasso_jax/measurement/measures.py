@@ -18,6 +18,8 @@ from vasso_jax.sharpness.traces import trace
 Progress = Callable[[int, int], None]
 NORMS = ("l2", "linf")
 DIMENSIONS = ("1d", "2d")
+# Of the smallest eigenvalue, at most: it often cannot be told from zero.
+_RELATIVE_ERROR = 0.1
 
 
 class Found(NamedTuple):
@@ -50,37 +52,51 @@ class Hessian(_Settings):
     """The extreme eigenvalues of the Hessian.
 
     Figures: `lambda_1`, the largest; `lambda_1_over_5`, its ratio to the fifth, if there are so
-    many; `lambda_min`, the smallest.
+    many; `lambda_min`, the smallest, if it was asked for and its residual, which bounds its error,
+    is at most a tenth of it. All values and residuals are among the details.
 
     Attributes:
         largest: how many of the largest.
+        smallest: how many of the smallest. In a minimum these lie close together near zero, and
+            take many more products than the largest.
         tolerance: see `eigenvalues`.
         seed: of the start.
     """
 
     kind: ClassVar[str] = "hessian"
     largest: int = 5
+    smallest: int = 0
     tolerance: float = 1e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check_at_least(1, largest=self.largest)
+        _check_at_least(0, smallest=self.smallest)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
         """Computes them."""
         found = eigenvalues(
             hessian(objective, params),
             largest=self.largest,
-            smallest=1,
+            smallest=self.smallest,
             tolerance=self.tolerance,
             seed=self.seed,
             progress=progress,
         )
-        values = sorted(map(float, found.values), reverse=True)
-        figures = {"lambda_1": values[0], "lambda_min": values[-1]}
+        values = [float(value) for value in found.values]
+        figures, details = {"lambda_1": values[0]}, _as_json(found, without=("vectors",))
         if self.largest >= 5 and values[4] > 0:
             figures["lambda_1_over_5"] = values[0] / values[4]
-        return Found(figures, _as_json(found, without=("vectors",)))
+        if self.smallest:
+            error = float(found.residuals[-1])
+            if error <= _RELATIVE_ERROR * abs(values[-1]):
+                figures["lambda_min"] = values[-1]
+            else:
+                note = (
+                    f"lambda_min is left out: {values[-1]:.2g}, with an error of up to {error:.2g}"
+                )
+                details["notes"] = [note]
+        return Found(figures, details)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,13 +24,13 @@ def draw(made: Measurement, folder: RunFolder) -> pathlib.Path | None:
         ValueError: there is nothing in it that could be drawn.
         OSError: it cannot be written.
     """
+    if made.kind not in ("density", "slice"):
+        return None
     arrays = _arrays(made.details)
     if made.kind == "density":
         density = Density(arrays["nodes"], arrays["weights"], made.details["products"])
         plot_densities({f"{folder.path.name}@{made.step}": density}, folder.density_path)
         return folder.density_path
-    if made.kind != "slice":
-        return None
     if made.settings["dimensions"] == "1d":
         name = f"{folder.path.name}@{made.step}"
         plot_lines({name: Line(arrays["x"], arrays["losses"])}, folder.slice_path, _AXIS)
