@@ -134,6 +134,23 @@ def test_what_is_there_is_all_that_is_taken(runs, capsys, monkeypatch):
     assert f"{folder} has no checkpoint in" in capsys.readouterr().err
 
 
+def test_with_statistics_of_the_batch_whole_batches_are_measured(runs, capsys, monkeypatch):
+    def count(self, objective, params, progress):
+        assert (objective.weights == 1).all()
+        return Found({"trace": float(objective.weights.sum())}, {})
+
+    monkeypatch.setattr(Trace, "__call__", count)
+    command = [str(runs / "none0"), "--split=test", "--trace", "--batch_stats=batch"]
+    for options, size, note in (
+        (["--examples=20", "--batch_size=8"], 16, "16 test images are taken: whole batches of 8"),
+        (["--examples=999", "--batch_size=400"], 359, "all 359 test images are taken"),
+    ):
+        sharpness.main([*command, *options])
+        assert capsys.readouterr().out.count(note) == 1
+        made = read_measurements(RunFolder(runs / "none0").sharpness_path)[-1]
+        assert made.settings["loss"]["examples"] == made.figures["trace"] == size
+
+
 @pytest.mark.slow
 def test_pictures_are_drawn(runs, capsys):
     folder = RunFolder(runs / "none0")

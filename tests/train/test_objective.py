@@ -88,6 +88,15 @@ def test_with_those_of_the_batch_it_is_that_of_training_without_dropout():
     assert in_batches == pytest.approx(np.mean(halves), rel=1e-5)
 
 
+def test_with_those_of_the_batch_only_whole_batches_are_taken():
+    """Copies that fill one up would have no weight, and yet change its statistics."""
+    halves = [by_hand(True, slice(start, start + 5)) for start in (0, 5)]
+    in_batches = loss(Net(), batch_size=5, batch_stats="batch")
+    assert in_batches == pytest.approx(np.mean(halves), rel=1e-5)
+    whole = loss(Net(), batch_size=COUNT + 1, batch_stats="batch")
+    assert whole == pytest.approx(by_hand(of_batch=True), rel=1e-5)
+
+
 def test_the_statistics_of_the_batch_follow_the_parameters():
     """What comes before a BatchNorm can then be scaled."""
     for which, follows in (("batch", True), ("running", False)):

@@ -205,8 +205,14 @@ def _targets(options: argparse.Namespace, loss: "LossOptions") -> "tuple[list[Ta
     if not targets:
         raise ValueError(f"no run has a checkpoint. {notes[0]}")
     sizes = {target.loss["examples"] for target in targets.values()} - {loss.examples}
-    notes += [f"all {size:,} {loss.split} images are taken: there are no more" for size in sizes]
-    return [*targets.values()], notes
+    return [*targets.values()], notes + [_size_note(size, loss) for size in sorted(sizes)]
+
+
+def _size_note(size: int, loss: "LossOptions") -> str:
+    """Why there are fewer images than were asked for."""
+    if loss.batch_stats == "batch" and size % loss.batch_size == 0:
+        return f"{size:,} {loss.split} images are taken: whole batches of {loss.batch_size} only"
+    return f"all {size:,} {loss.split} images are taken: there are no more"
 
 
 def _groups(folders: Sequence[pathlib.Path]) -> list[runs.Group]:

@@ -14,7 +14,7 @@ from vasso_jax.runs import RunFolder
 from vasso_jax.sharpness.objective import Objective
 from vasso_jax.train.config.objects import Dataset
 from vasso_jax.train.errors import usage_errors
-from vasso_jax.train.objective import BATCH_STATS, network_loss
+from vasso_jax.train.objective import BATCH_STATS, measured_images, network_loss
 from vasso_jax.train.run_data import read_again
 
 # What `vasso_jax.train.objective` leaves out, for the record.
@@ -34,7 +34,8 @@ class LossOptions:
 
     Attributes:
         split: `train` (with the label noise of the run, if any), `test` or `validation`.
-        examples: how many images are drawn; all, if there are fewer.
+        examples: how many images are drawn; all, if there are fewer. With the statistics of the
+            batch, only whole batches are taken of them.
         seed: of the draw: all runs on one data set get the same images.
         batch_size: images per pass.
         batch_stats: see `network_loss`.
@@ -69,7 +70,9 @@ class LossOptions:
         average = bool(folder.settings().get("ema_decay"))
         return {
             **dataclasses.asdict(self),
-            "examples": min(self.examples, images),
+            "examples": measured_images(
+                min(self.examples, images), self.batch_size, self.batch_stats
+            ),
             "weights": "average" if average else "last step",
             **_ALWAYS,
         }

@@ -44,6 +44,9 @@ def network_loss(
 ) -> tuple[Objective, Any]:
     """The mean loss of a network on images, and the parameters to take it at.
 
+    With the statistics of the batch, copies that fill a batch up would change them, so that only
+    whole batches are taken, see `measured_images`.
+
     All is on the first device of this process. The arithmetic is that of float32, where the network
     has an attribute `dtype`: rounding in less would hide small eigenvalues. See `full_precision`.
 
@@ -67,6 +70,8 @@ def network_loss(
         )
     if getattr(model, "dtype", jnp.float32) != jnp.float32:
         model = model.clone(dtype=jnp.float32)
+    count = measured_images(len(images.labels), batch_size, batch_stats)
+    images = data.Split(images.images[:count], images.labels[:count])
     device = jax.local_devices()[0]
     params, running = jax.device_put((params, running), device)
     logits = _Logits(model, tuple(mean), tuple(std), batch_stats == "batch")
@@ -76,6 +81,13 @@ def network_loss(
     with own_code("the loss cannot be measured", call):
         jax.eval_shape(objective.value, params)
     return objective, params
+
+
+def measured_images(images: int, batch_size: int, batch_stats: str) -> int:
+    """So many of the images are in the loss: with the statistics of the batch, whole batches."""
+    if batch_stats == "batch" and images > batch_size:
+        return images - images % batch_size
+    return images
 
 
 def _loss(logits: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
