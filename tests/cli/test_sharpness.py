@@ -154,7 +154,7 @@ def test_with_statistics_of_the_batch_whole_batches_are_measured(runs, capsys, m
 @pytest.mark.slow
 def test_pictures_are_drawn(runs, capsys):
     folder = RunFolder(runs / "none0")
-    sharpness.main([str(folder.path), "--density", "--slice=1d", *FEW])
+    sharpness.main([str(folder.path), "--density", "--slice=1d", "--batch_stats=batch", *FEW])
     out = capsys.readouterr().out
     for path in (folder.density_path, folder.slice_path):
         assert f"drew {path}" in out
@@ -192,6 +192,7 @@ def _twice(runs):
             [str(runs), "--trace=4", "--smallest=1"],
             "--smallest has no effect without --hessian",
         ),
+        lambda runs: ([str(runs), "--slice=1d"], "none0: a slice needs batch_stats=batch, as the"),
         lambda runs: ([str(runs), "--ball=wide"], "--ball=wide: give radii, such as"),
         lambda runs: ([str(runs), "--ball=-1"], "a radius of the ball must be a number > 0"),
         lambda runs: ([str(runs), "--json={runs}"], "must be a file in a folder that exists"),

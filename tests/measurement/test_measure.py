@@ -31,6 +31,7 @@ from vasso_jax.sharpness.host_vectors import HostOperator
 from vasso_jax.train import UsageError
 
 FEW = LossOptions(examples=30, batch_size=16)
+BATCH = dataclasses.replace(FEW, batch_stats="batch")
 
 
 @pytest.fixture
@@ -193,8 +194,8 @@ def test_the_ball_is_that_of_the_loss_on_these_images(folder):
 def test_a_density_and_slices_are_kept_and_drawn(folder):
     run = load_run(folder)
     reader = RunFolder(folder)
-    density, line = measure(run, [Density(probes=2, steps=5), Slice(dimensions="1d")], FEW)
-    (plane,) = measure(run, [Slice(dimensions="2d", points=3)], FEW)
+    density, line = measure(run, [Density(probes=2, steps=5), Slice(dimensions="1d")], BATCH)
+    (plane,) = measure(run, [Slice(dimensions="2d", points=3)], BATCH)
     assert sum(density.details["weights"]) == pytest.approx(1)
     assert np.shape(plane.details["losses"]) == (3, 3)
     middle = len(line.details["x"]) // 2
@@ -333,9 +334,8 @@ def test_a_split_that_is_not_there_is_refused(two_runs):
 
 
 def test_a_line_between_two_runs_ends_at_their_losses(two_runs):
-    options = dataclasses.replace(FEW, batch_stats="batch")
     (loss, params), (_, others) = (
-        measurement.objective(load_run(folder), options) for folder in two_runs
+        measurement.objective(load_run(folder), BATCH) for folder in two_runs
     )
     found = interpolation(loss, params, others, [0, 0.5, 1]).losses
     np.testing.assert_allclose(found[[0, 2]], [loss.value(params), loss.value(others)], rtol=1e-6)

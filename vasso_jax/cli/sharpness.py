@@ -83,7 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--norm", choices=("l2", "linf"), help="of the ball (default: l2)")
     add("--adaptive", action="store_true", help="a ball relative to the size of each parameter")
     add("--normalize_logits", action="store_true", help="take the scale of the logits out")
-    add("--slice", choices=("1d", "2d"), help="the loss around the weights; draws RUN/slice.png")
+    add(
+        "--slice",
+        choices=("1d", "2d"),
+        help="the loss around the weights; draws RUN/slice.png",
+    )
     add("--split", default="train", choices=("train", "test", "validation"), help="default: train")
     add("--examples", type=int, default=2000, metavar="N", help="images drawn (default: 2000)")
     add("--batch_size", type=int, default=200, metavar="N", help="default: 200")

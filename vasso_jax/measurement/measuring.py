@@ -6,9 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import jax
+
 from vasso_jax.inference import TrainedRun
 from vasso_jax.measurement.loss import LossOptions, objective
-from vasso_jax.measurement.measures import Measure
+from vasso_jax.measurement.measures import Measure, Slice
 from vasso_jax.runs import Measurement, RunFolder, add_measurement, read_measurements
 from vasso_jax.train.checkpoints.checkpoint import find_checkpoint
 from vasso_jax.train.config.objects import Dataset
@@ -104,6 +106,7 @@ def measure(
         found = target.found(measures)
     if all(found):
         return [made for made in found if made]
+    _check_statistics(run, measures, options)
     loss, params = objective(run, options, dataset)
     results = []
     for each, made in zip(measures, found, strict=True):
@@ -111,6 +114,16 @@ def measure(
             made = _measure(target, each, loss, params, report)
         results.append(made)
     return results
+
+
+def _check_statistics(run: TrainedRun, measures: Sequence[Measure], options: LossOptions) -> None:
+    """Refuses a slice with running statistics: these belong to the weights in the middle only."""
+    running = options.batch_stats == "running" and jax.tree.leaves(run.variables.get("batch_stats"))
+    if running and any(isinstance(each, Slice) for each in measures):
+        raise UsageError(
+            f"{run.folder}: a slice needs batch_stats=batch, as the running statistics of the "
+            "network are wrong anywhere but at its weights"
+        )
 
 
 def _measure(
