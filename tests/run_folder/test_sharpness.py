@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -59,7 +61,7 @@ def test_what_is_added_is_read(tmp_path):
     for one in made:
         add_measurement(path, one)
     assert read_measurements(path) == made
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, f"{path.name}.lock"}
     # Settings are told apart as they are after reading: with lists in the place of tuples.
     settings = {"largest": 5, "loss": {"examples": 8, "sizes": (1, 2)}}
     assert made[0].is_of(20, "hessian", settings)
@@ -111,6 +113,27 @@ def test_a_number_that_is_not_finite_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         add_measurement(path, measurement(figures={"lambda_1": float("nan")}))
     assert not path.exists()
+
+
+def test_what_several_processes_add_at_once_is_all_kept(tmp_path):
+    path = tmp_path / "sharpness.json"
+    code = (
+        "import pathlib, sys\n"
+        "from vasso_jax.runs import Measurement, add_measurement\n"
+        "for step in map(int, sys.argv[2:]):\n"
+        "    one = Measurement(\n"
+        "        step=step, kind='trace', settings={}, figures={}, details={}, seconds=0\n"
+        "    )\n"
+        "    add_measurement(pathlib.Path(sys.argv[1]), one)\n"
+    )
+    shares = [range(40), range(40, 80)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), *map(str, share)])
+        for share in shares
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    steps = [one.step for one in read_measurements(path)]
+    assert sorted(steps) == [*range(80)]
 
 
 def test_a_run_has_the_newest_figures_of_its_last_checkpoint(two_methods):

@@ -10,7 +10,8 @@ Format 2. A run folder holds:
                     `records.py`.
     checkpoints/    One folder per checkpoint, named by its step. Only the trainer reads them.
     curves.png      The learning curves of a finished run.
-    sharpness.json  What was measured of its checkpoints; see `sharpness.py`.
+    sharpness.json  What was measured of its checkpoints; see `sharpness.py`. Beside it,
+                    `sharpness.json.lock` keeps two processes from writing it at once.
     density.png     The density of the eigenvalues of its Hessian, if that was measured.
     slice.png       The loss around a checkpoint, if that was measured.
     wandb_run_id    The id of the run at Weights & Biases, if it is shown there.

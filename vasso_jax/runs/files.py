@@ -1,8 +1,11 @@
 """Files that are written atomically, and JSON objects that are read with a clear error."""
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -31,6 +34,27 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(f"{path} cannot be written ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes out that would change the same file; waits for them.
+
+    Args:
+        path: the file. An empty one, `path` + ".lock", is left beside it: removing it would let
+            another process in. The lock ends with the process.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
+    lock = path.with_name(path.name + ".lock")
+    try:
+        file = lock.open("w")
+    except OSError as error:
+        raise OSError(f"{lock} cannot be written ({error.strerror})") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:

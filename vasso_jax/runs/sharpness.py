@@ -22,7 +22,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vasso_jax.runs.files import read_object, write_text
+from vasso_jax.runs.files import locked, read_object, write_text
 from vasso_jax.runs.settings import as_json
 
 FORMAT = 1
@@ -103,13 +103,16 @@ def _is_valid(entry: Any) -> bool:
 def add_measurement(path: pathlib.Path, measurement: Measurement) -> None:
     """Adds an entry to a sharpness.json, which need not exist, atomically.
 
+    Entries that several processes add at once are all kept.
+
     Raises:
         ValueError: the file is damaged, or a number is not finite, which JSON cannot express.
         OSError: it cannot be read or written.
     """
-    entries = [*read_measurements(path), measurement]
-    content = {"format": FORMAT, "measurements": list(map(dataclasses.asdict, entries))}
-    write_text(path, json.dumps(content, allow_nan=False) + "\n")
+    with locked(path):
+        entries = [*read_measurements(path), measurement]
+        content = {"format": FORMAT, "measurements": list(map(dataclasses.asdict, entries))}
+        write_text(path, json.dumps(content, allow_nan=False) + "\n")
 
 
 def figures_at(measurements: Iterable[Measurement], step: int) -> dict[str, Measurement]:
