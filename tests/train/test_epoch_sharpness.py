@@ -85,12 +85,21 @@ def test_interrupted_it_records_the_same(measured, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_what_cannot_be_measured_is_a_warning(tmp_path, monkeypatch, capsys):
+    errors = [
+        ValueError("none has converged"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nBuffers: ..."),
+    ]
+
     def fail(self, state):
-        raise ValueError("none has converged")
+        raise errors.pop()
 
     monkeypatch.setattr(EpochSharpness, "measure", fail)
     fit(tmp_path, sharpness_every_epochs=2)
-    assert "the sharpness could not be measured: none has converged" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    for reason in ("none has converged", "RESOURCE_EXHAUSTED: Out of memory"):
+        assert f"the sharpness could not be measured: {reason}" in out
+    assert "Buffers" not in out
+    assert not errors
     assert not read_run(tmp_path).sharpness
     assert (RunFolder(tmp_path).curves_path).exists()
 
@@ -114,6 +123,10 @@ def test_weights_over_several_devices_are_measured_alike():
         (
             {"sharpness_every_epochs": 1, "distributed": True},
             "sharpness_every_epochs cannot be combined with distributed",
+        ),
+        (
+            {"sharpness_every_epochs": 1, "fsdp": 2},
+            "sharpness_every_epochs cannot be combined with fsdp: measure the checkpoints by",
         ),
     ],
 )

@@ -223,8 +223,9 @@ class Trainer:
         self._check_parameters()
         try:
             return [self._record(self._step, "sharpness", sharpness.measure(self._state))]
-        except ValueError as error:
-            self._display.warn(f"the sharpness could not be measured: {error}")
+        except (ValueError, jax.errors.JaxRuntimeError) as error:  # such as a lack of memory
+            reason = str(error).partition("\n")[0]
+            self._display.warn(f"the sharpness could not be measured: {reason}")
             return []
 
     def _is_last(self, epoch: int) -> bool:

@@ -205,11 +205,13 @@ def check(
     """
     parts = bind_config(config, given_parts(model, dataset, tx))
     options: RunOptions = parts[""]()
-    if options.distributed and options.sharpness_every_epochs:
-        raise ValueError(
-            "sharpness_every_epochs cannot be combined with distributed: measure the checkpoints "
-            "by vasso-jax sharpness"
-        )
+    for field, set_up in (("distributed", options.distributed), ("fsdp", options.fsdp > 1)):
+        if set_up and options.sharpness_every_epochs:
+            # The network would have to fit on one device.
+            raise ValueError(
+                f"sharpness_every_epochs cannot be combined with {field}: measure the checkpoints "
+                "by vasso-jax sharpness"
+            )
     if options.distributed:
         processes.join_cluster()
     check_installed(options.wandb_project)
