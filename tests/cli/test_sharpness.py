@@ -185,8 +185,8 @@ def _twice(runs):
         lambda runs: ([str(runs), "--checkpoint=worst"], "which must be 'last', 'best' or a step"),
         lambda runs: ([str(runs), "--split=validation"], "none0 has no validation split"),
         lambda runs: ([str(runs), "--split=trian"], "invalid choice: 'trian'"),
-        lambda runs: ([str(runs), "--examples=0"], "examples must be at least 1"),
-        lambda runs: ([str(runs), "--hessian=0"], "largest must be at least 1"),
+        lambda runs: ([str(runs), "--examples=0"], "examples must be an integer of at least 1"),
+        lambda runs: ([str(runs), "--hessian=0"], "largest must be an integer of at least 1"),
         lambda runs: ([str(runs), "--adaptive"], "--adaptive has no effect without --ball"),
         lambda runs: (
             [str(runs), "--trace=4", "--smallest=1"],

@@ -11,6 +11,7 @@ from vasso_jax.data.subset import SPLITS
 from vasso_jax.inference import TrainedRun
 from vasso_jax.names import check_choice
 from vasso_jax.runs import RunFolder
+from vasso_jax.sharpness.checks import check_count
 from vasso_jax.sharpness.objective import Objective
 from vasso_jax.train.config.objects import Dataset
 from vasso_jax.train.errors import usage_errors
@@ -54,8 +55,7 @@ class LossOptions:
         check_choice("split", self.split, SPLITS)
         check_choice("choice of batch_stats", self.batch_stats, BATCH_STATS)
         for field, least in (("examples", 1), ("batch_size", 1), ("seed", 0)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
+            check_count(field, getattr(self, field), least)
 
     def of(self, folder: RunFolder) -> dict[str, Any]:
         """All choices for a run, as they are recorded: with the images that there are.

@@ -9,6 +9,7 @@ import numpy as np
 
 from vasso_jax.names import check_choice
 from vasso_jax.sharpness import ball, slices
+from vasso_jax.sharpness.checks import check_count
 from vasso_jax.sharpness.density import spectral_density
 from vasso_jax.sharpness.objective import Objective
 from vasso_jax.sharpness.operators import hessian
@@ -70,8 +71,11 @@ class Hessian(_Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_at_least(1, largest=self.largest)
-        _check_at_least(0, smallest=self.smallest)
+        check_count("largest", self.largest)
+        check_count("smallest", self.smallest, least=0)
+        check_count("seed", self.seed, least=0)
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must be between 0 and 1, got {self.tolerance}")
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
         """Computes them."""
@@ -115,7 +119,8 @@ class Trace(_Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_at_least(2, trace=self.samples)
+        check_count("samples of the trace", self.samples, least=2)
+        check_count("seed", self.seed, least=0)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
         """Estimates it."""
@@ -141,6 +146,11 @@ class Density(_Settings):
     probes: int = 10
     steps: int = 90
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_count("probes", self.probes)
+        check_count("steps", self.steps)
+        check_count("seed", self.seed, least=0)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
         """Estimates it."""
@@ -179,6 +189,9 @@ class Ball(_Settings):
         check_choice("norm", self.norm, NORMS)
         if not 0 < self.radius < math.inf:
             raise ValueError(f"a radius of the ball must be a number > 0, got {self.radius}")
+        check_count("steps", self.steps)
+        check_count("samples", self.samples)
+        check_count("seed", self.seed, least=0)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
         """Computes them, one after the other."""
@@ -241,6 +254,12 @@ class Slice(_Settings):
 
     def __post_init__(self) -> None:
         check_choice("slice", self.dimensions, DIMENSIONS)
+        if not 0 < self.reach < math.inf:
+            raise ValueError(f"reach of a slice must be a number > 0, got {self.reach}")
+        check_count("points", self.points, least=3)
+        if self.points % 2 == 0:
+            raise ValueError(f"points must be odd, so that the middle is one, got {self.points}")
+        check_count("seed", self.seed, least=0)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
         """Computes it."""
@@ -252,12 +271,6 @@ class Slice(_Settings):
             axes = (first, second)
             found = slices.surface(objective, params, axes, positions, positions, progress)
         return Found({}, _as_json(found))
-
-
-def _check_at_least(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def _as_json(found: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
