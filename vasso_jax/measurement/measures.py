@@ -195,7 +195,8 @@ class Ball(_Settings):
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
         """Computes them, one after the other."""
-        passes = {"worst": self.steps + 1, "average": self.samples + 1, "first_order": 2}
+        # Each says so itself, but only once it has begun.
+        passes = {"worst": self.steps + 2, "average": self.samples + 1, "first_order": 3}
         own = {
             "worst": (ball.worst_case, {"steps": self.steps}),
             "average": (ball.average_case, {"samples": self.samples, "seed": self.seed}),
@@ -205,9 +206,9 @@ class Ball(_Settings):
         before = 0
         for name, (function, options) in own.items():
 
-            def report(done: int, expected: int, before: int = before) -> None:
-                del expected
-                progress(before + done, max(before + done, sum(passes.values())))
+            def report(done: int, expected: int, name: str = name, before: int = before) -> None:
+                passes[name] = expected
+                progress(before + done, sum(passes.values()))
 
             found = function(
                 objective,
