@@ -10,8 +10,7 @@ import pytest
 from tests.measurement.untrained import write
 from vasso_jax import load_run
 from vasso_jax.cli import compare, sharpness
-from vasso_jax.measurement import Hessian, LossOptions, Trace, measure
-from vasso_jax.measurement.measures import Found
+from vasso_jax.measurement import Found, Hessian, LossOptions, Trace, measure
 from vasso_jax.runs import RunFolder, read_measurements
 from vasso_jax.runs.sharpness import CAVEAT
 
@@ -188,6 +187,7 @@ def _twice(runs):
         lambda runs: ([str(runs), "--examples=0"], "examples must be an integer of at least 1"),
         lambda runs: ([str(runs), "--hessian=0"], "largest must be an integer of at least 1"),
         lambda runs: ([str(runs), "--adaptive"], "--adaptive has no effect without --ball"),
+        lambda runs: ([str(runs), "--per_batch"], "--per_batch has no effect without --ball"),
         lambda runs: (
             [str(runs), "--trace=4", "--smallest=1"],
             "--smallest has no effect without --hessian",

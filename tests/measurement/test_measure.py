@@ -15,6 +15,7 @@ from vasso_jax import data, load_run, measurement
 from vasso_jax.measurement import (
     Ball,
     Density,
+    Found,
     Hessian,
     LossOptions,
     Slice,
@@ -22,7 +23,6 @@ from vasso_jax.measurement import (
     find_target,
     measure,
 )
-from vasso_jax.measurement.measures import Found
 from vasso_jax.measurement.pictures import draw
 from vasso_jax.runs import RunFolder, is_figure, read_measurements
 from vasso_jax.sharpness import Eigenpairs, hessian, interpolation, mean_loss
@@ -118,7 +118,7 @@ def test_the_smallest_eigenvalue_is_a_figure_where_it_is_precise(monkeypatch):
     assert "notes" not in found.details
     for residual, there in ((0.09, True), (0.11, False)):
         monkeypatch.setattr(
-            "vasso_jax.measurement.measures.eigenvalues",
+            "vasso_jax.measurement.curvature.eigenvalues",
             lambda *_, residual=residual, **options: Eigenpairs(
                 np.array([8.0, -1.0]), (), np.array([1.0, residual]), 9
             ),
@@ -187,6 +187,32 @@ def test_the_ball_is_that_of_the_loss_on_these_images(folder):
     assert passes.pop() == made
     # The total is right from the first one on: 4 + 3 + 3.
     assert passes == [(done, 10) for done in range(1, 11)]
+
+
+def test_each_batch_can_have_a_perturbation_of_its_own():
+    """On |w - x| the way that the loss grows depends on the side of the example."""
+    loss = mean_loss(
+        lambda w, x: jnp.abs(w - x).sum(1), lambda x, _: x, np.float32([[-2], [2], [4]]), 1
+    )
+    passes = []
+    options = {"radius": 0.5, "steps": 2, "samples": 3}
+    one, each = (
+        Ball(**options, per_batch=per_batch)(
+            loss, jnp.zeros(1), lambda *report: passes.append(report)
+        )
+        for per_batch in (False, True)
+    )
+    # One parameter for all helps two and hurts one.
+    assert one.figures["worst_l2_0.5"] == pytest.approx(0.5 / 3)
+    assert one.figures["first_order_l2_0.5"] == pytest.approx(0.5 / 3)
+    assert each.figures["worst_l2_0.5_m1"] == pytest.approx(0.5)
+    assert each.figures["first_order_l2_0.5_m1"] == pytest.approx(0.5)
+    assert each.figures["average_l2_0.5"] == one.figures["average_l2_0.5"]
+    assert all(map(is_figure, each.figures))
+    # 4 + 4 + 3 passes, and 1 + 3 * 3 + 4 + 1 + 3 * 2.
+    assert passes == [(i, total) for total in (11, 21) for i in range(1, total + 1)]
+    with pytest.raises(ValueError, match="per_batch has no effect on one batch"):
+        Ball(**options, per_batch=True)(*quadratic([1, 2]), lambda *_: None)
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 vasso-jax sharpness RUN|FOLDER... [--checkpoint last|best|STEP] [--hessian [K] [--smallest K]]
     [--trace [SAMPLES]] [--density]
-    [--ball RADIUS,... [--norm l2|linf] [--adaptive] [--normalize_logits]] [--slice 1d|2d]
-    [--split train|test|validation] [--examples 2000] [--batch_size 200]
+    [--ball RADIUS,... [--norm l2|linf] [--adaptive] [--normalize_logits] [--per_batch]]
+    [--slice 1d|2d] [--split train|test|validation] [--examples 2000] [--batch_size 200]
     [--batch_stats running|batch] [--seed 0] [--json FILE]
 
 Of a FOLDER, all run folders below it are taken. Without a choice, the largest eigenvalues of the
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vasso_jax.measurement import LossOptions, Measure, Target
 
 _EIGENVALUES, _SAMPLES = 5, 100
-_OF_BALL = ("norm", "adaptive", "normalize_logits")
+_OF_BALL = ("norm", "adaptive", "normalize_logits", "per_batch")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--norm", choices=("l2", "linf"), help="of the ball (default: l2)")
     add("--adaptive", action="store_true", help="a ball relative to the size of each parameter")
     add("--normalize_logits", action="store_true", help="take the scale of the logits out")
+    add("--per_batch", action="store_true", help="let each batch have its own worst perturbation")
     add(
         "--slice",
         choices=("1d", "2d"),

@@ -10,7 +10,8 @@ import jax
 
 from vasso_jax.inference import TrainedRun
 from vasso_jax.measurement.loss import LossOptions, objective
-from vasso_jax.measurement.measures import Measure, Slice
+from vasso_jax.measurement.measures import Measure
+from vasso_jax.measurement.surroundings import Slice
 from vasso_jax.runs import Measurement, RunFolder, add_measurement, read_measurements
 from vasso_jax.train.checkpoints.checkpoint import find_checkpoint
 from vasso_jax.train.config.objects import Dataset

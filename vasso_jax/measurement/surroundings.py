@@ -1,0 +1,145 @@
+"""Measures of the loss around the parameters."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+
+from vasso_jax.measurement.measures import Found, Settings, as_json
+from vasso_jax.names import check_choice
+from vasso_jax.sharpness import ball, slices
+from vasso_jax.sharpness.checks import check_count
+from vasso_jax.sharpness.norms import Norm
+from vasso_jax.sharpness.objective import Objective
+from vasso_jax.sharpness.progress import Progress
+
+DIMENSIONS = ("1d", "2d")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ball(Settings):
+    """How much the loss grows within a ball: at most, on average, and at SAM's perturbation.
+
+    Figures: such as `worst_l2_0.05`, `average_l2_0.05` and `first_order_l2_0.05`; their names begin
+    with `adaptive_` and end with `_normalized` where that was measured, and with the batch size,
+    such as `_m200`, where each batch has a perturbation of its own. The average never has that.
+
+    Attributes:
+        radius, norm, adaptive, normalize_logits, per_batch: see `vasso_jax.sharpness.ball`.
+        steps: of the ascent.
+        samples: random perturbations.
+        seed: of these.
+    """
+
+    kind: ClassVar[str] = "ball"
+    radius: float
+    norm: Norm = "l2"
+    adaptive: bool = False
+    normalize_logits: bool = False
+    per_batch: bool = False
+    steps: int = 20
+    samples: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("norm", self.norm, get_args(Norm))
+        if not 0 < self.radius < math.inf:
+            raise ValueError(f"a radius of the ball must be a number > 0, got {self.radius}")
+        check_count("steps", self.steps)
+        check_count("samples", self.samples)
+        check_count("seed", self.seed, least=0)
+
+    def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
+        """Computes them, one after the other.
+
+        Raises:
+            ValueError: there is one batch only, and it is to have a perturbation of its own.
+        """
+        batches, batch_size = objective.weights.shape
+        if self.per_batch and batches == 1:
+            raise ValueError("per_batch has no effect on one batch: choose a smaller batch_size")
+        parts, of_batch = (batches, f"_m{batch_size}") if self.per_batch else (1, "")
+        # Each says so itself, but only once it has begun.
+        passes = {
+            "worst": 1 + parts * (self.steps + 1),
+            "average": 1 + self.samples,
+            "first_order": 1 + parts * 2,
+        }
+        sampling = {"samples": self.samples, "seed": self.seed}
+        own = {
+            "worst": (ball.worst_case, {"steps": self.steps, "per_batch": self.per_batch}),
+            "average": (ball.average_case, sampling),
+            "first_order": (ball.first_order, {"per_batch": self.per_batch}),
+        }
+        figures, details = {}, {}
+        before = 0
+        for name, (function, options) in own.items():
+
+            def report(done: int, expected: int, name: str = name, before: int = before) -> None:
+                passes[name] = expected
+                progress(before + done, sum(passes.values()))
+
+            found = function(
+                objective,
+                params,
+                self.radius,
+                self.norm,
+                adaptive=self.adaptive,
+                normalize_logits=self.normalize_logits,
+                progress=report,
+                **options,
+            )
+            before += passes[name]
+            ending = of_batch if "per_batch" in options else ""
+            figures[self._figure(name) + ending] = float(found.value)
+            details[name] = as_json(found)
+        error = details["average"]["standard_error"]
+        details["standard_errors"] = {self._figure("average"): error}
+        return Found(figures, details)
+
+    def _figure(self, name: str) -> str:
+        adaptive = "adaptive_" if self.adaptive else ""
+        normalized = "_normalized" if self.normalize_logits else ""
+        return f"{adaptive}{name}_{self.norm}_{self.radius:g}{normalized}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slice(Settings):
+    """The loss on a line or a plane through the parameters; it has no figures.
+
+    The directions are random, and filter-normalised.
+
+    Attributes:
+        dimensions: `1d` or `2d`.
+        reach: the positions along each axis go from -reach to reach, where 1 is as long as the
+            filters of the parameters.
+        points: along each axis; odd, so that the parameters are one of them.
+        seed: of the directions.
+    """
+
+    kind: ClassVar[str] = "slice"
+    dimensions: str
+    reach: float = 1.0
+    points: int = 21
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("slice", self.dimensions, DIMENSIONS)
+        if not 0 < self.reach < math.inf:
+            raise ValueError(f"reach of a slice must be a number > 0, got {self.reach}")
+        check_count("points", self.points, least=3)
+        if self.points % 2 == 0:
+            raise ValueError(f"points must be odd, so that the middle is one, got {self.points}")
+        check_count("seed", self.seed, least=0)
+
+    def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
+        """Computes it."""
+        positions = np.linspace(-self.reach, self.reach, self.points)
+        first, second = (slices.filter_normalized(params, 2 * self.seed + i) for i in (0, 1))
+        if self.dimensions == "1d":
+            found = slices.line(objective, params, first, positions, progress)
+        else:
+            axes = (first, second)
+            found = slices.surface(objective, params, axes, positions, positions, progress)
+        return Found({}, as_json(found))
