@@ -1,12 +1,13 @@
 """The pictures of a run folder: the density of the eigenvalues, and the loss around the weights."""
 
+import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from vasso_jax.runs import Measurement, RunFolder
+from vasso_jax.runs import Measurement, RunFolder, write_bytes
 from vasso_jax.sharpness.density import Density, plot_densities
 from vasso_jax.sharpness.pictures import plot_lines, plot_plane
 from vasso_jax.sharpness.slices import Line, Plane
@@ -26,18 +27,19 @@ def draw(made: Measurement, folder: RunFolder) -> pathlib.Path | None:
     """
     if made.kind not in ("density", "slice"):
         return None
-    arrays = _arrays(made.details)
+    path = folder.density_path if made.kind == "density" else folder.slice_path
+    name, arrays = f"{folder.path.name}@{made.step}", _arrays(made.details)
+    picture: Any = io.BytesIO()  # so that the file is replaced at once
     if made.kind == "density":
         density = Density(arrays["nodes"], arrays["weights"], made.details["products"])
-        plot_densities({f"{folder.path.name}@{made.step}": density}, folder.density_path)
-        return folder.density_path
-    if made.settings["dimensions"] == "1d":
-        name = f"{folder.path.name}@{made.step}"
-        plot_lines({name: Line(arrays["x"], arrays["losses"])}, folder.slice_path, _AXIS)
+        plot_densities({name: density}, picture)
+    elif made.settings["dimensions"] == "1d":
+        plot_lines({name: Line(arrays["x"], arrays["losses"])}, picture, _AXIS)
     else:
         plane = Plane(*(arrays[field] for field in Plane._fields))
-        plot_plane(plane, folder.slice_path, (_AXIS, f"another {_AXIS}"))
-    return folder.slice_path
+        plot_plane(plane, picture, (_AXIS, f"another {_AXIS}"))
+    write_bytes(path, picture.getvalue())
+    return path
 
 
 def _arrays(details: Mapping[str, Any]) -> dict[str, np.ndarray]:
