@@ -276,6 +276,7 @@ def test_what_is_finished_is_kept_and_not_measured_again(folder):
 def test_what_is_there_is_found_without_reading_any_data(folder, monkeypatch):
     run = load_run(folder)
     (made,) = measure(run, [Norm()], FEW)
+    assert made.details["examples"] == 30
     monkeypatch.setattr("vasso_jax.measurement.measuring.objective", None)
     assert measure(run, [Norm()], FEW) == [made]
 

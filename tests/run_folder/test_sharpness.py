@@ -212,6 +212,17 @@ def test_a_note_says_so_where_runs_were_measured_in_other_ways(two_methods, caps
     assert "not measured" not in capsys.readouterr().out
 
 
+def test_images_that_were_left_out_are_another_way(two_methods, capsys):
+    path = RunFolder(two_methods[-1]).sharpness_path
+    figures = {"lambda_1": 7.0}
+    for examples, note in ((8, ""), (7, "lambda_1: loss.examples=8 there, 7 here")):
+        add_measurement(path, measurement(figures=figures, details={"examples": examples}))
+        compare.main([*map(str, two_methods), "--metric=lambda_1"])
+        out = capsys.readouterr().out
+        assert ("not measured in the same way" in out) == bool(note)
+        assert note in out
+
+
 def test_a_run_that_was_not_measured_is_named(two_methods, capsys):
     RunFolder(two_methods[1]).sharpness_path.unlink()
     with pytest.raises(SystemExit):

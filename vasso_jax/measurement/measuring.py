@@ -146,7 +146,7 @@ def _measure(
         kind=measure.kind,
         settings=target.settings(measure),
         figures=figures,
-        details={"value": value, **details},
+        details={"value": value, "examples": int(loss.weights.sum()), **details},
         seconds=round(time.perf_counter() - start, 3),
     )
     with usage_errors():

@@ -8,7 +8,8 @@ were made. Each is an object with
     settings    how, an object; `loss` in it has the choices of the loss: the images, the statistics
                 of BatchNorm and so on
     figures     numbers by name, such as `lambda_1`; see `is_figure`
-    details     anything else, such as all eigenvalues, or the loss on a grid
+    details     anything else, such as all eigenvalues, or the loss on a grid; `examples` in it is how
+                many images there were in fact, without those that were damaged
     seconds     that it took
 
 An entry is never changed. Step, kind and settings tell whether something has been measured before;
@@ -56,6 +57,14 @@ class Measurement:
     def is_of(self, step: int, kind: str, settings: Mapping[str, Any]) -> bool:
         """Whether it is what would be measured."""
         return (self.step, self.kind, self.settings) == (step, kind, as_json(settings))
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """The settings, with the images that there were in fact."""
+        if "examples" not in self.details:
+            return {**self.settings}
+        loss = {**self.settings.get("loss", {}), "examples": self.details["examples"]}
+        return {**self.settings, "loss": loss}
 
 
 def is_figure(metric: str) -> bool:

@@ -72,7 +72,7 @@ def unequal_note(groups: Sequence[Group], figures: Sequence[str]) -> str | None:
     for figure in figures:
         made = [run.measured[figure] for g in groups for run in g.runs if figure in run.measured]
         for other in made:
-            if changed := differences(made[0].settings, other.settings):
+            if changed := differences(made[0].made_by, other.made_by):
                 found.setdefault("; ".join(changed), []).append(figure)
                 break
     if not found:
