@@ -10,7 +10,7 @@ import pytest
 from tests.measurement.untrained import write
 from vasso_jax import load_run
 from vasso_jax.cli import compare, sharpness
-from vasso_jax.measurement import Found, Hessian, LossOptions, Trace, measure
+from vasso_jax.measurement import Ball, Found, Hessian, LossOptions, Trace, measure
 from vasso_jax.runs import RunFolder, read_measurements
 from vasso_jax.runs.sharpness import CAVEAT
 
@@ -106,7 +106,20 @@ def test_by_default_it_measures_eigenvalues_and_the_trace(runs, monkeypatch):
     for kind in (Hessian, Trace):
         monkeypatch.setattr(kind, "__call__", record)
     sharpness.main([str(runs / "none0"), *FEW, "--seed=3"])
-    assert measured == [Hessian(largest=5, seed=3), Trace(samples=100, seed=3)]
+    assert measured == [Hessian(seed=3), Trace(seed=3)]
+    sharpness.main([str(runs / "none0"), *FEW, "--hessian"])
+    assert measured[2:] == [Hessian()]
+
+
+def test_the_help_has_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        sharpness.main(["--help"])
+    text = capsys.readouterr().out
+    loss = LossOptions()
+    for default in (Hessian().largest, Trace().samples, loss.examples, loss.batch_size):
+        assert f"default: {default:d}" in text
+    for default in (Ball(radius=1).norm, loss.split, loss.batch_stats, loss.seed):
+        assert f"default: {default}" in text
 
 
 def test_what_is_left_out_is_said_each_time(runs, capsys, monkeypatch):
@@ -183,7 +196,10 @@ def _twice(runs):
         lambda runs: ([str(runs), "--checkpoint=5"], "has no checkpoint of step 5, only of 11, 22"),
         lambda runs: ([str(runs), "--checkpoint=worst"], "which must be 'last', 'best' or a step"),
         lambda runs: ([str(runs), "--split=validation"], "none0 has no validation split"),
-        lambda runs: ([str(runs), "--split=trian"], "invalid choice: 'trian'"),
+        lambda runs: (
+            [str(runs), "--split=trian"],
+            "there is no split 'trian'. Did you mean train?",
+        ),
         lambda runs: ([str(runs), "--examples=0"], "examples must be an integer of at least 1"),
         lambda runs: ([str(runs), "--hessian=0"], "largest must be an integer of at least 1"),
         lambda runs: ([str(runs), "--adaptive"], "--adaptive has no effect without --ball"),
@@ -193,6 +209,7 @@ def _twice(runs):
             "--smallest has no effect without --hessian",
         ),
         lambda runs: ([str(runs), "--slice=1d"], "none0: a slice needs batch_stats=batch, as the"),
+        lambda runs: ([str(runs), "--ball=1", "--norm=l1"], "there is no norm 'l1'"),
         lambda runs: ([str(runs), "--ball=wide"], "--ball=wide: give radii, such as"),
         lambda runs: ([str(runs), "--ball=-1"], "a radius of the ball must be a number > 0"),
         lambda runs: ([str(runs), "--json={runs}"], "must be a file in a folder that exists"),

@@ -20,7 +20,7 @@ import pathlib
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -34,7 +34,7 @@ from vasso_jax.train.reporting.quiet import quieten_libraries
 if TYPE_CHECKING:
     from vasso_jax.measurement import LossOptions, Measure, Target
 
-_EIGENVALUES, _SAMPLES = 5, 100
+_OF_LOSS = ("split", "examples", "seed", "batch_size", "batch_stats")
 _OF_BALL = ("norm", "adaptive", "normalize_logits", "per_batch")
 
 
@@ -66,39 +66,26 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
+    # False: not on the command line; None: there, without a number. Defaults are those of Python.
+    number: dict[str, Any] = {"nargs": "?", "type": int, "default": False}
+    switch: dict[str, Any] = {"action": "store_true", "default": None}
     add("runs", nargs="+", type=pathlib.Path, metavar="RUN|FOLDER", help="run folder, or above it")
     add("--checkpoint", default="last", metavar="WHICH", help="last (default), best or its step")
-    add(
-        "--hessian",
-        nargs="?",
-        type=int,
-        const=_EIGENVALUES,
-        metavar="K",
-        help="so many largest eigenvalues",
-    )
+    add("--hessian", **number, metavar="K", help="so many largest eigenvalues (default: 5)")
     add("--smallest", type=int, metavar="K", help="and so many smallest ones (default: none)")
-    add("--trace", nargs="?", type=int, const=_SAMPLES, metavar="SAMPLES", help="default: 100")
+    add("--trace", **number, metavar="SAMPLES", help="default: 100")
     add("--density", action="store_true", help="of the eigenvalues; draws RUN/density.png")
     add("--ball", metavar="RADIUS,...", help="the growth of the loss within these radii")
-    add("--norm", choices=("l2", "linf"), help="of the ball (default: l2)")
-    add("--adaptive", action="store_true", help="a ball relative to the size of each parameter")
-    add("--normalize_logits", action="store_true", help="take the scale of the logits out")
-    add("--per_batch", action="store_true", help="let each batch have its own worst perturbation")
-    add(
-        "--slice",
-        choices=("1d", "2d"),
-        help="the loss around the weights; draws RUN/slice.png",
-    )
-    add("--split", default="train", choices=("train", "test", "validation"), help="default: train")
-    add("--examples", type=int, default=2000, metavar="N", help="images drawn (default: 2000)")
-    add("--batch_size", type=int, default=200, metavar="N", help="default: 200")
-    add(
-        "--batch_stats",
-        default="running",
-        choices=("running", "batch"),
-        help="what BatchNorm normalises by (default: running)",
-    )
-    add("--seed", type=int, default=0, help="of the images and of random vectors (default: 0)")
+    add("--norm", metavar="l2|linf", help="of the ball (default: l2)")
+    add("--adaptive", **switch, help="a ball relative to the size of each parameter")
+    add("--normalize_logits", **switch, help="take the scale of the logits out")
+    add("--per_batch", **switch, help="let each batch have its own worst perturbation")
+    add("--slice", metavar="1d|2d", help="the loss around the weights; draws RUN/slice.png")
+    add("--split", metavar="train|test|validation", help="default: train")
+    add("--examples", type=int, metavar="N", help="images drawn (default: 2000)")
+    add("--batch_size", type=int, metavar="N", help="default: 200")
+    add("--batch_stats", metavar="running|batch", help="of BatchNorm (default: running)")
+    add("--seed", type=int, metavar="N", help="of images and random vectors (default: 0)")
     add("--json", type=pathlib.Path, metavar="FILE", help="also write all figures there")
     return parser
 
@@ -152,29 +139,35 @@ def _measure(options: argparse.Namespace) -> None:
 def _measures(options: argparse.Namespace) -> "list[Measure]":
     from vasso_jax.measurement import Ball, Density, Hessian, Slice, Trace
 
-    for name in _OF_BALL:
-        if getattr(options, name) and options.ball is None:
+    of_ball, seed = _given(options, *_OF_BALL), _given(options, "seed")
+    for name in of_ball:
+        if options.ball is None:
             raise ValueError(f"--{name} has no effect without --ball")
-    chosen = (options.hessian, options.trace, options.ball, options.slice)
-    if all(one is None for one in chosen) and not options.density:
-        options.hessian, options.trace = _EIGENVALUES, _SAMPLES
-    if options.smallest is not None and options.hessian is None:
+    others = (options.density or None, options.ball, options.slice)
+    if options.hessian is options.trace is False and others == (None, None, None):
+        options.hessian = options.trace = None
+    smallest = _given(options, "smallest")
+    if smallest and options.hessian is False:
         raise ValueError("--smallest has no effect without --hessian")
-    seed = options.seed
     measures: list[Measure] = []
-    if options.hessian is not None:
-        smallest = 0 if options.smallest is None else options.smallest
-        measures.append(Hessian(largest=options.hessian, smallest=smallest, seed=seed))
-    if options.trace is not None:
-        measures.append(Trace(samples=options.trace, seed=seed))
+    if options.hessian is not False:
+        largest = {} if options.hessian is None else {"largest": options.hessian}
+        measures.append(Hessian(**largest, **smallest, **seed))
+    if options.trace is not False:
+        samples = {} if options.trace is None else {"samples": options.trace}
+        measures.append(Trace(**samples, **seed))
     if options.density:
-        measures.append(Density(seed=seed))
+        measures.append(Density(**seed))
     for radius in _radii(options.ball):
-        ball = {name: getattr(options, name) for name in _OF_BALL if getattr(options, name)}
-        measures.append(Ball(radius=radius, seed=seed, **ball))
-    if options.slice:
-        measures.append(Slice(dimensions=options.slice, seed=seed))
+        measures.append(Ball(radius=radius, **of_ball, **seed))
+    if options.slice is not None:
+        measures.append(Slice(dimensions=options.slice, **seed))
     return measures
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those options that are on the command line."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def _radii(text: str | None) -> list[float]:
@@ -189,8 +182,7 @@ def _radii(text: str | None) -> list[float]:
 def _loss(options: argparse.Namespace) -> "LossOptions":
     from vasso_jax.measurement import LossOptions
 
-    fields = ("split", "examples", "seed", "batch_size", "batch_stats")
-    return LossOptions(**{field: getattr(options, field) for field in fields})
+    return LossOptions(**_given(options, *_OF_LOSS))
 
 
 def _targets(options: argparse.Namespace, loss: "LossOptions") -> "tuple[list[Target], list[str]]":
