@@ -115,6 +115,13 @@ def test_a_number_that_is_not_finite_is_not_written(tmp_path):
     assert not path.exists()
 
 
+def test_figures_that_nothing_would_find_again_are_refused(tmp_path):
+    path = tmp_path / "sharpness.json"
+    with pytest.raises(ValueError, match=r"begin with lambda_, trace, .*; not so: sharpness"):
+        add_measurement(path, measurement(figures={"lambda_1": 1.0, "sharpness": 1.0}))
+    assert not path.exists()
+
+
 def test_what_several_processes_add_at_once_is_all_kept(tmp_path):
     path = tmp_path / "sharpness.json"
     code = (

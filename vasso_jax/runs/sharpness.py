@@ -115,9 +115,15 @@ def add_measurement(path: pathlib.Path, measurement: Measurement) -> None:
     Entries that several processes add at once are all kept.
 
     Raises:
-        ValueError: the file is damaged, or a number is not finite, which JSON cannot express.
+        ValueError: the file is damaged, a number is not finite, which JSON cannot express, or a
+            figure has a name by which `is_figure` would not know it.
         OSError: it cannot be read or written.
     """
+    unknown = [name for name in measurement.figures if not is_figure(name)]
+    if unknown:
+        raise ValueError(
+            f"the names of figures begin with {', '.join(_FIGURES)}; not so: {', '.join(unknown)}"
+        )
     with locked(path):
         entries = [*read_measurements(path), measurement]
         content = {"format": FORMAT, "measurements": list(map(dataclasses.asdict, entries))}
