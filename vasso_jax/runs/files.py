@@ -45,15 +45,15 @@ def locked(path: pathlib.Path) -> Iterator[None]:
             another process in. The lock ends with the process.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        OSError: it cannot be written or locked; the message names the file.
     """
     lock = path.with_name(path.name + ".lock")
-    try:
-        file = lock.open("w")
-    except OSError as error:
-        raise OSError(f"{lock} cannot be written ({error.strerror})") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(lock.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OSError(f"{lock} cannot be locked ({error.strerror})") from error
         yield
 
 
