@@ -16,7 +16,6 @@ from vasso_jax.runs import Measurement, RunFolder, add_measurement, read_measure
 from vasso_jax.train.checkpoints.checkpoint import find_checkpoint
 from vasso_jax.train.config.objects import Dataset
 from vasso_jax.train.errors import UsageError, usage_errors
-from vasso_jax.train.objective import full_precision
 
 
 class Report(Protocol):
@@ -136,9 +135,8 @@ def _measure(
 
     start = time.perf_counter()
     try:
-        with full_precision():
-            figures, details = measure(loss, params, progress)
-            value = float(loss.value(params))
+        figures, details = measure(loss, params, progress)
+        value = float(loss.value(params))
     except ValueError as error:
         raise UsageError(f"{target.folder}: {measure.kind}: {error}") from error
     made = Measurement(

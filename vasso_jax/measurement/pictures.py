@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from vasso_jax.runs import Measurement, RunFolder, write_bytes
-from vasso_jax.sharpness.density import Density, plot_densities
-from vasso_jax.sharpness.pictures import plot_lines, plot_plane
+from vasso_jax.sharpness.density import Density
+from vasso_jax.sharpness.pictures import plot_densities, plot_lines, plot_plane
 from vasso_jax.sharpness.slices import Line, Plane
 
 _AXIS = "filter-normalised random direction"

@@ -19,7 +19,7 @@ from vasso_jax.sharpness.operators import hessian
 from vasso_jax.sharpness.spectrum import eigenvalues
 from vasso_jax.sharpness.traces import trace
 from vasso_jax.train.config.objects import Dataset
-from vasso_jax.train.objective import full_precision, network_loss
+from vasso_jax.train.objective import network_loss
 from vasso_jax.train.steps.state import TrainState
 
 EXAMPLES, BATCH_SIZE = 500, 100
@@ -54,8 +54,7 @@ class EpochSharpness:
         objective, params = network_loss(
             self._model, variables, self._images, *self._statistics, batch_size=BATCH_SIZE
         )
-        with full_precision():
-            operator = hessian(objective, params)
-            largest = eigenvalues(operator, tolerance=TOLERANCE, seed=_SEED)
-            estimated = trace(operator, samples=PROBES, seed=_SEED)
+        operator = hessian(objective, params)
+        largest = eigenvalues(operator, tolerance=TOLERANCE, seed=_SEED)
+        estimated = trace(operator, samples=PROBES, seed=_SEED)
         return {"lambda_1": float(largest.values[0]), "trace": float(estimated.value)}

@@ -6,7 +6,6 @@ and not augmented, and dropout is off. So it is the loss that an evaluation repo
 the network was trained.
 """
 
-import contextlib
 import dataclasses
 from typing import Any
 
@@ -22,14 +21,6 @@ from vasso_jax.sharpness.objective import Objective, mean_loss
 from vasso_jax.train.steps.measures import cross_entropy
 
 BATCH_STATS = ("running", "batch")
-
-
-def full_precision() -> contextlib.AbstractContextManager[Any]:
-    """In it, products of float32 matrices are not rounded to 10 bits on GPUs, or to 8 on TPUs.
-
-    It must enclose the call that compiles.
-    """
-    return jax.default_matmul_precision("highest")
 
 
 def network_loss(
@@ -48,7 +39,7 @@ def network_loss(
     whole batches are taken, see `measured_images`.
 
     All is on the first device of this process. The arithmetic is that of float32, where the network
-    has an attribute `dtype`: rounding in less would hide small eigenvalues. See `full_precision`.
+    has an attribute `dtype`: rounding in less would hide small eigenvalues.
 
     Args:
         model: see `make_train_step`.
