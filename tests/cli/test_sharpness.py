@@ -188,12 +188,30 @@ def _twice(runs):
     return [str(runs)], "are the same run"
 
 
+def test_a_run_that_cannot_be_measured_does_not_stop_the_others(runs, capsys):
+    shutil.rmtree(runs / "none0/checkpoints/22/state")
+    with pytest.raises(SystemExit) as end:
+        sharpness.main([str(runs), *FAST])
+    out, err = capsys.readouterr()
+    assert end.value.code == 2
+    assert re.search(r"the checkpoint .*none0/checkpoints/22", err)
+    assert len(err.splitlines()) == 1
+    assert "none1@22" in out
+    assert "none0@22" not in out
+
+
+def test_a_checkpoint_can_be_named_with_its_run(runs, capsys):
+    sharpness.main([f"{runs}/none0@best", *FAST])
+    assert "none0@11" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "make",
     [
         *(_damaged, _not_finite, _twice),
         lambda runs: ([str(runs / "nothing")], "is not a run folder"),
         lambda runs: ([str(runs), "--checkpoint=5"], "has no checkpoint of step 5, only of 11, 22"),
+        lambda runs: (["{runs}/none0@best", "--checkpoint=best"], "both name a checkpoint"),
         lambda runs: ([str(runs), "--checkpoint=worst"], "which must be 'last', 'best' or a step"),
         lambda runs: ([str(runs), "--split=validation"], "none0 has no validation split"),
         lambda runs: (
@@ -208,7 +226,10 @@ def _twice(runs):
             [str(runs), "--trace=4", "--smallest=1"],
             "--smallest has no effect without --hessian",
         ),
-        lambda runs: ([str(runs), "--slice=1d"], "none0: a slice needs batch_stats=batch, as the"),
+        lambda runs: (
+            [f"{runs}/none0", "--slice=1d"],
+            "none0: a slice needs batch_stats=batch, as the",
+        ),
         lambda runs: ([str(runs), "--ball=1", "--norm=l1"], "there is no norm 'l1'"),
         lambda runs: ([str(runs), "--ball=wide"], "--ball=wide: give radii, such as"),
         lambda runs: ([str(runs), "--ball=-1"], "a radius of the ball must be a number > 0"),

@@ -385,3 +385,13 @@ def test_a_line_between_two_runs_ends_at_their_losses(two_runs):
     np.testing.assert_allclose(found[[0, 2]], [loss.value(params), loss.value(others)], rtol=1e-6)
     half = jax.tree.map(lambda x, y: (x + y) / 2, params, others)
     np.testing.assert_allclose(found[1], loss.value(half), rtol=1e-4)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_measured(folder, monkeypatch):
+    def fails(**kwargs):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fails)
+    monkeypatch.setattr(measurement.measuring, "objective", None)
+    with pytest.raises(UsageError, match=r"run cannot be written \(Read-only file system\): its"):
+        measure(load_run(folder), [Trace(samples=2)], FEW)

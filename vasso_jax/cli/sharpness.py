@@ -10,8 +10,9 @@ Of a FOLDER, all run folders below it are taken. Without a choice, the largest e
 Hessian and its trace are measured. The loss is the cross-entropy on some of the training images,
 the same ones for all runs on a data set, without augmentation, dropout, label smoothing and weight
 decay. Each measurement is written to RUN/sharpness.json at once, and what is there is not measured
-again. So the same command goes on where it was stopped. Exit status: 0; 2 if a run cannot be
-measured, with one message; 128 + signal number where a signal stopped it.
+again. So the same command goes on where it was stopped. A run that cannot be measured does not stop
+the others. Exit status: 0; 2 if a run could not be measured, with one message for each; 128 +
+signal number where a signal stopped it.
 """
 
 import argparse
@@ -69,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     # False: not on the command line; None: there, without a number. Defaults are those of Python.
     number: dict[str, Any] = {"nargs": "?", "type": int, "default": False}
     switch: dict[str, Any] = {"action": "store_true", "default": None}
-    add("runs", nargs="+", type=pathlib.Path, metavar="RUN|FOLDER", help="run folder, or above it")
-    add("--checkpoint", default="last", metavar="WHICH", help="last (default), best or its step")
+    add("runs", nargs="+", metavar="RUN|FOLDER", help="run folder, RUN@best, or a folder above")
+    add("--checkpoint", metavar="WHICH", help="last (default), best or its step")
     add("--hessian", **number, metavar="K", help="so many largest eigenvalues (default: 5)")
     add("--smallest", type=int, metavar="K", help="and so many smallest ones (default: none)")
     add("--trace", **number, metavar="SAMPLES", help="default: 100")
@@ -96,21 +97,26 @@ def _measure(options: argparse.Namespace) -> None:
     from vasso_jax.measurement.pictures import draw
     from vasso_jax.measurement.progress import ConsoleProgress
     from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
+    from vasso_jax.train.errors import UsageError
 
     measures, loss = _measures(options), _loss(options)
     targets, notes = _targets(options, loss)
-    groups = _groups([target.folder for target in targets])
+    _groups([target.folder for target in targets])  # one run twice is found before it is measured
     missing = [target.found(measures).count(None) for target in targets]
     if there := len(targets) * len(measures) - sum(missing):
         print(f"{there} measurements are there already")
     keep_compiled_programs()
+    failures: list[str] = []
     try:
         with ConsoleProgress(sum(missing)) as progress:
             for target, count in zip(targets, missing, strict=True):
                 if count:
-                    run = load_run(target.folder, target.step)
                     progress.start(target.folder.name)
-                    measure(run, measures, loss, report=progress)
+                    try:
+                        run = load_run(target.folder, target.step)
+                        measure(run, measures, loss, report=progress)
+                    except UsageError as error:
+                        failures.append(str(error))
     except KeyboardInterrupt:
         kept = sum(len(measures) - target.found(measures).count(None) for target in targets)
         print(
@@ -119,7 +125,9 @@ def _measure(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
         sys.exit(128 + signal.SIGINT)
-    found = {target.folder: [made for made in target.found(measures) if made] for target in targets}
+    kept = {target.folder: [made for made in target.found(measures) if made] for target in targets}
+    found = {folder: made for folder, made in kept.items() if made}
+    groups = _groups([*found])
     for folder, made in found.items():
         for path in (draw(one, runs.RunFolder(folder)) for one in made):
             if path:
@@ -134,6 +142,10 @@ def _measure(options: argparse.Namespace) -> None:
     if options.json:
         data = sharpness_tables.as_data(found, groups)
         runs.write_text(options.json, json.dumps(data, indent=1) + "\n")
+    for failure in failures[:-1]:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        fail(failures[-1])
 
 
 def _measures(options: argparse.Namespace) -> "list[Measure]":
@@ -189,11 +201,10 @@ def _targets(options: argparse.Namespace, loss: "LossOptions") -> "tuple[list[Ta
     """The checkpoints, and notes on what is not as it was asked for."""
     from vasso_jax.measurement import find_target
 
-    which = options.checkpoint
-    which = int(which) if which.isdecimal() else which
     targets: dict[pathlib.Path, Target] = {}
     notes: list[str] = []
-    for path in options.runs:
+    for given in options.runs:
+        path, which = _checkpoint(given, options.checkpoint)
         for folder in runs.run_folders(path):
             if folder != path and not runs.RunFolder(folder).saved_steps():
                 notes.append(f"left out, no checkpoint yet: {folder}")
@@ -203,6 +214,18 @@ def _targets(options: argparse.Namespace, loss: "LossOptions") -> "tuple[list[Ta
         raise ValueError(f"no run has a checkpoint. {notes[0]}")
     sizes = {target.loss["examples"] for target in targets.values()} - {loss.examples}
     return [*targets.values()], notes + [_size_note(size, loss) for size in sorted(sizes)]
+
+
+def _checkpoint(given: str, which: str | None) -> tuple[pathlib.Path, int | str]:
+    """RUN, or RUN@best as for the other commands, and which of its checkpoints."""
+    from vasso_jax.train.checkpoints.checkpoint import split_name
+
+    name, named = split_name(given)
+    if name != given and which is not None:
+        raise ValueError(f"{given} and --checkpoint={which} both name a checkpoint: leave one out")
+    if name == given and which is not None:
+        named = int(which) if which.isdecimal() else which
+    return pathlib.Path(name), named
 
 
 def _size_note(size: int, loss: "LossOptions") -> str:

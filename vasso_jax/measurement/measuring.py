@@ -107,6 +107,8 @@ def measure(
     if all(found):
         return [made for made in found if made]
     _check_statistics(run, measures, options)
+    with usage_errors():
+        RunFolder(run.folder).check_writable("its measurements could not be kept")
     loss, params = objective(run, options, dataset)
     results = []
     for each, made in zip(measures, found, strict=True):

@@ -41,6 +41,24 @@ class RunFolder:
         self.slice_path = self.path / "slice.png"
         self.checkpoints_path = self.path / "checkpoints"
 
+    def check_writable(self, remedy: str) -> None:
+        """Creates the folder where it is missing.
+
+        Args:
+            remedy: what the user can do, or what is lost; ends the message.
+
+        Raises:
+            OSError: it cannot be created or written.
+        """
+        try:
+            self.checkpoints_path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                probe.write(b"is there room?")
+        except OSError as error:
+            raise OSError(
+                f"the run folder {self.path} cannot be written ({error.strerror}): {remedy}"
+            ) from error
+
     def open_for(self, settings: Mapping[str, Any]) -> None:
         """Creates the folder, or checks that it can be used for the run `settings`.
 
@@ -54,15 +72,7 @@ class RunFolder:
             ValueError: it holds a run with other settings or of another format, config.json is
                 damaged or missing, or the settings are not valid JSON.
         """
-        try:
-            self.checkpoints_path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path) as probe:
-                probe.write(b"is there room?")
-        except OSError as error:
-            raise OSError(
-                f"workdir {self.path} cannot be written ({error.strerror}): "
-                f"{_OTHER_WORKDIR}, or fix that"
-            ) from error
+        self.check_writable(f"{_OTHER_WORKDIR}, or fix that")
         self.check_settings(settings)
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
