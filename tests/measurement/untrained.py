@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from tests.train.networks import NAME, Small
+from vasso_jax.measurement import LossOptions
 from vasso_jax.runs import RunFolder, read_run
 from vasso_jax.train import check
 from vasso_jax.train.checkpoints.checkpoint import Checkpoints
@@ -15,6 +16,8 @@ from vasso_jax.train.run_data import read_again
 
 # With the accuracy in the records, so that the first one is the best.
 STEPS = {11: 0.75, 22: 0.5}
+# Of the loss that is measured: few images, in two batches.
+FEW = LossOptions(examples=30, batch_size=16)
 MODEL = {"name": NAME, "features": 4}
 
 
