@@ -1,0 +1,151 @@
+"""The runs of the flatness study, and what is measured of them; `__main__.py` has the protocol."""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import pathlib
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from benchmarks.harness.results import read_json, write_json
+from studies.flatness import report
+from studies.parallel_runs import train_all
+from vasso_jax.runs import read_run
+from vasso_jax.sweep import PlannedRun
+from vasso_jax.train.presets import digits
+
+METHODS: dict[str, dict[str, Any]] = {
+    "SGD": {"name": "none"},
+    "SAM": {"name": "sam"},
+    "ASAM": {"name": "asam"},
+    "VaSSO 0.9": {"name": "vasso", "theta": 0.9},
+    "VaSSO 0.4": {"name": "vasso", "theta": 0.4},
+    "VaSSO 0.2": {"name": "vasso", "theta": 0.2},
+}
+# None: SGD has no radius. Those of ASAM are relative to the parameters, and so larger.
+RADII: dict[str, tuple[float | None, ...]] = {
+    "SGD": (None,),
+    "SAM": (0.05, 0.1, 0.2, 0.4),
+    "ASAM": (0.25, 0.5, 1.0, 2.0),
+    "VaSSO 0.9": (0.05, 0.1, 0.2, 0.4),
+    "VaSSO 0.4": (0.05, 0.1, 0.2, 0.4),
+    "VaSSO 0.2": (0.05, 0.1, 0.2, 0.4),
+}
+VALIDATION_SHARE = 0.15
+
+Key = tuple[str, float | None, int]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains and measures what has not been, and writes what was found.
+
+    Args:
+        options: the arguments of the command.
+
+    Raises:
+        ValueError: a run cannot be trained or measured.
+    """
+    runs = planned(options)
+    train_all([*runs.values()], options.processes, options.runs / "compiled")
+    folders = [run.folder for run in runs.values()]
+    # Only here: it starts JAX, which the runs do in their own processes.
+    from benchmarks.harness.machine import describe
+
+    rows = [
+        {
+            "method": method,
+            "rho": rho,
+            "seed": seed,
+            "test_top1": read_run(folder).last(),
+            "validation_top1": read_run(folder).best_validation("top1"),
+            **figures,
+        }
+        for (method, rho, seed), folder, figures in zip(
+            runs, folders, _measure_all(folders, options.processes), strict=True
+        )
+    ]
+    settings = {"epochs": options.epochs, **describe()}
+    write_json(options.results / "study.json", {"settings": settings, "runs": rows})
+
+
+def redraw(options: argparse.Namespace) -> None:
+    """Draws the figure and prints the tables, from the numbers that are there.
+
+    Args:
+        options: the arguments of the command.
+
+    Raises:
+        ValueError: there are none.
+    """
+    rows = read_json(options.results / "study.json")["runs"]
+    report.plot(rows, options.results / "figure.png")
+    print(report.as_markdown(rows))
+
+
+def planned(options: argparse.Namespace) -> dict[Key, PlannedRun]:
+    """All runs, by method, radius and seed."""
+    return {
+        (method, rho, seed): PlannedRun(
+            options.runs / f"{method.replace(' ', '_')}_rho{rho}_seed{seed}",
+            _config(method, rho, seed, options.epochs),
+        )
+        for seed, method in itertools.product(range(options.seeds), METHODS)
+        for rho in RADII[method]
+    }
+
+
+def _config(method: str, rho: float | None, seed: int, epochs: int) -> ConfigDict:
+    config = digits(METHODS[method]["name"])
+    config.method = METHODS[method] if rho is None else {**METHODS[method], "rho": rho}
+    config.validation.share = VALIDATION_SHARE
+    config.seed = seed
+    config.epochs = epochs
+    config.tensorboard = False
+    return config
+
+
+def _measure_all(folders: list[pathlib.Path], processes: int) -> list[dict[str, float]]:
+    """The figures of each run; what was measured before stands in the folder."""
+    spawn = multiprocessing.get_context("spawn")
+    cores = spawn.Queue()
+    for i in range(processes):
+        cores.put(i)
+    with ProcessPoolExecutor(processes, spawn, _take_a_core, (cores,)) as pool:
+        found = []
+        for figures, folder in zip(pool.map(_measure, folders), folders, strict=True):
+            found.append(figures)
+            print(f"[{len(found)}/{len(folders)}] {folder.name} measured", flush=True)
+    return found
+
+
+def _take_a_core(cores: Any) -> None:
+    """Before JAX starts; its threads would wait for each other."""
+    free = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {free[cores.get() % len(free)]})
+
+
+def _measure(folder: pathlib.Path) -> dict[str, float]:
+    # Only here: they start JAX, in each process on its own core.
+    from vasso_jax import load_run
+    from vasso_jax.measurement import Ball, Hessian, LossOptions, Trace, measure
+
+    measures = [
+        Hessian(largest=5),
+        Trace(samples=30),
+        # Ten random perturbations: the average case has to be asked for, and is not reported.
+        Ball(radius=0.05, per_batch=True, samples=10),
+        Ball(radius=0.25, adaptive=True, per_batch=True, samples=10),
+        Ball(
+            radius=0.005,
+            norm="linf",
+            adaptive=True,
+            normalize_logits=True,
+            per_batch=True,
+            samples=10,
+        ),
+    ]
+    made = measure(load_run(folder), measures, LossOptions(examples=10_000, batch_size=128))
+    return {name: value for each in made for name, value in each.figures.items()}

@@ -1,0 +1,73 @@
+"""The flatness study: which radius is tuned, and what its tables and its figure are made of."""
+
+import argparse
+import itertools
+import math
+
+import pytest
+from matplotlib.figure import Figure
+
+from studies.flatness import report, study
+from vasso_jax.train import check
+
+
+@pytest.fixture
+def rows():
+    """Three seeds of each method and radius; SAM's lambda_1 is half of SGD's at every seed."""
+    found = []
+    for seed, method in itertools.product(range(3), study.METHODS):
+        for i, rho in enumerate(study.RADII[method]):
+            figures = dict.fromkeys(report.MEASURES, 1.0 + seed + 0.1 * i)
+            figures["lambda_1"] = (1 + seed) * (0.5 if method == "SAM" else 1)
+            accuracy = 0.9 + 0.01 * seed + 0.001 * i
+            found.append(
+                {
+                    "method": method,
+                    "rho": rho,
+                    "seed": seed,
+                    "test_top1": accuracy,
+                    # The second and the third radius are equally good on the validation split.
+                    "validation_top1": 0.8 if i in (1, 2) else 0.7,
+                    **figures,
+                }
+            )
+    return found
+
+
+def test_tuned_is_the_best_on_the_validation_split_and_of_equals_the_smallest(rows):
+    assert report.tuned(rows) == {"SGD": None, **{m: study.RADII[m][1] for m in report.EQUAL}}
+
+
+def test_differences_are_ratios_at_equal_seeds(rows):
+    text = report.as_markdown(rows)
+    (line,) = (
+        line
+        for line in text.split("ratio at equal radii")[1].split("tuned")[0].splitlines()
+        if line.startswith("| SAM / SGD")
+    )
+    accuracy, ratio = (cell.strip() for cell in line.split("|")[2:4])
+    assert accuracy == "+0.10 [+0.10, +0.10]"
+    assert ratio == "0.50 [0.50, 0.50]"
+    assert "| all | 63 |" in text
+
+
+def test_the_figure_has_a_panel_for_each_measure(rows, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    report.plot(rows, tmp_path / "figure.png")
+    panels = figures[0].axes
+    assert [axes.get_title() for axes in panels[1:7]] == [*report.MEASURES.values()]
+    lines = dict(zip(*reversed(panels[1].get_legend_handles_labels()), strict=True))
+    assert set(lines) == set(study.METHODS)
+    assert math.isclose(lines["SAM"].lines[0].get_ydata()[0], 1.0)
+    assert math.isclose(lines["SGD"].get_ydata()[0], 2.0)
+
+
+def test_every_run_of_the_protocol_can_be_planned(tmp_path):
+    options = argparse.Namespace(runs=tmp_path, seeds=1, epochs=30)
+    planned = study.planned(options)
+    assert len(planned) == 21
+    for (_, rho, _), run in planned.items():
+        settings = check(run.config).settings
+        assert settings["method"].get("rho") == rho
+        assert settings["validation"]["share"] == 0.15
