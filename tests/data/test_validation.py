@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tests.data.image_files import colour, jpeg, make_folder
@@ -48,6 +48,7 @@ labels_and_share = st.tuples(
 
 
 @given(labels_and_share, st.integers(0, 5))
+@example(([0, 0, 0, 1, 2, 3, 4, 5], 1 / 3), 0)  # the share of class 0 is one image exactly
 def test_every_class_gives_its_share_and_keeps_an_image(drawn, seed):
     labels, share = np.asarray(drawn[0]), drawn[1]
     counts = np.bincount(labels)
@@ -62,11 +63,11 @@ def test_every_class_gives_its_share_and_keeps_an_image(drawn, seed):
     taken = np.bincount(after.validation.labels, minlength=len(counts))
     assert (taken[counts > 0] < counts[counts > 0]).all()
     assert (np.abs(taken - share * counts) < 1 + 1e-9).all()
-    # All together as many as the share says, unless classes of few images cannot give them.
+    # All together as many as the share says, unless classes of few images cannot give them; then
+    # each gives one image more than the whole part of its share, if it has it.
     missing = round(share * len(labels)) - taken.sum()
-    assert (
-        missing == 0 or (taken == np.minimum(np.ceil(share * counts), counts - 1))[counts > 0].all()
-    )
+    most = np.minimum(np.floor(share * counts) + 1, counts - 1)
+    assert missing == 0 or (taken == most)[counts > 0].all()
     assert after.test is before.test
     assert (after.mean, after.num_validation) == (before.mean, taken.sum())
     again = hold_out(before, Validation(share, seed))
