@@ -219,7 +219,10 @@ def test_a_checkpoint_can_be_named_with_its_run(runs, capsys):
             "there is no split 'trian'. Did you mean train?",
         ),
         lambda runs: ([str(runs), "--examples=0"], "examples must be an integer of at least 1"),
-        lambda runs: ([str(runs), "--hessian=0"], "largest must be an integer of at least 1"),
+        lambda runs: (
+            [str(runs), "--hessian=0"],
+            r"\(--hessian\) must be an integer of at least 1",
+        ),
         lambda runs: ([str(runs), "--adaptive"], "--adaptive has no effect without --ball"),
         lambda runs: ([str(runs), "--per_batch"], "--per_batch has no effect without --ball"),
         lambda runs: (
@@ -232,7 +235,7 @@ def test_a_checkpoint_can_be_named_with_its_run(runs, capsys):
         ),
         lambda runs: ([str(runs), "--ball=1", "--norm=l1"], "there is no norm 'l1'"),
         lambda runs: ([str(runs), "--ball=wide"], "--ball=wide: give radii, such as"),
-        lambda runs: ([str(runs), "--ball=-1"], "a radius of the ball must be a number > 0"),
+        lambda runs: ([str(runs), "--ball=-1"], r"\(--ball\) must be a positive number, got -1"),
         lambda runs: ([str(runs), "--json={runs}"], "must be a file in a folder that exists"),
     ],
 )

@@ -156,7 +156,10 @@ def test_the_ball_is_that_of_the_loss_on_these_images(folder):
 def test_each_batch_can_have_a_perturbation_of_its_own():
     """On |w - x| the way that the loss grows depends on the side of the example."""
     loss = mean_loss(
-        lambda w, x: jnp.abs(w - x).sum(1), lambda x, _: x, np.float32([[-2], [2], [4]]), 1
+        lambda w, x: jnp.where(w == x, 0, jnp.abs(w - x)).sum(1),
+        lambda x, _: x,
+        np.float32([[-2], [2], [4]]),
+        1,
     )
     passes = []
     options = {"radius": 0.5, "steps": 2, "samples": 3}
@@ -175,6 +178,18 @@ def test_each_batch_can_have_a_perturbation_of_its_own():
     assert all(map(is_figure, each.figures))
     # 4 + 4 + 3 passes, and 1 + 3 * 3 + 4 + 1 + 3 * 2.
     assert passes == [(i, total) for total in (11, 21) for i in range(1, total + 1)]
+    # Where the gradient of one of them is zero, its ascent finds a way none the less.
+    found = Ball(**options, per_batch=True)(
+        loss, jnp.full(1, 2.0), lambda *report: passes.append(report)
+    )
+    assert found.figures["worst_l2_0.5_m1"] == pytest.approx(0.5)
+    assert found.details["worst"]["random_starts"] == 1
+    assert found.details["notes"] == [
+        "worst_l2_0.5_m1: the gradient is zero in 1 of 3 batches, so the ascent begins with a "
+        "random step there"
+    ]
+    assert passes[-1] == (21, 21)
+    assert "notes" not in each.details
     with pytest.raises(ValueError, match="per_batch has no effect on one batch"):
         Ball(**options, per_batch=True)(*quadratic([1, 2]), lambda *_: None)
 

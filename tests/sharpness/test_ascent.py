@@ -98,14 +98,15 @@ def test_it_is_the_published_algorithm(x64, monkeypatch, norm, seed, radius, ada
     monkeypatch.setattr(ascent, "_start", lambda *args: begin)
     found, _ = expected(norm, seed, radius, adaptive, start)
     calls = []
-    losses, size = ascent.ascend(
+    losses, size, _ = ascent.ascend(
         of_function(Partial(wavy, jnp.asarray(waves_of(seed)))),
         jnp.asarray(W),
         radius,
         norm,
         adaptive=adaptive,
         steps=STEPS,
-        key=jax.random.key(0) if start else None,
+        key=jax.random.key(0),
+        random_start=start,
         report=lambda: calls.append(1),
     )
     np.testing.assert_allclose(losses, found, rtol=1e-9)

@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
 
 from tests.sharpness.small_losses import (
@@ -210,24 +208,6 @@ def test_the_data_twice_are_the_data(measure):
     np.testing.assert_allclose(values[1], values[0], rtol=1e-4)
 
 
-@pytest.mark.slow
-def test_eight_devices_find_what_one_does():
-    objective, w = classification(), weights()
-    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-
-    def put(tree, spec):
-        return jax.device_put(tree, NamedSharding(mesh, spec))
-
-    spread = put(w, P())
-    spread["w2"] = put(w["w2"], P("x"))
-    batches, ws = put((objective.batches, objective.weights), P(None, "x"))
-    many = objective._replace(batches=batches, weights=ws)
-    expected = worst_case(objective, w, 0.1, steps=4)
-    found = worst_case(many, spread, 0.1, steps=4)
-    np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
-    np.testing.assert_allclose(found.norm, expected.norm, rtol=1e-5)
-
-
 def test_one_program_serves_all_radii_and_steps_and_all_passes_are_reported():
     traces = []
 
@@ -259,4 +239,23 @@ def test_a_random_start_is_in_the_ball_and_depends_on_the_seed():
         ]
         assert found[0].value == found[1].value != found[2].value
         assert all(one.norm <= 0.2 * (1 + 1e-6) for one in found)
-        assert found[0].passes == 4
+        assert (found[0].passes, found[0].random_starts) == (4, 1)
+
+
+@every_norm
+def test_where_the_gradient_is_zero_the_first_step_is_a_random_one(norm):
+    objective, params, reports = quadratic(np.diag(DIAGONAL)), six(np.zeros(6)), []
+    found = worst_case(objective, params, 0.3, norm, progress=lambda *args: reports.append(args))
+    largest = 5.0 if norm == "l2" else DIAGONAL.sum()
+    np.testing.assert_allclose(found.value, 0.5 * 0.3**2 * largest, rtol=1e-2)
+    np.testing.assert_allclose(found.norm, 0.3, rtol=1e-6)
+    # It takes no more passes.
+    assert reports == [(i, 22) for i in range(1, 23)]
+    assert (found.passes, found.random_starts) == (22, 1)
+    again = worst_case(objective, params, 0.3, norm)
+    np.testing.assert_array_equal(again.losses, found.losses)
+
+
+def test_a_constant_loss_has_a_worst_case_of_zero():
+    found = worst_case(quadratic(np.zeros((6, 6))), six(np.ones(6)), 0.5, steps=2)
+    assert (found.value, found.norm, found.random_starts) == (0, 0, 1)

@@ -51,12 +51,10 @@ def test_numbers_of_steps_and_samples_are_positive():
             worst_case(classification(), weights(), 0.1, steps=steps)
     with pytest.raises(ValueError, match="samples must be an integer of at least 1"):
         average_case(classification(), weights(), 0.1, samples=0)
+    for measure in (worst_case, average_case):
+        with pytest.raises(ValueError, match="seed must be an integer of at least 0, got 'x'"):
+            measure(classification(), weights(), 0.1, seed="x")
     assert np.isnan(average_case(classification(), weights(), 0.1, samples=1).standard_error)
-
-
-def test_an_ascent_cannot_start_where_there_is_no_gradient():
-    with pytest.raises(ValueError, match="give a seed"):
-        worst_case(quadratic(np.eye(6)), six(np.zeros(6)), 0.1)
 
 
 def test_logits_are_of_at_least_two_classes():
@@ -68,3 +66,13 @@ def test_logits_are_of_at_least_two_classes():
 def test_what_is_no_bool_is_refused(measure):
     with pytest.raises(ValueError, match="adaptive must be True or False, got 'no'"):
         MEASURES[measure](quadratic(np.eye(6)), six(np.ones(6)), 0.1, adaptive="no")
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_parameters_are_some_and_of_floats(measure):
+    for params, message in (
+        (weights() | {"step": jnp.arange(2)}, r"got int32 for params\['step'\]: cast it"),
+        ({}, "params must have an array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MEASURES[measure](classification(), params, 0.1)

@@ -33,6 +33,10 @@ def test_along_a_direction_the_distance_is_the_norm_of_the_perturbation():
     np.testing.assert_allclose(curve.increases, [expected], atol=1e-5)
     np.testing.assert_array_equal(curve.mean, curve.increases[0])
     assert np.isnan(curve.deviation).all()
+    # Integers are not rounded where they are normalised.
+    whole = jax.tree.map(lambda x: x.astype(int), six(d))
+    found = along(quadratic(MATRIX), six(w), whole, DISTANCES)
+    np.testing.assert_allclose(found.increases, [expected], atol=1e-5)
 
 
 def test_random_directions_see_the_mean_eigenvalue():
@@ -70,8 +74,9 @@ def test_the_gradient_of_a_batch_is_that_of_its_examples():
     np.testing.assert_allclose(
         flat(found), flat(sam_direction(classification(second), w)), rtol=1e-4, atol=1e-6
     )
-    with pytest.raises(ValueError, match="one of 0 to 1, got 2"):
-        sam_direction(classification(data), w, batch=2)
+    for batch in (2, -1, 1.0, True):
+        with pytest.raises(ValueError, match=f"one of 0 to 1, got {batch}"):
+            sam_direction(classification(data), w, batch=batch)
 
 
 def test_the_averaged_direction_is_that_of_vasso():
@@ -96,6 +101,8 @@ def test_the_averaged_direction_is_that_of_vasso():
         ({"distances": []}, "at least one"),
         ({"distances": [np.inf]}, "finite numbers"),
         ({"distances": 0.5}, "list of finite numbers"),
+        ({"distances": ["a"]}, "list of finite numbers"),
+        ({"distances": [[0.5], [1, 2]]}, "list of finite numbers"),
         ({"params": six([np.inf] * 6)}, "are not finite"),
     ],
 )

@@ -130,8 +130,26 @@ def test_a_product_that_is_not_finite_is_refused():
         ((1, 5.0), "steps must be an integer of at least 1"),
         ((1, 31), "steps must be 1 to 30"),
         ((1, 0), "steps must be an integer of at least 1"),
+        ((1, 2, -1), "seed must be an integer of at least 0"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         spectral_density(with_hessian(np.eye(30)), *arguments)
+    with pytest.raises(ValueError, match="operator must be a matrix"):
+        spectral_density(np.eye(30), 1, 2)
+
+
+@pytest.mark.parametrize("width", [-1.0, np.nan, "wide"])
+def test_a_grid_and_a_width_are_of_numbers(width):
+    density = Density(np.array([0.0]), np.array([1.0]), 1)
+    with pytest.raises(ValueError, match="width must be a positive number, got"):
+        density.smoothed([0.0], width)
+    with pytest.raises(ValueError, match="width must be a number of at least 0, got"):
+        density.cumulative([0.0], width)
+    with pytest.raises(ValueError, match="width must be a positive number, got 0"):
+        density.smoothed([0.0], 0)
+    for grid in (0.0, [], [np.nan], ["a"]):
+        for function in (density.smoothed, density.cumulative):
+            with pytest.raises(ValueError, match="grid must be a list of finite numbers"):
+                function(grid, 0.1)

@@ -147,3 +147,10 @@ def test_minibatches_of_an_objective_scatter_about_its_gradient():
     assert abs(errors.bias.mean()) < 0.05 * variance
     with pytest.raises(ValueError, match="not finite"):
         minibatch_gradients(objective, w | {"w1": w["w1"] * np.nan}, streams=2)
+
+
+def test_numbers_of_streams_and_steps_are_positive():
+    with pytest.raises(ValueError, match="streams must be an integer of at least 1, got 0"):
+        minibatch_gradients(classification(), weights(), streams=0)
+    with pytest.raises(ValueError, match="steps must be an integer of at least 1, got 0"):
+        measure(optax.identity(), constant, steps=0)

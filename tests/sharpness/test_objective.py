@@ -85,6 +85,12 @@ def test_one_program_serves_other_data_and_other_bound_arrays():
         ({"x": np.zeros((2, 3)), "y": np.zeros(3)}, 2, "same number of examples"),
         ({"x": np.zeros((2, 3))}, 0, "positive integer"),
         ({"x": np.zeros((2, 3))}, 1.5, "positive integer"),
+        ({"x": np.zeros((2, 3))}, True, "positive integer"),
+        ([[1.0, 2.0], [3.0]], 1, r"data\[0\]\[0\] must be an array of numbers, .* got a float"),
+        ({"x": np.zeros((2, 3)), "name": "a"}, 1, r"data\['name'\] must be .* got a str"),
+        ({"x": np.float32(1)}, 1, r"data\['x'\] must be .* got float32 of shape \(\)"),
+        ({"x": np.array(["a", "b"])}, 1, r"must be an array of numbers, .* of shape \(2,\)"),
+        (jax.random.split(jax.random.key(0), 2), 1, r"data must be an array of numbers"),
     ],
 )
 def test_wrong_data_are_refused(data, batch_size, message):
@@ -123,6 +129,46 @@ def test_parameters_of_low_precision_or_not_finite_are_refused_everywhere(name):
     broken = small_losses.weights() | {"b1": jnp.full(8, jnp.nan)}
     with pytest.raises(ValueError, match=r"(\['b1'\] are not|must be) finite"):
         measured_at(broken)[name]()
+
+
+@pytest.mark.parametrize("name", measured_at(small_losses.weights()))
+def test_within_jit_and_grad_every_measurement_says_where_to_go(name):
+    params = small_losses.weights()
+    for call in (
+        lambda: jax.jit(lambda: measured_at(params)[name]())(),
+        lambda: jax.jit(lambda p: measured_at(p)[name]())(params),
+        lambda: jax.grad(lambda p: measured_at(p)[name]())(params),
+    ):
+        with pytest.raises(ValueError, match="call it outside of them"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        sharpness.eigenvalues,
+        lambda operator: sharpness.trace(operator, 4),
+        lambda operator: sharpness.spectral_density(operator, 1, 2),
+        lambda operator: sharpness.mean_loss(outputs, squared, {"x": operator.chosen["b1"]}, 1),
+        lambda operator: sharpness.line(
+            operator.objective,
+            small_losses.weights(),
+            small_losses.weights(),
+            operator.chosen["b1"],
+        ),
+    ],
+)
+def test_within_jit_traced_operators_data_and_positions_are_refused(measure):
+    operator = sharpness.hessian(small_losses.classification(), small_losses.weights())
+    with pytest.raises(ValueError, match="call it outside of them"):
+        jax.jit(measure)(operator)
+
+
+def test_a_label_without_a_logit_is_named_as_a_cause():
+    data = small_losses.examples()
+    data["y"][3] = 4
+    with pytest.raises(ValueError, match=r"loss is nan.* labels that are not from 0 to the number"):
+        sharpness.first_order(small_losses.classification(data), small_losses.weights(), 0.1)
 
 
 def test_what_a_mask_leaves_out_may_be_of_low_precision():

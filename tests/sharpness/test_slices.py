@@ -171,7 +171,16 @@ def test_what_cannot_be_sliced_is_refused():
         plane(objective, (w, d, other))
     with pytest.raises(ValueError, match="size must be an integer of at least 2"):
         plane(objective, (w, d, six(E[1])), size=1)
-    with pytest.raises(ValueError, match="margin must be"):
-        plane(objective, (w, d, six(E[1])), margin=-0.1)
+    for margin in (-0.1, "x"):
+        with pytest.raises(ValueError, match="margin must be a number of at least 0"):
+            plane(objective, (w, d, six(E[1])), margin=margin)
+    for points, found in (((w, d), "2"), ((w, d, w, d), "4"), (w, "a dict")):
+        with pytest.raises(ValueError, match=f"points must be a tuple of 3 trees .* got {found}"):
+            plane(objective, points)
+    for directions, found in (((d,), "1"), ((d, d, d), "3"), (d, "a dict")):
+        with pytest.raises(ValueError, match=f"directions must be .* 2 trees .* got {found}"):
+            surface(objective, w, directions, [0.0], [0.0])
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0"):
+        filter_normalized(w, seed="x")
     with pytest.raises(ValueError, match="y must be a list of finite numbers"):
         surface(objective, w, (d, d), [0.0], [])

@@ -211,7 +211,10 @@ def test_a_loss_without_a_second_derivative_is_refused():
         ({"largest": -1, "smallest": 2}, "largest must be an integer of at least 0"),
         ({"largest": 1, "smallest": 1.0}, "smallest must be an integer of at least 0"),
         ({"largest": 20, "smallest": 11}, "together 1 to 30"),
-        ({"tolerance": 0.0}, "tolerance must be between"),
+        ({"tolerance": 0.0}, "tolerance must be a positive number below 1, got 0.0"),
+        ({"tolerance": "x"}, "tolerance must be a positive number below 1, got 'x'"),
+        ({"seed": "x"}, "seed must be an integer of at least 0, got 'x'"),
+        ({"operator": 3}, "operator must be a matrix that hessian, .* has made, not int"),
         ({"restarts": 0}, "restarts must be an integer of at least 1"),
         ({"start": {"x": np.zeros(30)}}, "must not be zero"),
         ({"start": {"x": np.full(30, np.nan)}}, "finite"),
@@ -221,4 +224,4 @@ def test_a_loss_without_a_second_derivative_is_refused():
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        eigenvalues(with_hessian(np.eye(30)), **arguments)
+        eigenvalues(**({"operator": with_hessian(np.eye(30))} | arguments))

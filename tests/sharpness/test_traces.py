@@ -114,8 +114,11 @@ def test_a_mask_leaves_a_layer_out(x64):
         ((10.5,), "must be an integer of at least 2, got 10.5"),
         ((3, 0, "hutch++"), r"samples of hutch\+\+ must be an integer of at least 4"),
         ((10, 0, "xtrace"), r"one of hutchinson, hutch\+\+, got 'xtrace'"),
+        ((10, "x"), "seed must be an integer of at least 0, got 'x'"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         trace(with_hessian(np.eye(30)), *arguments)
+    with pytest.raises(ValueError, match="operator must be a matrix"):
+        trace(np.eye(30), 10)

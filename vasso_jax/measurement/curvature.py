@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from vasso_jax.measurement.measures import Found, Settings, as_json
-from vasso_jax.sharpness.checks import check_count
+from vasso_jax.sharpness.checks import check_count, check_positive
 from vasso_jax.sharpness.density import spectral_density
 from vasso_jax.sharpness.objective import Objective
 from vasso_jax.sharpness.operators import hessian
@@ -39,11 +39,11 @@ class Hessian(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_count("largest", self.largest)
+        # Of the message, what stands in parentheses is for the command.
+        check_count("largest of the Hessian (--hessian)", self.largest)
         check_count("smallest", self.smallest, least=0)
         check_count("seed", self.seed, least=0)
-        if not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance must be between 0 and 1, got {self.tolerance}")
+        check_positive("tolerance", self.tolerance, below=1)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
         """Computes them."""
@@ -87,7 +87,7 @@ class Trace(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_count("samples of the trace", self.samples, least=2)
+        check_count("samples of the trace (--trace)", self.samples, least=2)
         check_count("seed", self.seed, least=0)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:

@@ -1,15 +1,16 @@
 """Measures of the loss around the parameters."""
 
 import dataclasses
-import math
 from typing import Any, ClassVar, get_args
 
 import numpy as np
 
 from vasso_jax.measurement.measures import Found, Settings, as_json
 from vasso_jax.names import check_choice
-from vasso_jax.sharpness import ball, slices
-from vasso_jax.sharpness.checks import check_count
+from vasso_jax.sharpness import slices
+from vasso_jax.sharpness.average import average_case
+from vasso_jax.sharpness.ball import first_order, worst_case
+from vasso_jax.sharpness.checks import check_count, check_flags, check_positive
 from vasso_jax.sharpness.norms import Norm
 from vasso_jax.sharpness.objective import Objective
 from vasso_jax.sharpness.progress import Progress
@@ -24,9 +25,11 @@ class Ball(Settings):
     Figures: such as `worst_l2_0.05`, `average_l2_0.05` and `first_order_l2_0.05`; their names begin
     with `adaptive_` and end with `_normalized` where that was measured, and with the batch size,
     such as `_m200`, where each batch has a perturbation of its own. The average never has that.
+    Among the details, a note says where the gradient is zero, so that the ascent to the worst case
+    begins with a random step.
 
     Attributes:
-        radius, norm, adaptive, normalize_logits, per_batch: see `vasso_jax.sharpness.ball`.
+        radius, norm, adaptive, normalize_logits, per_batch: see `vasso_jax.sharpness.worst_case`.
         steps: of the ascent.
         samples: random perturbations.
         seed: of these.
@@ -44,8 +47,12 @@ class Ball(Settings):
 
     def __post_init__(self) -> None:
         check_choice("norm", self.norm, get_args(Norm))
-        if not 0 < self.radius < math.inf:
-            raise ValueError(f"a radius of the ball must be a number > 0, got {self.radius}")
+        check_positive("a radius of the ball (--ball)", self.radius)
+        check_flags(
+            adaptive=self.adaptive,
+            normalize_logits=self.normalize_logits,
+            per_batch=self.per_batch,
+        )
         check_count("steps", self.steps)
         check_count("samples", self.samples)
         check_count("seed", self.seed, least=0)
@@ -60,7 +67,7 @@ class Ball(Settings):
         if self.per_batch and batches == 1:
             raise ValueError("per_batch has no effect on one batch: choose a smaller batch_size")
         parts, of_batch = (batches, f"_m{batch_size}") if self.per_batch else (1, "")
-        # Each says so itself, but only once it has begun.
+        # As many as each of them will report.
         passes = {
             "worst": 1 + parts * (self.steps + 1),
             "average": 1 + self.samples,
@@ -68,17 +75,16 @@ class Ball(Settings):
         }
         sampling = {"samples": self.samples, "seed": self.seed}
         own = {
-            "worst": (ball.worst_case, {"steps": self.steps, "per_batch": self.per_batch}),
-            "average": (ball.average_case, sampling),
-            "first_order": (ball.first_order, {"per_batch": self.per_batch}),
+            "worst": (worst_case, {"steps": self.steps, "per_batch": self.per_batch}),
+            "average": (average_case, sampling),
+            "first_order": (first_order, {"per_batch": self.per_batch}),
         }
         figures, details = {}, {}
-        before = 0
+        before, total = 0, sum(passes.values())
         for name, (function, options) in own.items():
 
-            def report(done: int, expected: int, name: str = name, before: int = before) -> None:
-                passes[name] = expected
-                progress(before + done, sum(passes.values()))
+            def report(done: int, _: int, before: int = before) -> None:
+                progress(before + done, total)
 
             found = function(
                 objective,
@@ -96,6 +102,12 @@ class Ball(Settings):
             details[name] = as_json(found)
         error = details["average"]["standard_error"]
         details["standard_errors"] = {self._figure("average"): error}
+        if flat := details["worst"]["random_starts"]:
+            where = f"in {flat} of {parts} batches" if self.per_batch else "at the weights"
+            details["notes"] = [
+                f"{self._figure('worst')}{of_batch}: the gradient is zero {where}, so the ascent "
+                "begins with a random step there"
+            ]
         return Found(figures, details)
 
     def _figure(self, name: str) -> str:
@@ -126,8 +138,7 @@ class Slice(Settings):
 
     def __post_init__(self) -> None:
         check_choice("slice", self.dimensions, DIMENSIONS)
-        if not 0 < self.reach < math.inf:
-            raise ValueError(f"reach of a slice must be a number > 0, got {self.reach}")
+        check_positive("reach of a slice", self.reach)
         check_count("points", self.points, least=3)
         if self.points % 2 == 0:
             raise ValueError(f"points must be odd, so that the middle is one, got {self.points}")

@@ -1,13 +1,7 @@
 """Measuring tools for sharpness-aware methods, of any loss in plain JAX."""
 
-from vasso_jax.sharpness.ball import (
-    AverageCase,
-    FirstOrder,
-    WorstCase,
-    average_case,
-    first_order,
-    worst_case,
-)
+from vasso_jax.sharpness.average import AverageCase, average_case
+from vasso_jax.sharpness.ball import FirstOrder, WorstCase, first_order, worst_case
 from vasso_jax.sharpness.curves import (
     Curve,
     along,

@@ -17,10 +17,25 @@ import numpy as np
 from vasso_jax.sharpness import norms, trees
 from vasso_jax.sharpness.norms import Norm
 from vasso_jax.sharpness.objective import Objective, Params
-from vasso_jax.sharpness.precision import in_full_precision
+from vasso_jax.sharpness.perturbed import checked_slope, evaluate
 
 MOMENTUM = 0.75  # alpha of the paper
 ENOUGH_RISES = 0.75  # its rho: the share of steps with a higher loss that keeps the step size
+
+
+class Ascent(NamedTuple):
+    """What an ascent has found.
+
+    Attributes:
+        losses: float [steps + 1], the largest loss that was found: at the parameters, and after
+            each step.
+        size: of the z of the last of them.
+        random_start: whether it began at a random point.
+    """
+
+    losses: np.ndarray
+    size: float
+    random_start: bool
 
 
 class _State(NamedTuple):
@@ -47,43 +62,40 @@ def ascend(
     *,
     adaptive: bool,
     steps: int,
-    key: jax.Array | None,
+    key: jax.Array,
+    random_start: bool,
     report: Callable[[], None],
-) -> tuple[np.ndarray, float]:
+) -> Ascent:
     """Maximises the mean loss in the ball.
 
     Args:
         objective, params, radius, norm, adaptive, steps: see `ball.worst_case`.
-        key: of a random start; None: at the parameters.
+        key: of a random point.
+        random_start: whether the ascent starts there, else at the parameters. If their gradient is
+            zero, the first step leads there.
         report: called after each evaluation of the loss: `steps` + 1, and one for a random start.
 
-    Returns:
-        The largest loss that was found, float [steps + 1]: at the parameters, and after each step;
-        and the size of its z.
-
     Raises:
-        ValueError: the loss is not finite, or the gradient is zero where the ascent starts.
+        ValueError: the loss is not finite.
     """
     center = jax.tree.map(jnp.zeros_like, params)
     loss, grads = evaluate(objective, params, center, adaptive)
-    slope = checked_slope(loss, grads, norm)
+    flat = checked_slope(loss, grads, norm) == 0 and not random_start
     report()
     length, none, yes = jnp.asarray(2 * radius, loss.dtype), jnp.int32(0), jnp.bool(True)
     state = _State(center, center, loss, grads, center, loss, grads, length, none, loss, yes)
-    if key is not None:
+    if random_start:
         z = _start(params, key, radius, norm)
         state = _reached(state, z, *evaluate(objective, params, z, adaptive))
         state = state._replace(rises=none, best_loss_then=state.best_loss)
         report()
-    elif slope == 0:
-        raise ValueError(
-            "the gradient at params is zero, so that an ascent cannot start there: give a seed, "
-            "with which it starts at a random point of the ball"
-        )
     losses, marks, mark = [float(loss)], checkpoints(steps), 0
     for n in range(1, steps + 1):
-        # The first step has none before it, whose direction it could keep.
-        z = _next(state, radius, MOMENTUM if n > 1 else 1.0, norm)
+        if flat and n == 1:
+            z = _start(params, key, radius, norm)
+        else:
+            # The first step has none before it, whose direction it could keep.
+            z = _next(state, radius, MOMENTUM if n > 1 else 1.0, norm)
         state = _reached(state, z, *evaluate(objective, params, z, adaptive))
         report()
         if not math.isfinite(float(state.loss)):
@@ -94,32 +106,7 @@ def ascend(
         losses.append(float(state.best_loss))
         if n in marks:
             state, mark = _checkpoint(state, n - mark), n
-    return np.array(losses), float(norms.size(state.best, norm))
-
-
-@in_full_precision
-@partial(jax.jit, static_argnames="adaptive")
-def evaluate(
-    objective: Objective, params: Params, z: Params, adaptive: bool
-) -> tuple[jax.Array, Params]:
-    """The loss and its gradient in z: the one program with the network, for both norms."""
-    loss, grads = objective.value_and_grad(norms.shifted(params, z, adaptive))
-    return loss, norms.stretched(params, grads, adaptive)
-
-
-def checked_slope(loss: jax.Array, grads: Params, norm: Norm) -> float:
-    """By how much a linear loss with that gradient would grow in a ball of radius 1.
-
-    Raises:
-        ValueError: the loss or the gradient is not finite.
-    """
-    slope = float(norms.slope(grads, norm))
-    if not math.isfinite(loss) or not math.isfinite(slope):
-        raise ValueError(
-            f"the loss at params and its gradient must be finite, got {loss}, and a gradient of "
-            f"norm {slope}"
-        )
-    return slope
+    return Ascent(np.array(losses), float(norms.size(state.best, norm)), random_start or flat)
 
 
 def checkpoints(steps: int) -> list[int]:

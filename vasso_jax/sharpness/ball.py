@@ -1,7 +1,6 @@
-"""How much the loss grows within a ball around the parameters: at most, on average, and along SAM.
+"""How much the loss grows within a ball around the parameters: at most, and along SAM.
 
     worst case     max over ||delta / c||_p <= rho of L(w + delta) - L(w)
-    average case   E L(w + delta) - L(w)
     first order    L(w + SAM's perturbation) - L(w)
 
 c is 1, or |w| for each parameter in the adaptive measures, which then no longer depend on how the
@@ -17,22 +16,21 @@ References:
     Kwon et al., ASAM, ICML 2021, https://arxiv.org/abs/2102.11600
 """
 
-import math
-import numbers
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vasso_jax.sharpness import norms, trees
-from vasso_jax.sharpness.ascent import ascend, checked_slope, evaluate
+from vasso_jax.sharpness.ascent import Ascent, ascend
 from vasso_jax.sharpness.checks import check_count, check_flags
 from vasso_jax.sharpness.logits import normalized
 from vasso_jax.sharpness.norms import Norm
 from vasso_jax.sharpness.objective import Objective, Params
+from vasso_jax.sharpness.perturbed import checked_slope, evaluate, loss_at
 from vasso_jax.sharpness.progress import Progress, counter
 
 
@@ -47,6 +45,8 @@ class WorstCase(NamedTuple):
             each step of the ascent: of the whole set, M = 1, or of each batch.
         norm: ||delta / c||_p of the delta that was found; with `per_batch` the largest.
         passes: how often the loss of the whole set was evaluated; the first one is a check.
+        random_starts: how many of the M ascents began at a random point: with a seed all of them,
+            without one those for which the gradient at the parameters is zero.
     """
 
     value: float
@@ -54,27 +54,7 @@ class WorstCase(NamedTuple):
     losses: np.ndarray
     norm: float
     passes: int
-
-
-class AverageCase(NamedTuple):
-    """The mean loss at random perturbations.
-
-    Attributes:
-        value: the mean loss increase, an estimate of E L(w + delta) - L(w).
-        standard_error: of the value, from the spread over the samples; NaN for a single one.
-        loss: L(w).
-        increases: float [samples].
-        norms: float [samples], ||delta / c||_p. In the L2 case it is near rho times the square root
-            of the number of parameters: each of these has the standard deviation rho c.
-        passes: how often the loss of the whole set was evaluated.
-    """
-
-    value: float
-    standard_error: float
-    loss: float
-    increases: np.ndarray
-    norms: np.ndarray
-    passes: int
+    random_starts: int
 
 
 class FirstOrder(NamedTuple):
@@ -128,81 +108,52 @@ def worst_case(
             whole set; the lower bounds that are found need not be.
         steps: of the ascent, >= 1.
         seed: of a random start (L2: on the sphere; L-infinity: anywhere in the ball); None: the
-            ascent starts at the parameters.
+            ascent starts at the parameters. If the gradient there is zero, its first step then
+            leads to a random point, always the same one.
         progress: called as `progress(done, expected)` after each evaluation of the loss; of one
             batch where `per_batch`.
 
     Raises:
         ValueError: an argument is out of range; the parameters are neither float32 nor float64;
-            they, or the loss there or on the way, are not finite; or the gradient at the
-            parameters is zero and there is no seed.
+            or they, or the loss there or on the way, are not finite.
 
     Returns:
         A lower bound of the maximum, which no method is sure to find.
     """
-    _check(radius, norm, steps=steps)
+    norms.check_ball(radius, norm)
+    check_count("steps", steps)
+    if seed is not None:
+        check_count("seed", seed, least=0)
     check_flags(adaptive=adaptive, normalize_logits=normalize_logits, per_batch=per_batch)
     objective = normalized(objective, params) if normalize_logits else objective
     passes = steps + 1 + (seed is not None)
-    report = counter(progress, 1 + passes * len(_examples(objective, per_batch)))
+    report = counter(progress, 1 + passes * _number(objective, per_batch))
     objective.check_finite(params)
     report()
-    losses, sizes = [], []
+    found: list[Ascent] = []
     for i, part in enumerate(_parts(objective, per_batch)):
-        key = None if seed is None else jax.random.fold_in(jax.random.key(seed), i)
-        found = ascend(
-            part, params, radius, norm, adaptive=adaptive, steps=steps, key=key, report=report
+        ascent = ascend(
+            part,
+            params,
+            radius,
+            norm,
+            adaptive=adaptive,
+            steps=steps,
+            key=jax.random.fold_in(jax.random.key(seed or 0), i),
+            random_start=seed is not None,
+            report=report,
         )
-        losses.append(found[0])
-        sizes.append(found[1])
+        found.append(ascent)
+    losses = np.array([one.losses for one in found])
     mean = np.average(losses, axis=0, weights=_examples(objective, per_batch))
-    return WorstCase(mean[-1] - mean[0], mean[0], np.array(losses), max(sizes), passes + 1)
-
-
-def average_case(
-    objective: Objective,
-    params: Params,
-    radius: float,
-    norm: Norm = "l2",
-    *,
-    adaptive: bool = False,
-    normalize_logits: bool = False,
-    samples: int = 100,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> AverageCase:
-    """The mean loss increase at random perturbations of the parameters.
-
-        L2           delta ~ N(0, rho^2 diag(c^2))
-        L-infinity   delta ~ U(-rho c, rho c)
-
-    Args:
-        objective, params, adaptive, normalize_logits: see `worst_case`.
-        radius: rho > 0, the size of the perturbation of each parameter.
-        norm: "l2" or "linf".
-        samples: number of perturbations, >= 1. All examples see the same ones.
-        seed: of the perturbations.
-        progress: called as `progress(done, expected)` after each evaluation of the loss.
-
-    Raises:
-        ValueError: an argument is out of range, or the parameters or the loss are not finite.
-    """
-    _check(radius, norm, samples=samples)
-    check_flags(adaptive=adaptive, normalize_logits=normalize_logits)
-    objective = normalized(objective, params) if normalize_logits else objective
-    report = counter(progress, 1 + samples)
-    loss = float(objective.check_finite(params))
-    report()
-    losses, sizes = [], []
-    for i in range(samples):
-        key = jax.random.fold_in(jax.random.key(seed), i)
-        z, size = _random(params, key, radius, norm)
-        losses.append(_loss_at(objective, params, z, radius, adaptive))
-        sizes.append(float(size))
-        report()
-    increases = np.array(losses) - loss
-    error = increases.std(ddof=1) / math.sqrt(samples) if samples > 1 else math.nan
-    return AverageCase(increases.mean(), error, loss, increases, np.array(sizes), samples + 1)
+    return WorstCase(
+        value=mean[-1] - mean[0],
+        loss=mean[0],
+        losses=losses,
+        norm=max(one.size for one in found),
+        passes=passes + 1,
+        random_starts=sum(one.random_start for one in found),
+    )
 
 
 def first_order(
@@ -228,10 +179,10 @@ def first_order(
     Raises:
         ValueError: an argument is out of range, or the parameters or the loss are not finite.
     """
-    _check(radius, norm)
+    norms.check_ball(radius, norm)
     check_flags(adaptive=adaptive, normalize_logits=normalize_logits, per_batch=per_batch)
     objective = normalized(objective, params) if normalize_logits else objective
-    report = counter(progress, 1 + 2 * len(_examples(objective, per_batch)))
+    report = counter(progress, 1 + 2 * _number(objective, per_batch))
     objective.check_finite(params)
     report()
     found, center = [], jax.tree.map(jnp.zeros_like, params)
@@ -240,34 +191,12 @@ def first_order(
         slope = checked_slope(loss, grads, norm)
         report()
         z, size = _steepest(grads, radius, norm)
-        perturbed = _loss_at(part, params, z, radius, adaptive)
+        perturbed = loss_at(part, params, z, radius, adaptive)
         found.append([float(loss), perturbed, radius * slope, float(size)])
         report()
     means = np.average(found, axis=0, weights=_examples(objective, per_batch))
     size = np.max(found, axis=0)[3]
     return FirstOrder(means[1] - means[0], means[2], means[0], size, 3)
-
-
-def _check(radius: float, norm: str, **counts: int) -> None:
-    is_number = isinstance(radius, numbers.Real) and not isinstance(radius, bool)
-    if not is_number or not 0 < radius < math.inf:
-        raise ValueError(f"radius must be a positive number, got {radius!r}")
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
-    for name, count in counts.items():
-        check_count(name, count)
-
-
-def _loss_at(
-    objective: Objective, params: Params, z: Params, radius: float, adaptive: bool
-) -> float:
-    """The loss at w + c z."""
-    loss = float(objective.value(norms.shifted(params, z, adaptive)))
-    if not math.isfinite(loss):
-        raise ValueError(
-            f"the loss of a perturbation is {loss}: choose a smaller radius than {radius}"
-        )
-    return loss
 
 
 def _parts(objective: Objective, per_batch: bool) -> Iterator[Objective]:
@@ -279,16 +208,14 @@ def _parts(objective: Objective, per_batch: bool) -> Iterator[Objective]:
         yield objective.part(i)
 
 
+def _number(objective: Objective, per_batch: bool) -> int:
+    """Of the parts."""
+    return len(objective.weights) if per_batch else 1
+
+
 def _examples(objective: Objective, per_batch: bool) -> np.ndarray:
     """How many there are in each of the parts."""
     return np.asarray(objective.weights.sum(axis=1 if per_batch else None)).reshape(-1)
-
-
-@partial(jax.jit, static_argnames="norm")
-def _random(params: Params, key: jax.Array, radius: float, norm: Norm) -> tuple[Params, jax.Array]:
-    """A random perturbation in z, and its size."""
-    z = trees.scaled(radius, norms.noise(key, params, norm))
-    return z, norms.size(z, norm)
 
 
 @partial(jax.jit, static_argnames="norm")

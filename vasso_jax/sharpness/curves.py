@@ -4,9 +4,11 @@ All directions are normalised, so that the distance is the L2 norm of the pertur
 distance rho has the loss at which SAM or VaSSO takes its gradient.
 """
 
+import numbers
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -54,7 +56,8 @@ def sam_direction(objective: Objective, params: Params, batch: int | None = None
         ValueError: there is no such batch, or the parameters or the loss are not finite.
     """
     number = len(objective.weights)
-    if batch is not None and batch not in range(number):
+    is_number = isinstance(batch, numbers.Integral) and not isinstance(batch, bool)
+    if batch is not None and not (is_number and 0 <= batch < number):
         raise ValueError(f"batch must be one of 0 to {number - 1}, got {batch!r}")
     objective.check_finite(params)
     if batch is None:
@@ -105,7 +108,7 @@ def along(
     Args:
         objective: the loss.
         params: pytree of arrays, float32 or float64.
-        direction: tree like params.
+        direction: tree like params, of any real dtypes.
         distances: [D], from the parameters; negative ones go the other way.
         progress: called as `progress(done, expected)` after each evaluation of the loss.
 
@@ -118,6 +121,8 @@ def along(
     """
     distances = positions("distances", distances)
     check_like(direction, params, "direction")
+    # Before it is normalised, which would leave nothing of integers.
+    direction = jax.tree.map(lambda d, w: jnp.asarray(d, jnp.result_type(w)), direction, params)
     if not float(trees.norm(direction)) > 0:
         raise ValueError("direction must not be zero")
     loss = float(objective.check_finite(params))
@@ -146,6 +151,7 @@ def along_random(
     """
     distances = positions("distances", distances)
     check_count("directions", directions)
+    check_count("seed", seed, least=0)
     loss = float(objective.check_finite(params))
     report, losses = counter(progress, directions * len(distances)), []
     for i in range(directions):

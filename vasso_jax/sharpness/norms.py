@@ -5,16 +5,24 @@ A point is z with w + c z for the parameters w, where c is 1, or |w| where the b
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from vasso_jax.sharpness import trees
+from vasso_jax.sharpness.checks import check_positive
 from vasso_jax.sharpness.objective import Params
 
 Norm = Literal["l2", "linf"]
+
+
+def check_ball(radius: float, norm: str) -> None:
+    """Raises ValueError unless there is such a ball."""
+    check_positive("radius", radius)
+    if norm not in get_args(Norm):
+        raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
 
 
 def stretched(params: Params, z: Params, adaptive: bool) -> Params:

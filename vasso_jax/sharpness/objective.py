@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from vasso_jax.sharpness.precision import in_full_precision
+from vasso_jax.sharpness.tracing import check_not_traced
 
 Params = Any
 Batch = Any
@@ -91,13 +93,18 @@ class Objective(NamedTuple):
             variables: those that a measurement moves; by default all.
 
         Raises:
-            ValueError: a parameter or the loss is NaN or infinite, or see `check_precision`.
+            ValueError: a parameter or the loss is NaN or infinite, or see `check_precision` and
+                `check_not_traced`.
         """
         check_precision(params if variables is None else variables)
         check_parameters(params)
         value = self.value(params)
         if not jnp.isfinite(value):
-            raise ValueError(f"the mean loss is {value}: nothing can be measured")
+            raise ValueError(
+                f"the mean loss is {value}: nothing can be measured. The parameters are finite; "
+                "look for data that are not, for labels that are not from 0 to the number of "
+                "logits - 1, and for an overflow"
+            )
         return value
 
     @in_full_precision
@@ -112,16 +119,20 @@ def check_precision(variables: Params) -> None:
 
     In less, the small changes of a measurement are rounded away: 1 + 0.001 is 1 in bfloat16.
     """
-    types = {str(jnp.result_type(x)) for x in jax.tree.leaves(variables)}
-    if wrong := types - {"float32", "float64"}:
-        raise ValueError(
-            f"what is varied must be float32 or float64, got {', '.join(sorted(wrong))}: cast the "
-            "parameters, or leave them out by a mask where there is one"
-        )
+    for path, x in jax.tree_util.tree_leaves_with_path(variables):
+        if jnp.result_type(x) not in (np.float32, np.float64):
+            raise ValueError(
+                f"what is varied must be float32 or float64, got {jnp.result_type(x)} for "
+                f"params{jax.tree_util.keystr(path)}: cast it, leave it out by the mask of a "
+                "curvature matrix, or bind it to `outputs` by jax.tree_util.Partial"
+            )
 
 
 def check_parameters(params: Params) -> None:
-    """Raises ValueError unless all are finite."""
+    """Raises ValueError unless there are some, with values, and all are finite."""
+    check_not_traced(params)
+    if not jax.tree.leaves(params):
+        raise ValueError("params must have an array, at least one")
     for path, finite in jax.tree_util.tree_leaves_with_path(_finite(params)):
         if not finite:
             name = jax.tree_util.keystr(path)
@@ -148,7 +159,9 @@ def mean_loss(
         losses: `(outputs, batch) -> losses`, float [B]; pure. A loss that is not made of outputs
             and targets can have all of itself in `outputs`, and `lambda losses, batch: losses`
             here; the Gauss-Newton matrix and the Fisher matrix by sampling need the two apart.
-        data: pytree of arrays [E, ...] with the same number E of examples.
+            Labels are up to it: optax takes the label -1 for the last class, and is NaN for one
+            that is too large, which every measurement refuses.
+        data: pytree of arrays [E, ...] with the same number E of examples; of numbers or bools.
         batch_size: B, examples per batch, in the order of the data. The last batch is filled up
             with copies of its own examples, which have no weight. To a network that normalises by
             the batch they do matter: some examples count twice in the mean and the variance. For
@@ -156,15 +169,16 @@ def mean_loss(
             ones out.
 
     Raises:
-        ValueError: if there are no examples, their number differs between the arrays, or the batch
-            size is not a positive integer.
+        ValueError: if a leaf of the data is no such array, there are no examples, their number
+            differs between the arrays, or the batch size is not a positive integer.
     """
+    data = jax.tree_util.tree_map_with_path(_array, data)
     sizes = {len(x) for x in jax.tree.leaves(data)}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
             f"data must be arrays with the same number of examples, at least 1, got {sizes}"
         )
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
     (size,) = sizes
     batch_size = min(batch_size, size)
@@ -173,8 +187,8 @@ def mean_loss(
     order = np.concatenate([np.arange((number - 1) * batch_size), np.resize(last, batch_size)])
     weights = np.arange(number * batch_size) < size
 
-    def stacked(x: Any) -> jax.Array:
-        return jnp.asarray(np.asarray(x)[order].reshape(number, batch_size, *x.shape[1:]))
+    def stacked(x: np.ndarray) -> jax.Array:
+        return jnp.asarray(x[order].reshape(number, batch_size, *x.shape[1:]))
 
     return Objective(
         outputs if isinstance(outputs, Partial) else Partial(outputs),
@@ -182,3 +196,22 @@ def mean_loss(
         jax.tree.map(stacked, data),
         jnp.asarray(weights.reshape(number, batch_size), jnp.float32),
     )
+
+
+def _array(path: Any, x: Any) -> np.ndarray:
+    """A leaf of the data, in host memory."""
+    if isinstance(x, Tracer):
+        check_not_traced(x)
+    try:
+        found = np.asarray(x)
+    except TypeError:  # such as PRNG keys
+        found = np.empty((), object)
+    of_numbers = found.dtype == bool or jnp.issubdtype(found.dtype, np.number)
+    is_array = hasattr(x, "dtype") and hasattr(x, "shape")
+    if not is_array or not found.ndim or not of_numbers:
+        what = f"{x.dtype} of shape {x.shape}" if is_array else f"a {type(x).__name__}"
+        raise ValueError(
+            f"data{jax.tree_util.keystr(path)} must be an array of numbers, with the examples "
+            f"along its first axis, got {what}; np.asarray makes arrays of lists"
+        )
+    return found

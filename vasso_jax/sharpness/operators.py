@@ -9,6 +9,7 @@ from jax.tree_util import Partial
 
 from vasso_jax.sharpness.objective import Batch, Objective, Params
 from vasso_jax.sharpness.precision import in_full_precision
+from vasso_jax.sharpness.tracing import check_not_traced
 
 Vector = Any
 Sample = Callable[[jax.Array, jax.Array, Batch], Batch]
@@ -161,6 +162,16 @@ def fisher(
     elif sample is not sample_labels:
         raise ValueError("sample has no effect without a key: give a key, or leave it out")
     return _operator(_fisher, objective, params, mask)
+
+
+def check_operator(operator: Operator) -> None:
+    """Raises ValueError unless it is one, with values."""
+    if not isinstance(operator, Operator):
+        raise ValueError(
+            "operator must be a matrix that hessian, gauss_newton or fisher has made, not "
+            f"{type(operator).__name__}"
+        )
+    check_not_traced(operator)
 
 
 def _hessian(objective, point, chosen, vector, batch, weights):

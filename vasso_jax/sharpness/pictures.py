@@ -1,12 +1,12 @@
 """Pictures of curves, lines and planes of the loss, and of spectral densities."""
 
-import math
 import os
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from vasso_jax.sharpness.checks import check_positive
 from vasso_jax.sharpness.curves import Curve
 from vasso_jax.sharpness.density import Density
 from vasso_jax.sharpness.slices import Line, Plane
@@ -113,8 +113,8 @@ def plot_densities(
         ValueError: there are no densities, or the width is not positive.
         OSError: the picture cannot be written.
     """
-    if width is not None and not 0 < width < math.inf:
-        raise ValueError(f"width must be a positive number, got {width!r}")
+    if width is not None:
+        check_positive("width", width)
     figure, axes = _figure(densities, "eigenvalue", "density")
     nodes = np.concatenate([density.nodes for density in densities.values()])
     low, high = nodes.min(), nodes.max()

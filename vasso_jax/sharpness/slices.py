@@ -23,7 +23,14 @@ import numpy as np
 import optax
 
 from vasso_jax.sharpness import trees
-from vasso_jax.sharpness.checks import Positions, check_count, check_like, positions
+from vasso_jax.sharpness.checks import (
+    Positions,
+    check_count,
+    check_like,
+    check_positive,
+    positions,
+    several,
+)
 from vasso_jax.sharpness.objective import (
     Objective,
     Params,
@@ -76,8 +83,10 @@ def filter_normalized(params: Params, seed: int) -> Params:
         seed: of the direction.
 
     Raises:
-        ValueError: no array has two axes, or one is neither float32 nor float64, or not finite.
+        ValueError: no array has two axes, or one is neither float32 nor float64, or not finite; or
+            the seed is no integer of at least 0.
     """
+    check_count("seed", seed, least=0)
     if not any(_is_kernel(path, x) for path, x in jax.tree_util.tree_leaves_with_path(params)):
         raise ValueError("params must have an array of at least two axes, a kernel")
     check_precision(params)
@@ -142,8 +151,9 @@ def surface(
 ) -> Plane:
     """The loss at params + x directions[0] + y directions[1].
 
-    Args, Raises: see `line`.
+    Args, Raises: see `line`; there must be two directions.
     """
+    directions = several("directions", directions, 2)
     x, y = positions("x", x), positions("y", y)
     for direction in directions:
         check_like(direction, params, "directions")
@@ -171,12 +181,12 @@ def plane(
         progress: called as `progress(done, expected)` after each evaluation of the loss.
 
     Raises:
-        ValueError: the points lie on one line, are unlike one another, or they or the losses there
-            are not finite.
+        ValueError: there are not three points, they lie on one line, are unlike one another, or
+            they or the losses there are not finite; or a number is out of range.
     """
+    points = jax.tree.map(jnp.asarray, several("points", points, 3))
     check_count("size", size, least=2)
-    if not 0 <= margin < np.inf:
-        raise ValueError(f"margin must be a number of at least 0, got {margin!r}")
+    check_positive("margin", margin, or_zero=True)
     for i, params in enumerate(points):
         check_like(params, points[0], f"points[{i}]")
         objective.check_finite(params)

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
-from vasso_jax.sharpness.checks import check_count, check_like
+from vasso_jax.sharpness.checks import check_count, check_like, check_positive
 from vasso_jax.sharpness.host_vectors import HostOperator, flatten, unflatten
-from vasso_jax.sharpness.operators import Operator, Vector
+from vasso_jax.sharpness.operators import Operator, Vector, check_operator
 from vasso_jax.sharpness.progress import Progress
 
 # It draws new vectors where an invariant subspace ends the iteration.
@@ -97,11 +97,12 @@ def eigenvalues(
             again for smaller ones.
 
     Raises:
-        ValueError: a number is out of range, `start` does not fit or is zero, a product is not
-            finite, ARPACK breaks down, or some eigenvalues have not converged; the message has
-            those that have.
+        ValueError: an argument is of another type or out of range, `start` does not fit or is
+            zero, a product is not finite, ARPACK breaks down, or some eigenvalues have not
+            converged; the message has those that have.
     """
     _check(operator, largest, smallest, tolerance, restarts)
+    check_count("seed", seed, least=0)
     multiply = HostOperator(operator, expected=0, progress=progress)
     first = _start(multiply, start, seed)
     if multiply.size <= _basis(max(largest, smallest), multiply.size):
@@ -124,6 +125,7 @@ def eigenvalues(
 
 
 def _check(operator, largest, smallest, tolerance, restarts):
+    check_operator(operator)
     check_count("largest", largest, least=0)
     check_count("smallest", smallest, least=0)
     if not 1 <= largest + smallest <= operator.size:
@@ -131,8 +133,7 @@ def _check(operator, largest, smallest, tolerance, restarts):
             f"largest={largest} and smallest={smallest} must be together 1 to {operator.size}, the "
             "number of parameters"
         )
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}")
+    check_positive("tolerance", tolerance, below=1)
     check_count("restarts", restarts)
 
 

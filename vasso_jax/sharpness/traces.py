@@ -8,7 +8,7 @@ from scipy.linalg import qr
 
 from vasso_jax.sharpness.checks import check_count
 from vasso_jax.sharpness.host_vectors import HostOperator
-from vasso_jax.sharpness.operators import Operator, Vector
+from vasso_jax.sharpness.operators import Operator, Vector, check_operator
 from vasso_jax.sharpness.progress import Progress
 
 METHODS = ("hutchinson", "hutch++")
@@ -59,12 +59,15 @@ def trace(
         progress: is called after each product with the products made and `samples`.
 
     Raises:
-        ValueError: the method is unknown, there are too few samples, or a product is not finite.
+        ValueError: the method is unknown, there are too few samples, an argument is of another
+            type, or a product is not finite.
     """
+    check_operator(operator)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     least = 2 if method == "hutchinson" else 4
     check_count(f"the samples of {method}", samples, least)
+    check_count("seed", seed, least=0)
     multiply = HostOperator(operator, samples, progress)
     rng = np.random.default_rng(seed)
 
