@@ -51,10 +51,10 @@ class Noisy(Net):
         return super().__call__(x, train)
 
 
-def loss(model, batch_size=COUNT, scale=1.0, variables=VARIABLES, **options):
+def loss(model, batch_size=COUNT, scale=1.0, variables=VARIABLES, images=IMAGES, **options):
     """At parameters whose first kernel is `scale` times as large."""
     objective, params = network_loss(
-        model, variables, IMAGES, (MEAN,), (STD,), batch_size=batch_size, **options
+        model, variables, images, (MEAN,), (STD,), batch_size=batch_size, **options
     )
     params["first"]["kernel"] *= scale
     return float(objective.value(params))
@@ -120,3 +120,10 @@ def test_what_cannot_be_measured_is_refused(model, which, message):
     variables = {"params": VARIABLES["params"]} if isinstance(model, Bare) else VARIABLES
     with pytest.raises(ValueError, match=message):
         loss(model, variables=variables, batch_stats=which)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_of_no_class_of_the_network_are_refused(label):
+    labels = np.where(np.arange(COUNT) == 7, label, IMAGES.labels)
+    with pytest.raises(ValueError, match=r"labels run from .*, the 3 classes from 0 to 2"):
+        loss(Net(), images=IMAGES._replace(labels=labels))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from vasso_jax import data
+from vasso_jax.data.checks import check_fit
 from vasso_jax.names import check_choice
 from vasso_jax.own_code import own_code
 from vasso_jax.sharpness.objective import Objective, mean_loss
@@ -51,7 +52,8 @@ def network_loss(
             those of the `batch`, as in training, which then follow the parameters.
 
     Raises:
-        ValueError: there is no such choice, it has no effect, or the network fails.
+        ValueError: there is no such choice, it has no effect, the network fails, or a label is of
+            no class of its.
     """
     check_choice("choice of batch_stats", batch_stats, BATCH_STATS)
     params, running = variables["params"], variables.get("batch_stats", {})
@@ -71,6 +73,10 @@ def network_loss(
     call = f"model.apply(variables, images, train={batch_stats == 'batch'})"
     with own_code("the loss cannot be measured", call):
         jax.eval_shape(objective.value, params)
+        first = jax.tree.map(lambda x: x[0], objective.batches)
+        classes = jax.eval_shape(objective.outputs, params, first).shape[-1]
+    # Else the loss would be NaN, or that of the last class for the label -1.
+    check_fit({"the loss cannot be measured": images}, classes)
     return objective, params
 
 
