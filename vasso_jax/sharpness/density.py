@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from matfree import decomp
 from scipy.special import ndtr
 
-from vasso_jax.sharpness.checks import check_count
+from vasso_jax.sharpness import trees
+from vasso_jax.sharpness.checks import Positions, check_count, check_positive, positions
 from vasso_jax.sharpness.host_vectors import NOT_FINITE, flatten, placed
-from vasso_jax.sharpness.operators import Operator, Vector
+from vasso_jax.sharpness.operators import Operator, Vector, check_operator
 from vasso_jax.sharpness.precision import in_full_precision
 from vasso_jax.sharpness.progress import Progress
 
@@ -29,7 +29,7 @@ class Density(NamedTuple):
     weights: np.ndarray
     products: int
 
-    def smoothed(self, grid: Any, width: float) -> np.ndarray:
+    def smoothed(self, grid: Positions, width: float) -> np.ndarray:
         """The density, each node broadened to a Gaussian.
 
         Args:
@@ -39,12 +39,16 @@ class Density(NamedTuple):
 
         Returns:
             float [G].
+
+        Raises:
+            ValueError: the grid is no list of finite numbers, or the width not positive.
         """
-        distance = (np.asarray(grid)[:, None] - self.nodes) / width
+        check_positive("width", width)
+        distance = (positions("grid", grid)[:, None] - self.nodes) / width
         kernel = np.exp(-(distance**2) / 2) / (width * np.sqrt(2 * np.pi))
         return kernel @ self.weights
 
-    def cumulative(self, grid: Any, width: float = 0.0) -> np.ndarray:
+    def cumulative(self, grid: Positions, width: float = 0.0) -> np.ndarray:
         """The share of the eigenvalues up to each point of a grid.
 
         Args:
@@ -53,8 +57,12 @@ class Density(NamedTuple):
 
         Returns:
             float [G].
+
+        Raises:
+            ValueError: the grid is no list of finite numbers, or the width negative.
         """
-        distance = np.asarray(grid)[:, None] - self.nodes
+        check_positive("width", width, or_zero=True)
+        distance = positions("grid", grid)[:, None] - self.nodes
         below = ndtr(distance / width) if width else distance >= 0
         return below @ self.weights
 
@@ -85,10 +93,12 @@ def spectral_density(
         progress: is called after each probe with the products made and those to make in all.
 
     Raises:
-        ValueError: a number is out of range, or a product is not finite.
+        ValueError: an argument is of another type or out of range, or a product is not finite.
     """
+    check_operator(operator)
     check_count("probes", probes)
     check_count("steps", steps)
+    check_count("seed", seed, least=0)
     if steps > operator.size:
         raise ValueError(
             f"steps must be 1 to {operator.size}, the number of parameters, got {steps}"
@@ -115,25 +125,12 @@ def _arnoldi(operator: Operator, start: Vector, steps: int) -> Any:
 
     def multiply(vector: Vector) -> Vector:
         vector = jax.tree.map(
-            lambda x, like: _resharded(x, jax.typeof(like).sharding), vector, operator.chosen
+            lambda x, like: trees.resharded(x, jax.typeof(like).sharding), vector, operator.chosen
         )
-        return _replicated(operator.product(vector))
+        return trees.replicated(operator.product(vector))
 
     decompose = decomp.hessenberg(steps, reortho="full", custom_vjp=False)
-    return decompose(multiply, _replicated(start)).J_small
-
-
-def _replicated(vector: Vector) -> Vector:
-    """On a mesh of explicit axes, leaves with different shardings cannot become one array."""
-
-    def replicated(x: jax.Array) -> jax.Array:
-        return _resharded(x, NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec()))
-
-    return jax.tree.map(replicated, vector)
-
-
-def _resharded(x: jax.Array, sharding: NamedSharding) -> jax.Array:
-    return x if sharding.mesh.empty else jax.sharding.reshard(x, sharding)
+    return decompose(multiply, trees.replicated(start)).J_small
 
 
 def _symmetric(hessenberg: jax.Array) -> np.ndarray:

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from vasso_jax.sharpness import trees
+from vasso_jax.sharpness.checks import check_count
 from vasso_jax.sharpness.objective import Objective, Params
 from vasso_jax.sharpness.precision import in_full_precision
 
@@ -53,11 +55,15 @@ def measure_directions(
         gradients_at: `(step) -> streams, full`; step is an int32 scalar, `streams` has named groups
             of minibatch gradients, float [S, P] each, and `full` is the true gradient, float [P];
             traced, once, in a scan.
-        steps: T, how many steps to take, from 0 on.
+        steps: T, how many steps to take, from 0 on; >= 1.
+
+    Raises:
+        ValueError: `steps` is not a positive integer.
 
     Returns:
         For each group of streams and each direction its errors.
     """
+    check_count("steps", steps)
     streams, _ = jax.eval_shape(gradients_at, jnp.int32(0))
 
     def initial(direction: optax.GradientTransformation, shape: jax.ShapeDtypeStruct) -> Any:
@@ -103,15 +109,17 @@ def minibatch_gradients(
         A function of the step, with one group of streams, `independent`.
 
     Raises:
-        ValueError: the parameters or the loss are not finite.
+        ValueError: a number is out of range, or the parameters or the loss are not finite.
     """
+    check_count("streams", streams)
+    check_count("seed", seed, least=0)
     objective.check_finite(params)
-    full = ravel_pytree(objective.value_and_grad(params)[1])[0]
+    full = _gradient(objective, params)
     examples = objective.weights.sum(axis=1)
     key = jax.random.key(seed)
 
     def gradient(i: jax.Array) -> jax.Array:
-        return ravel_pytree(objective.part(i).value_and_grad(params)[1])[0]
+        return _gradient(objective.part(i), params)
 
     def gradients_at(step: jax.Array) -> tuple[Streams, jax.Array]:
         chosen = jax.random.choice(
@@ -120,6 +128,12 @@ def minibatch_gradients(
         return {"independent": jax.lax.map(gradient, chosen)}, full
 
     return gradients_at
+
+
+@jax.jit
+def _gradient(objective: Objective, params: Params) -> jax.Array:
+    """All leaves in one array [P]."""
+    return ravel_pytree(trees.replicated(objective.value_and_grad(params)[1]))[0]
 
 
 def _errors(now: jax.Array, before: jax.Array, full: jax.Array) -> DirectionErrors:

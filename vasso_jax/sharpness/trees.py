@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from vasso_jax.sharpness.objective import Params
 
@@ -42,7 +43,23 @@ def unit(tree: Params) -> Params:
 
 def moved(params: Params, factor: Any, change: Params) -> Params:
     """params + factor * change, in the dtypes of the parameters."""
-    return jax.tree.map(lambda w, x: (w + factor * x).astype(w.dtype), params, change)
+    return jax.tree.map(
+        lambda w, x: (w + factor * x.astype(w.dtype)).astype(w.dtype), params, change
+    )
+
+
+def replicated(tree: Params) -> Params:
+    """On a mesh of explicit axes, leaves with different shardings cannot become one array."""
+
+    def whole(x: jax.Array) -> jax.Array:
+        return resharded(x, NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec()))
+
+    return jax.tree.map(whole, tree)
+
+
+def resharded(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+    """The same where there is no such mesh."""
+    return x if sharding.mesh.empty else jax.sharding.reshard(x, sharding)
 
 
 @jax.jit
