@@ -67,6 +67,7 @@ def test_compare_takes_a_figure_as_its_metric(two_methods, tmp_path, capsys):
     compare.main([*map(str, two_methods), "--metric=lambda_1", *options])
     out = capsys.readouterr().out
     assert "11 +- 1 " in out  # of 10, 11, 12
+    assert tables.SPREAD in out.splitlines()
     assert "13.5 +- 0.71" in out
     assert "last top1" in out
     assert "picked on the test set" not in out
@@ -87,7 +88,9 @@ def test_the_page_has_a_section_if_something_was_measured(two_methods, tmp_path)
     header = list(sharpness_tables.group_header(("lambda_1", "trace")))
     place = page.rows.index(header)
     # t(0.975, 2) / sqrt(3) = 2.484
-    assert page.rows[place + 1] == [groups[0].name, "3", "11 +- 2.5", "100 +- 250"]
+    intervals = ["11 [8.516, 13.48]", "100 [-148.4, 348.4]"]
+    assert page.rows[place + 1] == [groups[0].name, "3", *intervals]
+    assert sharpness_tables.MEANS in page.text
     assert CAVEAT in page.text
     RunFolder(two_methods[-1]).sharpness_path.unlink()
     page = Page(page_of(two_methods)[0])
@@ -115,11 +118,32 @@ def test_images_that_were_left_out_are_another_way(two_methods, capsys):
     path = RunFolder(two_methods[-1]).sharpness_path
     figures = {"lambda_1": 7.0}
     for examples, note in ((8, ""), (7, "lambda_1: loss.examples=8 there, 7 here")):
+        path.unlink()
         add_measurement(path, measurement(figures=figures, details={"examples": examples}))
         compare.main([*map(str, two_methods), "--metric=lambda_1"])
         out = capsys.readouterr().out
         assert ("not measured in the same way" in out) == bool(note)
         assert note in out
+
+
+@pytest.mark.parametrize("content", ["[", '{"format": 2, "measurements": []}'])
+def test_a_file_that_cannot_be_read_is_no_error_until_it_is_asked_for(
+    two_methods, tmp_path, capsys, content
+):
+    path = RunFolder(two_methods[1]).sharpness_path
+    path.write_text(content)
+    command, page = [*map(str, two_methods)], tmp_path / "page.html"
+    compare.main([*command, f"--html={page}"])
+    out = capsys.readouterr().out
+    assert "75.00 +- 25.00" in out  # of all three runs
+    note = out.splitlines()[-1]
+    assert note.startswith(f"without its sharpness: {path} ")
+    assert note in Page(page.read_text()).text
+    with pytest.raises(SystemExit):
+        compare.main([*command, "--metric=lambda_1"])
+    err = capsys.readouterr().err
+    assert err == f"error: {note.removeprefix('without its sharpness: ')}\n"
+    compare.main([command[0], "--metric=lambda_1"])
 
 
 def test_a_run_that_was_not_measured_is_named(two_methods, capsys):
@@ -148,6 +172,18 @@ def test_rows_of_checkpoints_have_standard_errors(two_methods):
 )
 def test_figures_of_any_size_are_shown_with_digits_that_count(value, error, text):
     assert tables.with_error(value, error) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Estimate(11.0, 1.0, 3), "11 [8.516, 13.48]"),
+        (Estimate(12345.6, 0.0, 2), "12350 [12350, 12350]"),
+        (Estimate(0.012345, None, 1), "0.01235"),
+    ],
+)
+def test_means_have_their_intervals(value, text):
+    assert tables.with_interval(value) == text
 
 
 def test_wide_tables_become_several():

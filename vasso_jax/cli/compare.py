@@ -84,6 +84,7 @@ def _compare(options: argparse.Namespace) -> None:
     loaded, notes = _read(options.runs)
     groups = runs.group_runs(loaded)
     notes = [tables.unfinished_note(run) for run in loaded if not run.finished] + notes
+    notes += [f"without its sharpness: {run.unreadable}" for run in loaded if run.unreadable]
     if not groups:
         raise ValueError(f"no run has finished. {notes[0]}")
     rows = [tables.cells(group, metric) for group in groups]
@@ -105,13 +106,15 @@ def _compare(options: argparse.Namespace) -> None:
     if options.png and metric != "top1":
         raise ValueError(f"--png draws top1, and not {metric}: leave out one of the two")
     html = page.as_html(groups, metric, baseline, found, notes) if options.html else ""
+    spread = tables.spread_note(groups)
+    captioned = [spread, *notes] if spread else notes
     difference_header = tables.difference_header(metric, baseline.name)
     differences = [tables.difference_cells(name, each, metric) for name, each in found.items()]
 
     if options.markdown:
-        text = tables.markdown(header, rows, [] if differences else notes)
+        text = tables.markdown(header, rows, [] if differences else captioned)
         if differences:
-            text += "\n" + tables.markdown(difference_header, differences, notes)
+            text += "\n" + tables.markdown(difference_header, differences, captioned)
         runs.write_text(options.markdown, text)
     if options.png:
         runs.plot_groups(groups, options.png)
@@ -135,7 +138,7 @@ def _compare(options: argparse.Namespace) -> None:
     console.print(table(header[:-_ONLY_IN_FILES], [row[:-_ONLY_IN_FILES] for row in rows]))
     if differences:
         console.print(table(difference_header, differences))
-    for note in notes:
+    for note in captioned:
         console.print(note, markup=False, soft_wrap=True)
 
 

@@ -32,6 +32,7 @@ class Run:
         data: sizes, class names and statistics of its data set, from dataset.json.
         records: all of metrics.jsonl in order, with at least one evaluation.
         measurements: all of sharpness.json in order.
+        unreadable: why that file cannot be read, if so; `measurements` then is empty.
     """
 
     folder: pathlib.Path
@@ -39,6 +40,7 @@ class Run:
     data: Mapping[str, Any]
     records: Sequence[Record]
     measurements: Sequence[Measurement] = ()
+    unreadable: str = ""
 
     @functools.cached_property
     def tests(self) -> Sequence[Record]:
@@ -101,9 +103,12 @@ class Run:
         """A metric of the last test, such as `top1`, in 0..1, or `loss`; or a figure of `measured`.
 
         Raises:
-            ValueError: the test has no such metric, or the figure was not measured.
+            ValueError: the test has no such metric, or the figure was not measured or cannot be
+                read.
         """
         if is_figure(metric):
+            if self.unreadable:
+                raise ValueError(self.unreadable)
             if metric not in self.measured:
                 known = f"; there are {', '.join(self.measured)}" if self.measured else ""
                 raise ValueError(
@@ -161,6 +166,8 @@ def _best(metric: str, values: Sequence[float]) -> float:
 def read_run(folder: pathlib.Path) -> Run:
     """Reads the folder of a run that has finished or is under way.
 
+    A sharpness.json that cannot be read is no error before a figure of it is asked for.
+
     Raises:
         ValueError: it is not a run folder, has another format, has not been evaluated yet, or a
             file is damaged; the message says which, and what to do.
@@ -174,5 +181,9 @@ def read_run(folder: pathlib.Path) -> Run:
     records = tuple(reader.records())
     if not evaluations(records):
         raise ValueError(f"{folder} has no test record yet: wait for one, or leave this run out")
-    measurements = read_measurements(reader.sharpness_path)
-    return Run(folder, flatten(settings), data, records, measurements)
+    measurements, unreadable = [], ""
+    try:
+        measurements = read_measurements(reader.sharpness_path)
+    except (ValueError, OSError) as error:
+        unreadable = str(error)
+    return Run(folder, flatten(settings), data, records, measurements, unreadable)

@@ -9,8 +9,11 @@ from vasso_jax.runs.comparison import Group
 from vasso_jax.runs.settings import differences
 from vasso_jax.runs.sharpness import CAVEAT, Measurement, figures_in
 from vasso_jax.runs.statistics import estimate, interval
-from vasso_jax.runs.tables import with_error
+from vasso_jax.runs.tables import with_error, with_interval
 
+# What `group_cells` and `checkpoint_cells` show.
+MEANS = "Means over the runs of a row [with Student's 95 % interval]."
+ERRORS = "Estimates by random vectors +- their standard deviation (the standard error)."
 # What was measured of a checkpoint of each run, by the folder of the run.
 Found = Mapping[pathlib.Path, Sequence[Measurement]]
 
@@ -48,7 +51,7 @@ def group_header(figures: Sequence[str]) -> tuple[str, ...]:
 def group_cells(
     name: str, values: Sequence[Mapping[str, float]], figures: Sequence[str]
 ) -> tuple[str, ...]:
-    """The row of a group: for each figure its mean over the runs +- half the 95 % interval.
+    """The row of a group: for each figure its mean over the runs with the 95 % interval.
 
     Args:
         name: of the group.
@@ -59,9 +62,7 @@ def group_cells(
     def cell(figure: str) -> str:
         if not all(figure in of_run for of_run in values):
             return ""
-        value = estimate([of_run[figure] for of_run in values])
-        ends = interval(value)
-        return with_error(value.mean, ends and (ends[1] - ends[0]) / 2)
+        return with_interval(estimate([of_run[figure] for of_run in values]))
 
     return (name, str(len(values)), *map(cell, figures))
 

@@ -7,8 +7,17 @@ from vasso_jax.runs.choice import Choice
 from vasso_jax.runs.comparison import Group, range_of
 from vasso_jax.runs.run import Run
 from vasso_jax.runs.sharpness import is_figure
-from vasso_jax.runs.statistics import Estimate, PairedDifference, estimate, seeds_needed
+from vasso_jax.runs.statistics import (
+    Estimate,
+    PairedDifference,
+    estimate,
+    interval,
+    seeds_needed,
+)
 
+# What `cells` and `choice_cells` show. In all tables +- is one standard deviation; an interval is
+# written with its ends.
+SPREAD = "Means over the runs of a row +- one standard deviation (n - 1 in the denominator)."
 # Shares between 0 and 1, shown in percent.
 _SHARES = ("top1", "top5", "ema_top1", "ema_top5")
 
@@ -93,7 +102,7 @@ def choice_cells(choice: Choice) -> tuple[str, ...]:
 def difference_header(metric: str, baseline: str) -> tuple[str, ...]:
     """The titles of the columns of `difference_cells`."""
     name = f"{metric}, points" if metric in _SHARES else metric
-    resolved = f"seeds for +-{_resolved(metric):g}"
+    resolved = f"seeds to resolve {_resolved(metric):g}"
     return (f"minus {baseline}", f"last {name}", "95 % interval", "pairs", resolved)
 
 
@@ -129,6 +138,18 @@ def plus_minus(value: Estimate, digits: int) -> str:
 def with_error(value: float, error: float | None) -> str:
     """Such as 98.61 +- 0.12, with four digits of the value, which may be of any size."""
     return _rounded(value, 4) + ("" if error is None else f" +- {_rounded(error, 2)}")
+
+
+def with_interval(value: Estimate) -> str:
+    """Such as 98.61 [98.31, 98.91], with the 95 % interval and digits as `with_error`."""
+    ends = interval(value)
+    mean, *shown = (_rounded(number, 4) for number in (value.mean, *(ends or ())))
+    return f"{mean} [{', '.join(shown)}]" if ends else mean
+
+
+def spread_note(groups: Sequence[Group]) -> str | None:
+    """What +- means, where there are several runs in a row."""
+    return SPREAD if any(len(group.runs) > 1 for group in groups) else None
 
 
 def _rounded(value: float, digits: int) -> str:

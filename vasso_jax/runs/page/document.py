@@ -17,12 +17,11 @@ from vasso_jax.runs.statistics import PairedDifference
 if TYPE_CHECKING:
     from vasso_jax.runs.page.figures import Panel
 
-_SPREAD = "Means over the runs of a group +- one standard deviation (n - 1 in the denominator)."
 _PAIRS = (
     "Means of differences between runs of equal seeds, with Student's 95 % interval, and how many "
     "seeds it would take to make the interval that short."
 )
-_MEASURED = "Of the last checkpoint: means over the runs +- half of Student's 95 % interval."
+_MEASURED = f"Of the last checkpoint. {sharpness_tables.MEANS}"
 _PICKED = "best: the test of the checkpoint with the best validation accuracy"
 _ONE_EACH = "One line per run."
 
@@ -59,7 +58,7 @@ def as_html(
         raise ValueError("an HTML page needs plotly: pip install plotly") from error
 
     rows = [tables.cells(group, metric) for group in groups]
-    shown = _table("means", _SPREAD, tables.header(metric), rows)
+    shown = _table("means", tables.SPREAD, tables.header(metric), rows)
     if found:
         rows = [tables.difference_cells(name, each, metric) for name, each in found.items()]
         header = tables.difference_header(metric, baseline.name)
