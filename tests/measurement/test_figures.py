@@ -1,6 +1,7 @@
 """The figures of each measure, against the loss of the network on the same images."""
 
 import dataclasses
+import fcntl
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,10 @@ from vasso_jax.measurement import (
     Slice,
     Trace,
     measure,
+    pictures,
 )
 from vasso_jax.measurement.pictures import draw
-from vasso_jax.runs import RunFolder, is_figure
+from vasso_jax.runs import Measurement, RunFolder, is_figure
 from vasso_jax.sharpness import Eigenpairs, hessian, interpolation, mean_loss
 from vasso_jax.sharpness.ball import worst_case
 from vasso_jax.sharpness.host_vectors import HostOperator
@@ -223,3 +225,20 @@ def test_a_line_between_two_runs_ends_at_their_losses(two_runs):
     np.testing.assert_allclose(found[[0, 2]], [loss.value(params), loss.value(others)], rtol=1e-6)
     half = jax.tree.map(lambda x, y: (x + y) / 2, params, others)
     np.testing.assert_allclose(found[1], loss.value(half), rtol=1e-4)
+
+
+def test_a_picture_is_written_by_one_command_at_a_time(tmp_path, monkeypatch):
+    written = []
+
+    def write(path, content):
+        written.append(path)
+        with (tmp_path / "sharpness.json.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(pictures, "write_bytes", write)
+    details = {"x": [-1.0, 0.0, 1.0], "losses": [1.0, 0.5, None]}
+    settings = {"dimensions": "1d"}
+    made = Measurement(
+        step=1, kind="slice", settings=settings, figures={}, details=details, seconds=1.0
+    )
+    assert [draw(made, RunFolder(tmp_path))] == written

@@ -18,9 +18,12 @@ def test_what_is_added_is_read(tmp_path):
     assert read_measurements(path) == []
     made = [measurement(), trace(3.0), measurement(10)]
     for one in made:
-        add_measurement(path, one)
+        assert add_measurement(path, one) is one
     assert read_measurements(path) == made
     assert {p.name for p in tmp_path.iterdir()} == {path.name, f"{path.name}.lock"}
+    # What another process has measured meanwhile stays.
+    assert add_measurement(path, measurement(figures={"lambda_1": 13.0})) == made[0]
+    assert read_measurements(path) == made
     # Settings are told apart as they are after reading: with lists in the place of tuples.
     settings = {"largest": 5, "loss": {"examples": 8, "sizes": (1, 2)}}
     assert made[0].is_of(20, "hessian", settings)

@@ -139,8 +139,9 @@ def _measure(
     try:
         figures, details = measure(loss, params, progress)
         value = float(loss.value(params))
-    except ValueError as error:
-        raise UsageError(f"{target.folder}: {measure.kind}: {error}") from error
+    except (ValueError, jax.errors.JaxRuntimeError) as error:  # such as a lack of memory
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{target.folder}: {measure.kind}: {reason}") from error
     made = Measurement(
         step=target.step,
         kind=measure.kind,
@@ -150,7 +151,7 @@ def _measure(
         seconds=round(time.perf_counter() - start, 3),
     )
     with usage_errors():
-        add_measurement(RunFolder(target.folder).sharpness_path, made)
+        made = add_measurement(RunFolder(target.folder).sharpness_path, made)
     if report:
         report.ended(made)
     return made

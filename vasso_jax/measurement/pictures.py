@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vasso_jax.runs import Measurement, RunFolder, write_bytes
+from vasso_jax.runs.files import locked
 from vasso_jax.sharpness.density import Density
 from vasso_jax.sharpness.pictures import plot_densities, plot_lines, plot_plane
 from vasso_jax.sharpness.slices import Line, Plane
@@ -38,7 +39,8 @@ def draw(made: Measurement, folder: RunFolder) -> pathlib.Path | None:
     else:
         plane = Plane(*(arrays[field] for field in Plane._fields))
         plot_plane(plane, picture, (_AXIS, f"another {_AXIS}"))
-    write_bytes(path, picture.getvalue())
+    with locked(folder.sharpness_path):  # as another command may draw the same one
+        write_bytes(path, picture.getvalue())
     return path
 
 

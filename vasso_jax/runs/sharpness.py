@@ -109,10 +109,14 @@ def _is_valid(entry: Any) -> bool:
     return all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
 
 
-def add_measurement(path: pathlib.Path, measurement: Measurement) -> None:
+def add_measurement(path: pathlib.Path, measurement: Measurement) -> Measurement:
     """Adds an entry to a sharpness.json, which need not exist, atomically.
 
-    Entries that several processes add at once are all kept.
+    Entries that several processes add at once are all kept, but of one step, kind and settings only
+    the first.
+
+    Returns:
+        The entry that is in the file: this one, or that first one.
 
     Raises:
         ValueError: the file is damaged, a number is not finite, which JSON cannot express, or a
@@ -125,9 +129,14 @@ def add_measurement(path: pathlib.Path, measurement: Measurement) -> None:
             f"the names of figures begin with {', '.join(_FIGURES)}; not so: {', '.join(unknown)}"
         )
     with locked(path):
-        entries = [*read_measurements(path), measurement]
+        there = read_measurements(path)
+        for one in there:
+            if one.is_of(measurement.step, measurement.kind, measurement.settings):
+                return one
+        entries = [*there, measurement]
         content = {"format": FORMAT, "measurements": list(map(dataclasses.asdict, entries))}
         write_text(path, json.dumps(content, allow_nan=False) + "\n")
+    return measurement
 
 
 def figures_at(measurements: Iterable[Measurement], step: int) -> dict[str, Measurement]:
