@@ -143,7 +143,7 @@ def test_another_checkpoint_by_its_name(unbroken, images, tmp_path, capsys):
         (["{run}@5", "{images}"], "no checkpoint of step 5, only of"),
         (["{run}@worst", "{images}"], "there is no"),
         (["{run}", "{images}", "--top=11"], "--top=11 exceeds the 10 classes of the run"),
-        (["{run}", "{images}", "--top=0"], "--top must be at least 1"),
+        (["{run}", "{images}", "--top=0"], "argument --top: must be an integer of at least 1"),
         (["{images}", "{images}"], "is not a run folder"),
         (["{run}", "/dev/null"], "/dev/null is no file"),
         (["{run}", "{images}", "--csv={images}"], "cannot be written (Is a directory)"),

@@ -1,9 +1,13 @@
 """The command that measures sharpness: what it prints, writes, keeps and refuses."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,11 +15,12 @@ from tests.measurement.untrained import write
 from vasso_jax import load_run
 from vasso_jax.cli import compare, sharpness
 from vasso_jax.measurement import Ball, Found, Hessian, LossOptions, Trace, measure
-from vasso_jax.runs import RunFolder, read_measurements
+from vasso_jax.runs import RunFolder, read_measurements, sharpness_tables
 from vasso_jax.runs.sharpness import CAVEAT
 
 FEW = ("--examples=24", "--batch_size=12")
 FAST = ("--trace=4", *FEW)
+LEAST = {"hessian": 1, "smallest": 1, "trace": 2, "examples": 1, "batch_size": 1, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,10 @@ def test_runs_below_a_folder_are_measured_and_shown(runs, tmp_path, capsys):
     rows = [line.strip("│ ").split() for line in lines if line.startswith("│")]
     assert [row[0] for row in rows[:2]] == ["none0@22", "none1@22"]
     assert rows[2][0] == "digits"  # the name of the group
-    assert lines[-1] == CAVEAT
+    assert lines[-3:] == [sharpness_tables.ERRORS, sharpness_tables.MEANS, CAVEAT]
+    assert "+-" in rows[0]
+    assert "+-" not in rows[2]
+    assert any(cell.startswith("[") for cell in rows[2])
     # The figures are those from Python.
     options = LossOptions(examples=24, batch_size=12)
     found = measure(
@@ -75,23 +83,24 @@ def test_the_same_command_measures_nothing_again(runs, capsys):
     assert "none0@11" in again[4]
 
 
-def test_interrupted_it_keeps_what_is_finished(runs, capsys, monkeypatch):
+def test_interrupted_it_keeps_what_is_finished(runs, capfd, monkeypatch):
     calls = []
 
     def trace(self, objective, params, progress):
         calls.append(self)
         progress(1, 2)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return Found({"trace": 1.0}, {})
 
     monkeypatch.setattr(Trace, "__call__", trace)
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as end:
         sharpness.main([str(runs), *FAST])
     assert end.value.code == 130
-    assert "stopped; 1 of 2 measurements are kept" in capsys.readouterr().err
+    assert "stopped; 1 of 2 measurements are kept" in capfd.readouterr().err
     sharpness.main([str(runs), *FAST])
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert out.startswith("1 measurements are there already\n[1/1] none1 trace: trace 1, ")
     assert len(calls) == 3
 
@@ -200,6 +209,22 @@ def test_a_run_that_cannot_be_measured_does_not_stop_the_others(runs, capsys):
     assert "none0@22" not in out
 
 
+def test_a_lack_of_memory_does_not_stop_the_others(runs, capsys, monkeypatch):
+    def trace(self, objective, params, progress):
+        if not made:
+            made.append(self)
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nBuffers: ...")
+        return Found({"trace": 1.0}, {})
+
+    made = []
+    monkeypatch.setattr(Trace, "__call__", trace)
+    with pytest.raises(SystemExit):
+        sharpness.main([str(runs), *FAST])
+    out, err = capsys.readouterr()
+    assert err == f"error: {runs / 'none0'}: trace: RESOURCE_EXHAUSTED: Out of memory\n"
+    assert "none1 trace: trace 1, " in out
+
+
 def test_a_checkpoint_can_be_named_with_its_run(runs, capsys):
     sharpness.main([f"{runs}/none0@best", *FAST])
     assert "none0@11" in capsys.readouterr().out
@@ -212,16 +237,25 @@ def test_a_checkpoint_can_be_named_with_its_run(runs, capsys):
         lambda runs: ([str(runs / "nothing")], "is not a run folder"),
         lambda runs: ([str(runs), "--checkpoint=5"], "has no checkpoint of step 5, only of 11, 22"),
         lambda runs: (["{runs}/none0@best", "--checkpoint=best"], "both name a checkpoint"),
-        lambda runs: ([str(runs), "--checkpoint=worst"], "which must be 'last', 'best' or a step"),
+        lambda runs: (
+            [str(runs), "--checkpoint=worst"],
+            "argument --checkpoint: must be last, best or a step, got 'worst'",
+        ),
         lambda runs: ([str(runs), "--split=validation"], "none0 has no validation split"),
         lambda runs: (
             [str(runs), "--split=trian"],
             "there is no split 'trian'. Did you mean train?",
         ),
-        lambda runs: ([str(runs), "--examples=0"], "examples must be an integer of at least 1"),
+        *(
+            lambda runs, option=option, least=least: (
+                [str(runs), "--hessian", f"--{option}={least - 1}"],
+                f"argument --{option}: must be an integer of at least {least}, got '{least - 1}'",
+            )
+            for option, least in LEAST.items()
+        ),
         lambda runs: (
-            [str(runs), "--hessian=0"],
-            r"\(--hessian\) must be an integer of at least 1",
+            [f"{runs}/none0", "--hessian=90", "--smallest=5", *FEW],
+            "none0: hessian: 90 largest and 5 smallest eigenvalues are more than there are, 94,",
         ),
         lambda runs: ([str(runs), "--adaptive"], "--adaptive has no effect without --ball"),
         lambda runs: ([str(runs), "--per_batch"], "--per_batch has no effect without --ball"),
@@ -234,8 +268,8 @@ def test_a_checkpoint_can_be_named_with_its_run(runs, capsys):
             "none0: a slice needs batch_stats=batch, as the",
         ),
         lambda runs: ([str(runs), "--ball=1", "--norm=l1"], "there is no norm 'l1'"),
-        lambda runs: ([str(runs), "--ball=wide"], "--ball=wide: give radii, such as"),
-        lambda runs: ([str(runs), "--ball=-1"], r"\(--ball\) must be a positive number, got -1"),
+        lambda runs: ([str(runs), "--ball=wide"], "argument --ball: must be numbers > 0, such as"),
+        lambda runs: ([str(runs), "--ball=1e300"], "a radius of the ball must be a number > 0"),
         lambda runs: ([str(runs), "--json={runs}"], "must be a file in a folder that exists"),
     ],
 )

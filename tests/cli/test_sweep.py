@@ -14,6 +14,7 @@ from tests import runs
 from tests.run_folder.written import SAM, VASSO, write_run, write_validated
 from tests.train.networks import NAME
 from vasso_jax.cli import sweep
+from vasso_jax.runs import tables
 from vasso_jax.train import check
 
 CONFIG = f"""
@@ -166,14 +167,16 @@ def test_settings_are_chosen_where_there_is_a_validation_split(tmp_path, capsys)
         validated(tmp_path / f"{method['name']}{rho}", method, rho, 0, top1)
         for method, rho, top1 in ((SAM, 0.1, 0.5), (SAM, 0.2, 0.75), (VASSO, 0.1, 0.5))
     ]
+    folders.append(validated(tmp_path / "again", VASSO, 0.1, 1, 0.5))
     sweep.print_choices(folders, ["method.rho"], complete=True)
     title, *table = capsys.readouterr().out.splitlines()
     assert title == "chosen on the validation split:"
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table if "│" in line]
     assert rows == [
         ["sam", "method.rho=0.2", "75.00", "50.00", "25.00", "1"],
-        ["vasso", "method.rho=0.1", "50.00", "50.00", "25.00", "1"],
+        ["vasso", "method.rho=0.1", *("50.00 +- 0.00",) * 2, "25.00 +- 0.00", "2"],
     ]
+    assert table[-1] == tables.SPREAD
     # Nothing to choose: one setting per method, or only seeds.
     sweep.print_choices(folders[1:], ["method.rho"], complete=True)
     sweep.print_choices(folders[1:], [], complete=False)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import vasso_jax
+from vasso_jax.cli.interruption import ended_by_ctrl_c
 
 # The module of each command, with its function `main(arguments)`, and what it does.
 COMMANDS = {
@@ -46,7 +47,8 @@ def run(command: str, arguments: Sequence[str] | None = None) -> None:
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     try:
-        module = importlib.import_module(f"vasso_jax.cli.{COMMANDS[command][0]}")
+        with ended_by_ctrl_c():
+            module = importlib.import_module(f"vasso_jax.cli.{COMMANDS[command][0]}")
     except ModuleNotFoundError as error:
         print(
             f"error: vasso-jax {command} needs more than the optimizers ({error}): "

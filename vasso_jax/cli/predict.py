@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from vasso_jax.cli.arguments import at_least
 from vasso_jax.data.images import SUFFIXES
 from vasso_jax.inference import TrainedRun, load_run
 from vasso_jax.inference.trained_run import BATCH_SIZE, in_batches
@@ -44,14 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "images", nargs="+", type=pathlib.Path, metavar="IMAGE|FOLDER", help="image files"
     )
     parser.add_argument(
-        "--top", type=int, metavar="N", help="classes for each image (default: 5, or all if fewer)"
+        "--top",
+        type=at_least(1),
+        metavar="N",
+        help="classes for each image (default: 5, or all if fewer)",
     )
     parser.add_argument(
         "--csv", type=pathlib.Path, metavar="FILE", help="also write the predictions as a table"
     )
     options = parser.parse_args(arguments)
-    if options.top is not None and options.top < 1:
-        parser.error(f"--top must be at least 1, got {options.top}")
     quieten_libraries()
     try:
         with usage_errors():

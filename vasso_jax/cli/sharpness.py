@@ -18,7 +18,6 @@ signal number where a signal stopped it.
 import argparse
 import json
 import pathlib
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from vasso_jax import runs
+from vasso_jax.cli.arguments import at_least, checkpoint, positive_numbers
 from vasso_jax.cli.compare import table
 from vasso_jax.cli.config_file import fail
+from vasso_jax.cli.interruption import ended_by_ctrl_c
 from vasso_jax.runs import sharpness_tables, tables
 from vasso_jax.runs.sharpness import CAVEAT
 from vasso_jax.train.reporting.quiet import quieten_libraries
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: of the command line, without the program; None: those of this process.
     """
     options = _parser().parse_args(arguments)
+    with ended_by_ctrl_c():
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
+    """The command; an error that the user can fix is one message."""
     quieten_libraries()
     if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
         fail(f"--json={options.json} must be a file in a folder that exists")
@@ -68,25 +75,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     # False: not on the command line; None: there, without a number. Defaults are those of Python.
-    number: dict[str, Any] = {"nargs": "?", "type": int, "default": False}
+    number: dict[str, Any] = {"nargs": "?", "default": False}
     switch: dict[str, Any] = {"action": "store_true", "default": None}
+    some = at_least(1)
     add("runs", nargs="+", metavar="RUN|FOLDER", help="run folder, RUN@best, or a folder above")
-    add("--checkpoint", metavar="WHICH", help="last (default), best or its step")
-    add("--hessian", **number, metavar="K", help="so many largest eigenvalues (default: 5)")
-    add("--smallest", type=int, metavar="K", help="and so many smallest ones (default: none)")
-    add("--trace", **number, metavar="SAMPLES", help="default: 100")
+    add("--checkpoint", type=checkpoint, metavar="WHICH", help="last (default), best or its step")
+    add("--hessian", **number, type=some, metavar="K", help="largest eigenvalues (default: 5)")
+    add("--smallest", type=some, metavar="K", help="and so many smallest ones (default: none)")
+    add("--trace", **number, type=at_least(2), metavar="SAMPLES", help="default: 100")
     add("--density", action="store_true", help="of the eigenvalues; draws RUN/density.png")
-    add("--ball", metavar="RADIUS,...", help="the growth of the loss within these radii")
+    add(
+        "--ball",
+        type=positive_numbers,
+        metavar="RADIUS,...",
+        help="the growth of the loss within these radii",
+    )
     add("--norm", metavar="l2|linf", help="of the ball (default: l2)")
     add("--adaptive", **switch, help="a ball relative to the size of each parameter")
     add("--normalize_logits", **switch, help="take the scale of the logits out")
     add("--per_batch", **switch, help="let each batch have its own worst perturbation")
     add("--slice", metavar="1d|2d", help="the loss around the weights; draws RUN/slice.png")
     add("--split", metavar="train|test|validation", help="default: train")
-    add("--examples", type=int, metavar="N", help="images drawn (default: 2000)")
-    add("--batch_size", type=int, metavar="N", help="default: 200")
+    add("--examples", type=some, metavar="N", help="images drawn (default: 2000)")
+    add("--batch_size", type=some, metavar="N", help="default: 200")
     add("--batch_stats", metavar="running|batch", help="of BatchNorm (default: running)")
-    add("--seed", type=int, metavar="N", help="of images and random vectors (default: 0)")
+    add("--seed", type=at_least(0), metavar="N", help="of images and random vectors (default: 0)")
     add("--json", type=pathlib.Path, metavar="FILE", help="also write all figures there")
     return parser
 
@@ -104,27 +117,26 @@ def _measure(options: argparse.Namespace) -> None:
     _groups([target.folder for target in targets])  # one run twice is found before it is measured
     missing = [target.found(measures).count(None) for target in targets]
     if there := len(targets) * len(measures) - sum(missing):
-        print(f"{there} measurements are there already")
+        print(f"{there} measurements are there already", flush=True)
     keep_compiled_programs()
     failures: list[str] = []
-    try:
-        with ConsoleProgress(sum(missing)) as progress:
-            for target, count in zip(targets, missing, strict=True):
-                if count:
-                    progress.start(target.folder.name)
-                    try:
-                        run = load_run(target.folder, target.step)
-                        measure(run, measures, loss, report=progress)
-                    except UsageError as error:
-                        failures.append(str(error))
-    except KeyboardInterrupt:
+
+    def stopped() -> str:
         kept = sum(len(measures) - target.found(measures).count(None) for target in targets)
-        print(
+        return (
             f"stopped; {kept} of {len(targets) * len(measures)} measurements are kept, and the "
-            "same command goes on with the others",
-            file=sys.stderr,
+            "same command goes on with the others"
         )
-        sys.exit(128 + signal.SIGINT)
+
+    with ended_by_ctrl_c(stopped), ConsoleProgress(sum(missing)) as progress:
+        for target, count in zip(targets, missing, strict=True):
+            if count:
+                progress.start(target.folder.name)
+                try:
+                    run = load_run(target.folder, target.step)
+                    measure(run, measures, loss, report=progress)
+                except UsageError as error:
+                    failures.append(str(error))
     kept = {target.folder: [made for made in target.found(measures) if made] for target in targets}
     found = {folder: made for folder, made in kept.items() if made}
     groups = _groups([*found])
@@ -170,7 +182,7 @@ def _measures(options: argparse.Namespace) -> "list[Measure]":
         measures.append(Trace(**samples, **seed))
     if options.density:
         measures.append(Density(**seed))
-    for radius in _radii(options.ball):
+    for radius in options.ball or ():
         measures.append(Ball(radius=radius, **of_ball, **seed))
     if options.slice is not None:
         measures.append(Slice(dimensions=options.slice, **seed))
@@ -180,15 +192,6 @@ def _measures(options: argparse.Namespace) -> "list[Measure]":
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Those options that are on the command line."""
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-
-
-def _radii(text: str | None) -> list[float]:
-    if text is None:
-        return []
-    try:
-        return list(dict.fromkeys(map(float, text.split(","))))
-    except ValueError as error:
-        raise ValueError(f"--ball={text}: give radii, such as --ball=0.05,0.1") from error
 
 
 def _loss(options: argparse.Namespace) -> "LossOptions":
@@ -216,16 +219,14 @@ def _targets(options: argparse.Namespace, loss: "LossOptions") -> "tuple[list[Ta
     return [*targets.values()], notes + [_size_note(size, loss) for size in sorted(sizes)]
 
 
-def _checkpoint(given: str, which: str | None) -> tuple[pathlib.Path, int | str]:
+def _checkpoint(given: str, which: int | str | None) -> tuple[pathlib.Path, int | str]:
     """RUN, or RUN@best as for the other commands, and which of its checkpoints."""
     from vasso_jax.train.checkpoints.checkpoint import split_name
 
     name, named = split_name(given)
     if name != given and which is not None:
         raise ValueError(f"{given} and --checkpoint={which} both name a checkpoint: leave one out")
-    if name == given and which is not None:
-        named = int(which) if which.isdecimal() else which
-    return pathlib.Path(name), named
+    return pathlib.Path(name), named if which is None else which
 
 
 def _size_note(size: int, loss: "LossOptions") -> str:
@@ -253,7 +254,7 @@ def _show(
         ]
         shown.append((sharpness_tables.checkpoint_header(figures), rows))
         if any("standard_errors" in one.details for made in found.values() for one in made):
-            notes = [*notes, "runs: +- one standard error of an estimate by random vectors"]
+            notes = [*notes, sharpness_tables.ERRORS]
     if figures and any(len(group.runs) > 1 for group in groups):
         rows = [
             sharpness_tables.group_cells(
@@ -262,7 +263,7 @@ def _show(
             for group in groups
         ]
         shown.append((sharpness_tables.group_header(figures), rows))
-        notes = [*notes, "seeds: means +- half of Student's 95 % interval"]
+        notes = [*notes, sharpness_tables.MEANS]
     # Output that goes to a file is not to be folded, but is as wide as a terminal.
     on_screen = sys.stdout.isatty()
     console = Console(width=None if on_screen else 200, highlight=False)

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from vasso_jax import runs
 from vasso_jax.cli import compare
+from vasso_jax.cli.arguments import at_least
 from vasso_jax.cli.config_file import check_field, config_path, fail, load_config, run_name
 from vasso_jax.cli.train import run_here
 from vasso_jax.runs import tables
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE[:METHOD]", required=True, help="as for train")
-    parser.add_argument("--seeds", type=_positive, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument("--seeds", type=at_least(1), metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--methods", metavar="NAME,...", help="as METHOD; sgd is none")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE,...", help="repeatable"
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="above the run folders")
     parser.add_argument(
         "--jobs",
-        type=_positive,
+        type=at_least(1),
         metavar="N",
         help="runs at once, each on its share of the cores; default: 1, on all cores and devices",
     )
@@ -93,12 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--list", action="store_true", help="print all points with their index")
     return parser
-
-
-def _positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 class _Sweep:
@@ -255,3 +250,5 @@ def print_choices(folders: Sequence[pathlib.Path], swept: Sequence[str], complet
     rows = [tables.choice_cells(choice) for choice in choices]
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(compare.table(tables.choice_header("top1"), rows))
+    if spread := tables.spread_note([choice.group for choice in choices]):
+        console.print(spread, markup=False, soft_wrap=True)

@@ -18,18 +18,13 @@ from typing import NoReturn
 from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
-from rich.control import Control
-from rich.segment import ControlType
 from rich.table import Table
 
 from vasso_jax.cli.config_file import define_config, fail, parse, run_name
+from vasso_jax.cli.interruption import ended_by_ctrl_c
 from vasso_jax.train.config.fields import Config
 from vasso_jax.train.reporting.quiet import quieten_libraries
 
-# To a terminal: the line of a progress bar is empty, and the cursor is there again.
-_NO_BAR = Control(
-    ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2), ControlType.SHOW_CURSOR
-)
 _CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default: runs/NAME_OF_THE_CONFIG.")
 _HELP_CONFIG = flags.DEFINE_bool("help_config", False, "List every field of the config.")
@@ -47,21 +42,6 @@ def main(arguments: list[str] | None = None) -> None:
         argv=[sys.argv[0], *arguments],
         flags_parser=lambda argv: parse(argv, others=["workdir"]),
     )
-
-
-def _leave_at_once(number: int, frame: object) -> NoReturn:
-    """Ctrl-C outside of training, where there is nothing to save.
-
-    Not by KeyboardInterrupt: raised within a library's callback, it would be lost.
-    """
-    del frame
-    if sys.stdout.isatty():
-        # A progress bar hides the cursor, and its thread would draw it once more.
-        os.write(sys.stdout.fileno(), str(_NO_BAR).encode())
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # sys.stderr itself goes through the bar while there is one.
-    print("interrupted; what was saved before is kept", file=sys.__stderr__, flush=True)
-    os._exit(128 + number)
 
 
 def _print_fields() -> None:
@@ -88,9 +68,8 @@ def _main(argv: list[str]) -> None:
 
 def run_here(config: Config, workdir: str) -> None:
     """Runs a config in this process, with the output and the exit status that are said above."""
-    signal.signal(signal.SIGINT, _leave_at_once)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    try:
+    with ended_by_ctrl_c(lambda: "interrupted; what was saved before is kept"):
         # JAX and all that comes with it load only once the command line has been understood.
         from vasso_jax.train import Stopped, UsageError, check, run_plan, usage_errors
         from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
@@ -105,9 +84,6 @@ def run_here(config: Config, workdir: str) -> None:
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(128 + stopped.signal_number)
-    except KeyboardInterrupt:
-        print("interrupted; what was saved before is kept", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
     print(json.dumps(result), flush=True)
 
 

@@ -40,15 +40,25 @@ class Hessian(Settings):
 
     def __post_init__(self) -> None:
         # Of the message, what stands in parentheses is for the command.
-        check_count("largest of the Hessian (--hessian)", self.largest)
+        check_count("largest", self.largest)
         check_count("smallest", self.smallest, least=0)
         check_count("seed", self.seed, least=0)
         check_positive("tolerance", self.tolerance, below=1)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:
-        """Computes them."""
+        """Computes them.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        operator = hessian(objective, params)
+        if self.largest + self.smallest > operator.size:
+            raise ValueError(
+                f"{self.largest} largest and {self.smallest} smallest eigenvalues are more than "
+                f"there are, {operator.size:,}, one per parameter: ask for fewer"
+            )
         found = eigenvalues(
-            hessian(objective, params),
+            operator,
             largest=self.largest,
             smallest=self.smallest,
             tolerance=self.tolerance,
@@ -87,7 +97,7 @@ class Trace(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_count("samples of the trace (--trace)", self.samples, least=2)
+        check_count("samples", self.samples, least=2)
         check_count("seed", self.seed, least=0)
 
     def __call__(self, objective: Objective, params: Any, progress: Progress) -> Found:

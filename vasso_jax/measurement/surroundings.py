@@ -16,6 +16,8 @@ from vasso_jax.sharpness.objective import Objective
 from vasso_jax.sharpness.progress import Progress
 
 DIMENSIONS = ("1d", "2d")
+# Of float32, which the radius is when it is used.
+_LEAST, _GREATEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,11 @@ class Ball(Settings):
 
     def __post_init__(self) -> None:
         check_choice("norm", self.norm, get_args(Norm))
-        check_positive("a radius of the ball (--ball)", self.radius)
+        check_positive("a radius of the ball", self.radius)
+        if not _LEAST <= self.radius <= _GREATEST:
+            raise ValueError(
+                f"a radius of the ball must be a number > 0 that float32 has, got {self.radius}"
+            )
         check_flags(
             adaptive=self.adaptive,
             normalize_logits=self.normalize_logits,
