@@ -8,6 +8,7 @@ Format 2. A run folder holds:
     dataset.json    Facts about the data set, a JSON object; see `facts.py`.
     metrics.jsonl   The records, one JSON object per line and in the order of steps; see
                     `records.py`.
+    run.lock        Held by the process that trains the run; see `lock.py`.
     checkpoints/    One folder per checkpoint, named by its step. Only the trainer reads them.
     curves.png      The learning curves of a finished run.
     sharpness.json  What was measured of its checkpoints; see `sharpness.py`. Beside it,

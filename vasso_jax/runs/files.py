@@ -1,12 +1,16 @@
 """Files that are written atomically, and JSON objects that are read with a clear error."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
+
+# What a file system answers to flock(2) that has no locks.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -40,6 +44,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 def locked(path: pathlib.Path) -> Iterator[None]:
     """Keeps other processes out that would change the same file; waits for them.
 
+    Where the file system has no locks, it keeps nobody out.
+
     Args:
         path: the file. An empty one, `path` + ".lock", is left beside it: removing it would let
             another process in. The lock ends with the process.
@@ -53,7 +59,8 @@ def locked(path: pathlib.Path) -> Iterator[None]:
             file = stack.enter_context(lock.open("w"))
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            raise OSError(f"{lock} cannot be locked ({error.strerror})") from error
+            if error.errno not in NO_LOCKS:
+                raise OSError(f"{lock} cannot be locked ({error.strerror})") from error
         yield
 
 

@@ -1,13 +1,15 @@
 """The run folder itself: the names of its files, its format, and which run may use it."""
 
+import contextlib
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vasso_jax.runs.files import read_object, write_text
+from vasso_jax.runs.lock import lock_of_run
 from vasso_jax.runs.records import Record, is_complete, out_of_patience, read
 from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 
@@ -25,7 +27,7 @@ class RunFolder:
     Attributes:
         path: of the folder, as given.
         config_path, dataset_path, metrics_path, curves_path, wandb_id_path, sharpness_path,
-            density_path, slice_path: of its files.
+                density_path, slice_path, lock_path: of its files.
         checkpoints_path: of the folder in it with one folder per checkpoint.
     """
 
@@ -39,7 +41,21 @@ class RunFolder:
         self.sharpness_path = self.path / "sharpness.json"
         self.density_path = self.path / "density.png"
         self.slice_path = self.path / "slice.png"
+        self.lock_path = self.path / "run.lock"
         self.checkpoints_path = self.path / "checkpoints"
+
+    def lock(self, warn: Callable[[str], object]) -> contextlib.AbstractContextManager[None]:
+        """Keeps other runs out; creates the folder where it is missing. See `lock_of_run`."""
+        return lock_of_run(self.lock_path, warn)
+
+    def remove_if_empty(self) -> None:
+        """Leaves nothing of a run that was refused before it began; to be called by its holder."""
+        with contextlib.suppress(OSError):  # there is something in it
+            self.checkpoints_path.rmdir()
+        with contextlib.suppress(OSError):
+            if [*self.path.iterdir()] == [self.lock_path]:
+                self.lock_path.unlink()
+                self.path.rmdir()
 
     def check_writable(self, remedy: str) -> None:
         """Creates the folder where it is missing.

@@ -82,6 +82,17 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
     display = Display(enabled=processes.is_first())
     folder = runs.RunFolder(pathlib.Path(workdir).expanduser().absolute())
     is_new = processes.is_first() and not folder.path.exists()
+    with contextlib.ExitStack() as held:
+        processes.on_first(lambda: held.enter_context(folder.lock(display.warn)))
+        try:
+            return _run(plan, folder, display)
+        finally:
+            if is_new:
+                folder.remove_if_empty()
+
+
+def _run(plan: Plan, folder: runs.RunFolder, display: Display) -> dict[str, Any]:
+    """Runs a plan in a folder that no other run uses."""
     processes.on_first(lambda: folder.open_for(plan.settings))
     with usage_errors():
         records = runs.RecordFile(folder.metrics_path, writable=processes.is_first())
@@ -97,15 +108,6 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
         display.stop()
         records.close()
         checkpoints.close()
-        if is_new:
-            _remove_if_empty(folder)
-
-
-def _remove_if_empty(folder: runs.RunFolder) -> None:
-    """Leaves nothing of a run that was refused before it began."""
-    with contextlib.suppress(OSError):  # there is something in it
-        folder.checkpoints_path.rmdir()
-        folder.path.rmdir()
 
 
 def _train(
