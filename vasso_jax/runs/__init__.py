@@ -7,7 +7,7 @@ Format 2. A run folder holds:
                     section turns off what it would set up. "format" is the number of this format.
     dataset.json    Facts about the data set, a JSON object; see `facts.py`.
     metrics.jsonl   The records, one JSON object per line and in the order of steps; see
-                    `records.py`.
+                    `records.py`, and `continuity.py` for how they follow on each other.
     run.lock        Held by the process that trains the run; see `lock.py`.
     checkpoints/    One folder per checkpoint, named by its step. Only the trainer reads them.
     curves.png      The learning curves of a finished run.
@@ -26,6 +26,7 @@ from vasso_jax.runs.comparison import Group, budgets, differences_to, group_runs
 from vasso_jax.runs.curves import plot_curves, plot_groups
 from vasso_jax.runs.facts import summary
 from vasso_jax.runs.files import read_object, write_bytes, write_text
+from vasso_jax.runs.fingerprint import check_fingerprint, fingerprint
 from vasso_jax.runs.folder import FORMAT, RunFolder, run_folders
 from vasso_jax.runs.records import (
     Dashboard,
@@ -74,6 +75,7 @@ __all__ = [
     "add_measurement",
     "budgets",
     "candidates",
+    "check_fingerprint",
     "choose",
     "differences",
     "differences_to",
@@ -81,6 +83,7 @@ __all__ = [
     "evaluations",
     "figures_at",
     "figures_in",
+    "fingerprint",
     "flatten",
     "group_runs",
     "identity",

@@ -20,6 +20,16 @@ The trainer writes these fields:
 from collections.abc import Mapping
 from typing import Any
 
+from vasso_jax.runs.settings import differences
+
+# Missing where there is no such split, which is no other version of the facts.
+_NO_SPLIT = {"validation_images": 0, "stratified": None}
+
+
+def differing_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In what the facts differ, as phrases; see `runs.differences`."""
+    return differences({**_NO_SPLIT, **old}, {**_NO_SPLIT, **new})
+
 
 def summary(facts: Mapping[str, Any]) -> str:
     """The facts in one line, without class names and statistics.

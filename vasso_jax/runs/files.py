@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+# None of our files has more than ten.
+_MAX_LEVELS = 100
 # What a file system answers to flock(2) that has no locks.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
@@ -64,6 +66,28 @@ def locked(path: pathlib.Path) -> Iterator[None]:
         yield
 
 
+def load_json(content: bytes) -> Any:
+    """The value that a JSON text stands for.
+
+    Raises:
+        ValueError: it is not valid JSON, or nested more than 100 levels deep.
+    """
+    try:
+        value = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if _is_deeper(value, _MAX_LEVELS):
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not levels or any(_is_deeper(each, levels - 1) for each in inner)
+
+
 def read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
     """Reads a file that holds one JSON object.
 
@@ -73,12 +97,14 @@ def read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
 
     Raises:
         ValueError: it is missing or not a JSON object; the message names the file.
-        OSError: it cannot be read.
+        OSError: it cannot be read; likewise.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = load_json(path.read_bytes())
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing: {remedy}") from error
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
     if not isinstance(content, dict):

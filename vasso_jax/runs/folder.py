@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vasso_jax.runs.facts import differing_facts
 from vasso_jax.runs.files import read_object, write_text
 from vasso_jax.runs.lock import lock_of_run
 from vasso_jax.runs.records import Record, is_complete, out_of_patience, read
@@ -184,9 +185,7 @@ class RunFolder:
             dataset_facts: as for `write_facts`.
             remedy: see `facts`, whose errors are raised.
         """
-        # Missing where there is no such split, which is no other version of the facts.
-        none = {"validation_images": 0, "stratified": None}
-        return differences(none | self.facts(remedy), none | dict(dataset_facts))
+        return differing_facts(self.facts(remedy), dataset_facts)
 
     def has_begun(self) -> bool:
         """Whether the folder holds any result: a record or a complete checkpoint."""
@@ -258,7 +257,8 @@ class RunFolder:
             remedy: what the user can do if they cannot be read; ends the message.
 
         Raises:
-            ValueError: a line other than an incomplete last one is not a record.
+            ValueError: a line other than an incomplete last one is not a record, or a record was
+                lost, doubled or moved; see `continuity.py`.
             OSError: the file cannot be read.
         """
         return read(self.metrics_path, remedy)

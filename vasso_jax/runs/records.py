@@ -15,10 +15,12 @@ import json
 import math
 import os
 import pathlib
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from vasso_jax.runs.files import write_text
+from vasso_jax.runs.continuity import Continuity
+from vasso_jax.runs.files import load_json, write_text
 
 Record = dict[str, Any]
 
@@ -37,7 +39,7 @@ class Dashboard(Protocol):
 
 
 def parse(content: bytes, name: object, remedy: str) -> list[Record]:
-    """The records in the content of a metrics.jsonl.
+    """The records in the content of a metrics.jsonl, which must follow on each other.
 
     A last line without its newline is being written, or was cut short by a crash. It counts if it
     is a complete record, and is dropped otherwise.
@@ -48,13 +50,19 @@ def parse(content: bytes, name: object, remedy: str) -> list[Record]:
         remedy: what the user can do if a line is damaged; ends the message.
 
     Raises:
-        ValueError: any other line is not a record.
+        ValueError: any other line is not a record, or a record was lost, doubled or moved, as far
+            as `continuity.py` can tell.
     """
     *lines, rest = content.split(b"\n")
-    records = []
+    records, continuity = [], Continuity()
     for number, line in enumerate([*lines, rest], start=1):
         record = _parse_line(line)
         if record is not None:
+            if broken := continuity.break_at(record):
+                raise ValueError(
+                    f"line {number} of {name} does not follow on the one before ({broken}), so a "
+                    f"record was lost, doubled or moved: {remedy}"
+                )
             records.append(record)
         elif number <= len(lines):
             raise ValueError(f"line {number} of {name} is damaged: {remedy}")
@@ -64,7 +72,7 @@ def parse(content: bytes, name: object, remedy: str) -> list[Record]:
 def _parse_line(line: bytes) -> Record | None:
     """The record, or None if it lacks what every reader relies on."""
     try:
-        record = json.loads(line)
+        record = load_json(line)
     except ValueError:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("split"), str):
@@ -86,13 +94,15 @@ def read(path: pathlib.Path, remedy: str) -> list[Record]:
         remedy: what the user can do if a line is damaged; ends the message.
 
     Raises:
-        ValueError: a line other than an incomplete last one is not a record.
-        OSError: the file cannot be read.
+        ValueError: as for `parse`.
+        OSError: the file cannot be read; the message names it.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({error.strerror})") from error
     return parse(content, path, remedy)
 
 
@@ -143,6 +153,22 @@ def is_complete(records: Sequence[Record], epochs: int, patience: int) -> bool:
     return ended and not (validations and validations[-1]["step"] > tests[-1]["step"])
 
 
+def until(records: Sequence[Record], step: int) -> Sequence[Record]:
+    """The records that a run has which goes on at this step: those before any later one.
+
+    Without the test of the best checkpoint, if that of the last one is missing.
+    """
+    later = (number for number, record in enumerate(records) if record["step"] > step)
+    kept = records[: next(later, len(records))]
+    return kept[:-1] if kept and "checkpoint" in kept[-1] else kept
+
+
+def digest(records: Iterable[Record]) -> dict[str, int]:
+    """By what records are known again: `count`, and `crc32` of their lines."""
+    lines = [_line(record) for record in records]
+    return {"count": len(lines), "crc32": zlib.crc32("".join(lines).encode())}
+
+
 class RecordFile:
     """The metrics.jsonl of a run that is being trained.
 
@@ -159,27 +185,34 @@ class RecordFile:
             writable: False on all processes but the first, which keep new records in memory only.
 
         Raises:
-            ValueError: a line other than an incomplete last one is not a record.
-            OSError: the file cannot be read.
+            ValueError: as for `parse`.
+            OSError: the file cannot be read; the message names it.
         """
         self._path = path
         self._writable = writable
         self._dashboards: Sequence[Dashboard] = ()
         self.records: list[Record] = read(path, "repair it, or start in a new workdir")
+        self._crc32 = digest(self.records)["crc32"]
+
+    @property
+    def digest(self) -> dict[str, int]:
+        """That of all records; see the function of this name."""
+        return {"count": len(self.records), "crc32": self._crc32}
 
     def show_on(self, dashboards: Sequence[Dashboard]) -> None:
         """Sends the floats of each further record to these dashboards too."""
         self._dashboards = dashboards
 
     def keep_until(self, step: int) -> None:
-        """Drops the records after `step`, and an incomplete last line.
+        """Drops all but the records `until` this step, and an incomplete last line.
 
         To be called before the first `append` to a file that was there before.
 
         Raises:
             OSError: the file cannot be written.
         """
-        self.records = [record for record in self.records if record["step"] <= step]
+        self.records = [*until(self.records, step)]
+        self._crc32 = digest(self.records)["crc32"]
         if self._writable:
             write_text(self._path, "".join(map(_line, self.records)))
 
@@ -192,6 +225,7 @@ class RecordFile:
         """
         lines = "".join(map(_line, records))
         self.records += records
+        self._crc32 = zlib.crc32(lines.encode(), self._crc32)
         if not self._writable:
             return
         try:
