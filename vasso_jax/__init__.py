@@ -1,6 +1,7 @@
 """Sharpness-aware optimizers with variance suppression (VaSSO), and a trainer for image models."""
 
-from typing import TYPE_CHECKING, Any
+# Not that of `typing`, which takes longer to load than everything else here.
+TYPE_CHECKING = False
 
 __version__ = "0.2.0"
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from vasso_jax.inference import load_run
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # What needs JAX loads at the first use.
     if name == "load_run":
         from vasso_jax.inference import load_run

@@ -1,5 +1,6 @@
 """The entries of the command line: in processes of their own."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from tests.run_folder.written import write_two_methods
+from vasso_jax.cli.interruption import Interruptible
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENTRIES = {
@@ -45,3 +47,34 @@ def test_a_reader_that_goes_away_ends_a_command_without_a_word(arguments, tmp_pa
         assert process.stderr.read() == b""
     assert process.returncode == -signal.SIGPIPE
     assert (tmp_path / "runs.csv").exists() == (arguments[0] == "compare")
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_interrupted_while_a_command_is_loaded_it_ends_in_one_line(entry):
+    interrupt = "os.kill(os.getpid(), signal.SIGINT)"
+    code = f"""
+import importlib, os, signal, sys
+importlib.import_module = lambda name: {interrupt}
+{ENTRIES[entry]}
+"""
+    command = [sys.executable, "-c", code, "--config=digits:sam"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
+def test_nothing_that_takes_time_loads_before_an_interrupt_is_handled():
+    code = "import sys; import vasso_jax.cli.main; print(*sys.modules)"
+    # -S: without what an environment loads for itself.
+    command = [sys.executable, "-S", "-c", code]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not {*loaded.split()} & {"signal", "enum", "typing", "argparse", "collections"}
+
+
+def test_what_has_to_tidy_up_is_interrupted_by_an_exception():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), Interruptible():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

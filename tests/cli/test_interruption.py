@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from vasso_jax.cli import main
-from vasso_jax.cli.interruption import ended_by_ctrl_c
+from vasso_jax.cli.interruption import EndedByCtrlC
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def test_it_is_not_lost_in_a_callback(monkeypatch, capfd):
     before = signal.getsignal(signal.SIGINT)
     gc.callbacks.append(callback)
     try:
-        with ended_by_ctrl_c(lambda: "nothing is lost"):
+        with EndedByCtrlC(lambda: "nothing is lost"):
             gc.collect()
     finally:
         gc.callbacks.remove(callback)
@@ -48,7 +48,11 @@ def test_in_an_import_it_is_one_line(monkeypatch, capfd):
     monkeypatch.setattr(importlib, "import_module", interrupted)
     monkeypatch.setattr(main, "_end_with_the_reader", lambda: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    with pytest.raises(SystemExit) as end:
-        main.run("compare", ["x"])
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main.run("compare", ["x"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert end.value.code == 130
     assert capfd.readouterr().err == "interrupted\n"

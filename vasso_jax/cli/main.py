@@ -1,14 +1,9 @@
 """vasso-jax COMMAND ...: trains, sweeps, predicts, compares, prepares data, imports weights."""
 
-import argparse
-import importlib
 import os
-import signal
 import sys
-from collections.abc import Sequence
 
-import vasso_jax
-from vasso_jax.cli.interruption import ended_by_ctrl_c
+from vasso_jax.cli.interruption import leave_on_interrupt
 
 # The module of each command, with its function `main(arguments)`, and what it does.
 COMMANDS = {
@@ -26,7 +21,13 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the command that the first argument names with the others."""
+    leave_on_interrupt()
     _end_with_the_reader()
+    # Local, as Ctrl-C must have its handler before anything that takes time to load.
+    import argparse
+
+    import vasso_jax
+
     lines = "".join(f"  {name:<13} {what}\n" for name, (_, what) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="vasso-jax",
@@ -40,15 +41,17 @@ def main() -> None:
     run(options.command, sys.argv[2:])
 
 
-def run(command: str, arguments: Sequence[str] | None = None) -> None:
+def run(command: str, arguments: list[str] | None = None) -> None:
     """One command with its arguments; None: those of this process."""
+    leave_on_interrupt()
     _end_with_the_reader()
+    import importlib
+
     # Modules of the user's own lie there, as for `python -m`.
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     try:
-        with ended_by_ctrl_c():
-            module = importlib.import_module(f"vasso_jax.cli.{COMMANDS[command][0]}")
+        module = importlib.import_module(f"vasso_jax.cli.{COMMANDS[command][0]}")
     except ModuleNotFoundError as error:
         print(
             f"error: vasso-jax {command} needs more than the optimizers ({error}): "
@@ -58,10 +61,9 @@ def run(command: str, arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     try:
         module.main(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
+        import signal
+
         # In a command that ignores the signal; Python would complain again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
@@ -72,4 +74,6 @@ def _end_with_the_reader() -> None:
 
     Commands that write to more than their output, such as sockets, ignore the signal again.
     """
+    import signal
+
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

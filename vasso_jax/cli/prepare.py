@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from vasso_jax.cli.interruption import Interruptible
 from vasso_jax.data.prepare.preparation import PREPARABLE, prepare
 
 
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a server that goes away is an error
     try:
-        prepare(args.name, args.dir, url=args.url)
+        with Interruptible():
+            prepare(args.name, args.dir, url=args.url)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

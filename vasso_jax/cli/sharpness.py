@@ -28,7 +28,7 @@ from vasso_jax import runs
 from vasso_jax.cli.arguments import at_least, checkpoint, positive_numbers
 from vasso_jax.cli.compare import table
 from vasso_jax.cli.config_file import fail
-from vasso_jax.cli.interruption import ended_by_ctrl_c
+from vasso_jax.cli.interruption import EndedByCtrlC
 from vasso_jax.runs import sharpness_tables, tables
 from vasso_jax.runs.sharpness import CAVEAT
 from vasso_jax.train.reporting.quiet import quieten_libraries
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: of the command line, without the program; None: those of this process.
     """
     options = _parser().parse_args(arguments)
-    with ended_by_ctrl_c():
+    with EndedByCtrlC():
         _run(options)
 
 
@@ -128,7 +128,7 @@ def _measure(options: argparse.Namespace) -> None:
             "same command goes on with the others"
         )
 
-    with ended_by_ctrl_c(stopped), ConsoleProgress(sum(missing)) as progress:
+    with EndedByCtrlC(stopped), ConsoleProgress(sum(missing)) as progress:
         for target, count in zip(targets, missing, strict=True):
             if count:
                 progress.start(target.folder.name)

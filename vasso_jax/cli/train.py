@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vasso_jax.cli.config_file import define_config, fail, parse, run_name
-from vasso_jax.cli.interruption import ended_by_ctrl_c
+from vasso_jax.cli.interruption import EndedByCtrlC
 from vasso_jax.train.config.fields import Config
 from vasso_jax.train.reporting.quiet import quieten_libraries
 
@@ -69,7 +69,7 @@ def _main(argv: list[str]) -> None:
 def run_here(config: Config, workdir: str) -> None:
     """Runs a config in this process, with the output and the exit status that are said above."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    with ended_by_ctrl_c(lambda: "interrupted; what was saved before is kept"):
+    with EndedByCtrlC(lambda: "interrupted; what was saved before is kept"):
         # JAX and all that comes with it load only once the command line has been understood.
         from vasso_jax.train import Stopped, UsageError, check, run_plan, usage_errors
         from vasso_jax.train.devices.compiled_programs import keep_compiled_programs

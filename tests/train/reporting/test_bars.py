@@ -21,9 +21,9 @@ HIDE, SHOW, ERASE = "\x1b[?25l", "\x1b[?25h", "\x1b[2K"
 INTERRUPTED = """
 import os, signal, time
 from rich.console import Console
-from vasso_jax.cli.interruption import ended_by_ctrl_c
+from vasso_jax.cli.interruption import EndedByCtrlC
 from vasso_jax.train.reporting.bars import open_bar
-with ended_by_ctrl_c(lambda: "interrupted; what was saved before is kept"):
+with EndedByCtrlC(lambda: "interrupted; what was saved before is kept"):
     open_bar(Console(), False, 9, 1, "compiling")
     os.kill(os.getpid(), signal.SIGINT)
 """
