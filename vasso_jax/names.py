@@ -1,7 +1,9 @@
-"""Names in a config: one of a list, or `pkg.module:Name` for the user's own object."""
+"""Names in a config: one of a list, `pkg.module:Name` for the user's own object, and paths."""
 
 import difflib
 import importlib
+import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,3 +74,18 @@ def import_object(field: str, name: str) -> Any:
     if not callable(found):
         raise ValueError(f"{field} {name!r} is no function or class, but {found!r}")
     return found
+
+
+def expanded(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path, with ~ or ~user at its beginning replaced by that home folder.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} begins with the home folder of a user that there is not: give another path, "
+            "or write ./~ for a folder of that name"
+        ) from error

@@ -86,6 +86,11 @@ def test_training_works_in_a_thread(tmp_path):
     assert result["test_top1"] == 1.0
 
 
+def test_a_workdir_of_nobody_is_one_message():
+    with pytest.raises(UsageError, match=r"~nosuchuser/x begins with the home folder of a user"):
+        train(config(), "~nosuchuser/x", model=Linear(2), dataset=halves())
+
+
 @pytest.mark.parametrize("workdir", [None, 3])
 def test_a_workdir_of_another_type_is_one_message(workdir):
     with pytest.raises(UsageError, match=f"workdir must be the path of a folder, got {workdir}"):

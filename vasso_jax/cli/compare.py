@@ -23,6 +23,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from vasso_jax import runs
+from vasso_jax.cli.failure import fail
+from vasso_jax.printable import printable
 from vasso_jax.runs import page, sharpness_tables, tables
 from vasso_jax.runs.sharpness import CAVEAT
 
@@ -39,8 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         show(arguments)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(error)
 
 
 def show(arguments: Sequence[str] | None) -> None:
@@ -139,7 +140,7 @@ def _compare(options: argparse.Namespace) -> None:
     if differences:
         console.print(table(difference_header, differences))
     for note in captioned:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(printable(note), markup=False, soft_wrap=True)
 
 
 def _read(paths: Sequence[pathlib.Path]) -> tuple[list[runs.Run], list[str]]:
@@ -169,10 +170,10 @@ def _baseline(groups: Sequence[runs.Group], name: str | None) -> runs.Group:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """For the screen; the first column is aligned left, the others right."""
     shown = Table()
-    for i, title in enumerate(header):
+    for i, title in enumerate(map(printable, header)):
         shown.add_column(escape(title), justify="right" if i else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*map(escape, row))
+        shown.add_row(*(escape(printable(cell)) for cell in row))
     return shown
 
 

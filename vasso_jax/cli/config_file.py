@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -11,6 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import vasso_jax
+from vasso_jax.cli.failure import fail
 from vasso_jax.names import did_you_mean
 from vasso_jax.train import default_config
 from vasso_jax.train.config.fields import SECTIONS, Config
@@ -174,9 +174,3 @@ def fail_to_load(error: Exception) -> NoReturn:
     # The last lines of a trace within an exception's text, or all of it, name file and line.
     message = "\n".join(str(error).strip().splitlines()[-5:])
     fail(f"the config file cannot be loaded: {type(error).__name__}: {message}")
-
-
-def fail(message: object) -> NoReturn:
-    """Ends the process with one message and status 2."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)

@@ -14,12 +14,13 @@ message.
 import argparse
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from safetensors.numpy import save
 
+from vasso_jax.cli.failure import fail
 from vasso_jax.inference import exported_program, load_run, named_weights
+from vasso_jax.printable import printable
 from vasso_jax.runs import write_bytes
 from vasso_jax.train.checkpoints.checkpoint import split_name
 from vasso_jax.train.errors import UsageError, usage_errors
@@ -67,9 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 content = exported_program(run)
             write_bytes(target, content)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"wrote {options.file} ({len(content) / 1e6:.1f} MB), step {run.step}")
+        fail(error)
+    print(printable(f"wrote {options.file}") + f" ({len(content) / 1e6:.1f} MB), step {run.step}")
     if not weights:
         height, width, channels = run.preprocessing.image_shape
         print(f"images: uint8 [N, {height}, {width}, {channels}]")

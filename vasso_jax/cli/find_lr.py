@@ -29,7 +29,8 @@ import numpy as np
 from rich.console import Console
 
 from vasso_jax.cli.compare import table
-from vasso_jax.cli.config_file import fail, load_config, run_name
+from vasso_jax.cli.config_file import load_config, run_name
+from vasso_jax.cli.failure import fail
 from vasso_jax.cli.train import fail_in_cluster
 from vasso_jax.train.config.fields import Config
 from vasso_jax.train.reporting.quiet import quieten_libraries

@@ -10,12 +10,13 @@ are read from the file, no other pickled objects.
 import argparse
 import pathlib
 import pickle
-import sys
 from typing import Any
 
 from absl import logging
 
+from vasso_jax.cli.failure import fail
 from vasso_jax.models import from_torch
+from vasso_jax.printable import printable
 from vasso_jax.train.checkpoints.weights import write_run
 from vasso_jax.train.errors import UsageError
 
@@ -36,9 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         write_run(args.folder, from_torch(args.model, _state_dict(args.checkpoint)))
     except (UsageError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"wrote {args.folder}: --config.model.name={args.model} --config.init_from={args.folder}")
+        fail(error)
+    given = f"--config.model.name={args.model} --config.init_from={args.folder}"
+    print(printable(f"wrote {args.folder}: {given}"))
 
 
 def _state_dict(path: pathlib.Path) -> dict[str, Any]:

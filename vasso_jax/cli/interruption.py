@@ -17,13 +17,14 @@ def leave_on_interrupt() -> None:
     Not by KeyboardInterrupt: raised while modules are loaded, or within a callback of a library, it
     would be lost or end in a trace.
     """
-    signal.signal(signal.SIGINT, _leaving(lambda: "interrupted"))
+    signal.signal(signal.SIGINT, EndedByCtrlC()._handler)
 
 
 class EndedByCtrlC:
     """Within this context Ctrl-C ends the process at once, with a message of its own."""
 
-    def __init__(self, message):  # of type Callable[[], str]; typing takes time
+    # The type is Callable[[], str]; to import that takes time.
+    def __init__(self, message=lambda: "interrupted"):
         """`message`: what is said then, on standard error."""
         self._handler = _leaving(message)
 

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from vasso_jax.cli.arguments import at_least
+from vasso_jax.cli.failure import fail
 from vasso_jax.data.images import SUFFIXES
 from vasso_jax.inference import TrainedRun, load_run
 from vasso_jax.inference.trained_run import BATCH_SIZE, in_batches
+from vasso_jax.printable import printable
 from vasso_jax.runs import write_text
 from vasso_jax.train.checkpoints.checkpoint import split_name
 from vasso_jax.train.errors import UsageError, usage_errors
@@ -72,8 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.csv:
                 write_text(options.csv, _table(rows, top))
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(error)
     if len(rows) < len(files):
         sys.exit(1)
 
@@ -110,14 +111,14 @@ def _predict(run: TrainedRun, files: Sequence[pathlib.Path], top: int) -> list[l
                 images.extend(run.preprocessing.resized([file]))
                 read.append(file)
             except (ValueError, OSError) as error:
-                print(_printable(f"left out: {error}"), file=sys.stderr)
+                print(printable(f"left out: {error}"), file=sys.stderr)
         if not read:
             continue
         for file, p in zip(read, run.predict_prepared(np.stack(images)), strict=True):
             best = [(run.class_names[i], float(p[i])) for i in np.argsort(-p, kind="stable")[:top]]
             listed = ", ".join(f"{name} {percent(share)}" for name, share in best)
-            print(_printable(f"{file}: {listed}"))
-            rows.append([_printable(str(file)), *(field for pair in best for field in pair)])
+            print(printable(f"{file}: {listed}"))
+            rows.append([printable(file), *(field for pair in best for field in pair)])
     return rows
 
 
@@ -128,8 +129,3 @@ def _table(rows: Sequence[Sequence[Any]], top: int) -> str:
     table.writerow(["image", *fields])
     table.writerows(rows)
     return text.getvalue()
-
-
-def _printable(text: str) -> str:
-    """With escapes in place of what is no UTF-8, such as some names of files."""
-    return text.encode(errors="backslashreplace").decode()

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from vasso_jax.cli.failure import fail
 from vasso_jax.cli.interruption import Interruptible
 from vasso_jax.data.prepare.preparation import PREPARABLE, prepare
 
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with Interruptible():
             prepare(args.name, args.dir, url=args.url)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(error)
     except KeyboardInterrupt:
         print("interrupted; what was downloaded is kept", file=sys.stderr)
         sys.exit(130)

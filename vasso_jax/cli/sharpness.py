@@ -27,8 +27,9 @@ from rich.console import Console
 from vasso_jax import runs
 from vasso_jax.cli.arguments import at_least, checkpoint, positive_numbers
 from vasso_jax.cli.compare import table
-from vasso_jax.cli.config_file import fail
+from vasso_jax.cli.failure import fail, print_error
 from vasso_jax.cli.interruption import EndedByCtrlC
+from vasso_jax.printable import printable
 from vasso_jax.runs import sharpness_tables, tables
 from vasso_jax.runs.sharpness import CAVEAT
 from vasso_jax.train.reporting.quiet import quieten_libraries
@@ -143,7 +144,7 @@ def _measure(options: argparse.Namespace) -> None:
     for folder, made in found.items():
         for path in (draw(one, runs.RunFolder(folder)) for one in made):
             if path:
-                print(f"drew {path}")
+                print(printable(f"drew {path}"))
     notes += [
         f"{folder.name}: {note}"
         for folder, made in found.items()
@@ -155,7 +156,7 @@ def _measure(options: argparse.Namespace) -> None:
         data = sharpness_tables.as_data(found, groups)
         runs.write_text(options.json, json.dumps(data, indent=1) + "\n")
     for failure in failures[:-1]:
-        print(f"error: {failure}", file=sys.stderr)
+        print_error(failure)
     if failures:
         fail(failures[-1])
 
@@ -271,4 +272,4 @@ def _show(
         for part in tables.in_width(header, rows, console.width if on_screen else 80):
             console.print(table(*part))
     for note in [*notes, CAVEAT]:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(printable(note), markup=False, soft_wrap=True)

@@ -26,8 +26,10 @@ from rich.console import Console
 from vasso_jax import runs
 from vasso_jax.cli import compare
 from vasso_jax.cli.arguments import at_least
-from vasso_jax.cli.config_file import check_field, config_path, fail, load_config, run_name
+from vasso_jax.cli.config_file import check_field, config_path, load_config, run_name
+from vasso_jax.cli.failure import fail
 from vasso_jax.cli.train import run_here
+from vasso_jax.printable import printable
 from vasso_jax.runs import tables
 from vasso_jax.sweep import ConsoleProgress, PlannedRun, Point, make_points, own_points, run_all
 from vasso_jax.train.config.fields import Config, with_fields
@@ -53,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sweep = _Sweep(options, fields)
         for note in sweep.notes:
-            print(note)
+            print(printable(note))
         if options.list:
             for i, point in enumerate(sweep.points):
-                print(f"{i:>4}  {sweep.described(point)}")
+                print(printable(f"{i:>4}  {sweep.described(point)}"))
         elif options.index is not None:
             run = sweep.planned(sweep.point(options.index))
             run_here(run.config, str(run.folder))
@@ -196,6 +198,8 @@ def _grid(texts: Sequence[str]) -> dict[str, list[Any]]:
             grid[field] = list(ast.literal_eval(f"[{values}]"))
         except (ValueError, SyntaxError):  # names
             grid[field] = values.split(",")
+        except (MemoryError, RecursionError) as error:
+            raise ValueError(f"--set {field}: its values are nested too deeply") from error
     return grid
 
 
@@ -206,7 +210,7 @@ def _train(sweep: _Sweep, jobs: int) -> None:
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     planned = [sweep.planned(point) for point in sweep.points]
-    print(f"checking {len(planned)} runs in {sweep.workdir} ...", flush=True)
+    print(printable(f"checking {len(planned)} runs in {sweep.workdir} ..."), flush=True)
     try:
         with ConsoleProgress() as progress:
             failures = run_all(planned, jobs, progress)

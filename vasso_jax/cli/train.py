@@ -20,7 +20,8 @@ from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
-from vasso_jax.cli.config_file import define_config, fail, parse, run_name
+from vasso_jax.cli.config_file import define_config, parse, run_name
+from vasso_jax.cli.failure import fail, print_error
 from vasso_jax.cli.interruption import EndedByCtrlC
 from vasso_jax.train.config.fields import Config
 from vasso_jax.train.reporting.quiet import quieten_libraries
@@ -91,7 +92,7 @@ def fail_in_cluster(error: Exception) -> NoReturn:
     """As `fail`, where the process may belong to a cluster."""
     from vasso_jax.train.devices import processes
 
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    print_error(error)
     if processes.joined():
         # An ordinary end would wait for the other processes, and they for this one.
         os._exit(2)

@@ -3,11 +3,13 @@
 import os
 import pathlib
 
+from vasso_jax.names import expanded
+
 
 def tfds_root(data_dir: str = "") -> pathlib.Path:
     """The folder of the copies: `data_dir`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
-    return root.expanduser().absolute()
+    root = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return expanded(root).absolute()
 
 
 def newest_copy(name: str, data_dir: str) -> pathlib.Path | None:

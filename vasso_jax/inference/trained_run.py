@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from vasso_jax import data
 from vasso_jax.inference.preprocessing import Image, Preprocessing, as_images
+from vasso_jax.names import expanded
 from vasso_jax.runs import RunFolder
 from vasso_jax.train.checkpoints.checkpoint import find_checkpoint
 from vasso_jax.train.checkpoints.weights import read_variables
@@ -161,7 +162,7 @@ def load_run(
             of it is damaged, or its network has to be given, or is another one.
     """
     with usage_errors():
-        return _load(pathlib.Path(folder).expanduser(), which, average, model)
+        return _load(expanded(folder), which, average, model)
 
 
 def _load(

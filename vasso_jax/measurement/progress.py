@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vasso_jax.measurement.measures import Measure
+from vasso_jax.printable import printable
 from vasso_jax.runs import Measurement
 
 
@@ -39,7 +40,7 @@ class ConsoleProgress:
 
     def start(self, run: str) -> None:
         """Begins with a run."""
-        self._run, self._measure = run, None
+        self._run, self._measure = printable(run), None
 
     def passes(self, measure: Measure, done: int, expected: int) -> None:
         """See `Report`."""

@@ -6,8 +6,10 @@ import time
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
+from vasso_jax.printable import printable
 from vasso_jax.runs import RunFolder, evaluations
 from vasso_jax.sweep.jobs import PlannedRun
 from vasso_jax.sweep.worker import Outcome
@@ -58,13 +60,13 @@ class ConsoleProgress:
             self._live.update(self._table(), refresh=True)
 
     def _note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(printable(text), markup=False)
 
     def _table(self) -> Table:
         table = Table("run", "epoch", "top-1", "s", box=None, pad_edge=False)
         for folder, start in self._started.items():
             seconds = f"{time.monotonic() - start:.0f}"
-            table.add_row(folder.name, *_latest(RunFolder(folder)), seconds)
+            table.add_row(escape(printable(folder.name)), *_latest(RunFolder(folder)), seconds)
         return table
 
 

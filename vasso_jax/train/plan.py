@@ -165,6 +165,11 @@ class Plan:
             raise ValueError(
                 f"batch_size={options.batch_size} exceeds the {spec.num_train} training images"
             )
+        if total >= 2**31:  # the counter of the train state is an int32
+            raise ValueError(
+                f"epochs={options.epochs} are {total} steps: a run has fewer than 2**31, so give "
+                "fewer epochs"
+            )
         ours = method if method["name"] in METHODS else {}
         refresh_every, active = ours.get("refresh_every"), ours.get("active")
         if refresh_every and refresh_every > steps:

@@ -1,7 +1,9 @@
 """The picture of a learning-rate range test."""
 
+import io
 import pathlib
 
+from vasso_jax.runs import write_bytes
 from vasso_jax.runs.series import axis_label, style
 from vasso_jax.train.lr_finder import RangeTest
 
@@ -47,4 +49,6 @@ def plot_range_test(found: RangeTest, path: pathlib.Path, name: str) -> None:
     axes.set_ylabel(f"training loss: {axis_label('loss')}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(path, format="png", dpi=110)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    write_bytes(path, content.getvalue())

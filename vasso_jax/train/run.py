@@ -21,6 +21,7 @@ import optax
 from clu import parameter_overview
 
 from vasso_jax import data, runs
+from vasso_jax.names import expanded
 from vasso_jax.train.checkpoints.checkpoint import Checkpoints
 from vasso_jax.train.checkpoints.weights import checkpoint_of, start_from
 from vasso_jax.train.devices import processes
@@ -80,7 +81,8 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
     if not isinstance(workdir, str | os.PathLike):
         raise UsageError(f"workdir must be the path of a folder, got {workdir!r}")
     display = Display(enabled=processes.is_first())
-    folder = runs.RunFolder(pathlib.Path(workdir).expanduser().absolute())
+    with usage_errors():
+        folder = runs.RunFolder(expanded(workdir).absolute())
     is_new = processes.is_first() and not folder.path.exists()
     with contextlib.ExitStack() as held:
         processes.on_first(lambda: held.enter_context(folder.lock(display.warn)))

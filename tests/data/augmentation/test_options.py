@@ -32,9 +32,19 @@ def test_options_out_of_range_or_without_effect_are_refused(options, message):
 def test_options_that_do_not_fit_the_images_are_refused():
     policy, mixing = Augmentation(policy="trivialaugment"), Augmentation(cutmix_alpha=1.0)
     with pytest.raises(ValueError, match="but these have 4 channels: leave policy out"):
-        policy.check_fit(4, 128)
+        policy.check_fit((8, 8, 4), 128)
     with pytest.raises(ValueError, match="no effect on a batch of one image: raise batch_size"):
-        mixing.check_fit(3, 1)
-    mixing.check_fit(4, 2)
+        mixing.check_fit((8, 8, 3), 1)
+    mixing.check_fit((8, 8, 4), 2)
     for channels in (1, 3):
-        policy.check_fit(channels, 1)
+        policy.check_fit((8, 8, channels), 1)
+
+
+def test_padding_and_cutout_are_smaller_than_the_image():
+    with pytest.raises(
+        ValueError, match=r"crop_padding=6 gives crops without any of the image, .*8x6"
+    ):
+        Augmentation(crop_padding=6).check_fit((8, 6, 3), 2)
+    with pytest.raises(ValueError, match="cutout_size=7 exceeds the image of 8x6 pixels"):
+        Augmentation(cutout_size=7).check_fit((8, 6, 3), 2)
+    Augmentation(crop_padding=5, cutout_size=6).check_fit((8, 6, 3), 2)

@@ -30,7 +30,7 @@ def bound(fields, section="model", constructor=build, **options):
     st.fixed_dictionaries(
         {"size": st.integers()},
         optional={
-            "rate": st.floats(allow_nan=False) | st.integers(-9, 9),
+            "rate": st.floats(-1e38, 1e38) | st.integers(-9, 9),
             "count": st.integers(),
             "flag": st.booleans(),
             "word": st.text(),

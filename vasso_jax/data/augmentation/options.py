@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from vasso_jax.names import check_choice
 
@@ -61,13 +62,24 @@ class Augmentation:
         """Whether the images of a batch are mixed with each other."""
         return bool(self.mixup_alpha or self.cutmix_alpha)
 
-    def check_fit(self, channels: int, batch_size: int) -> None:
+    def check_fit(self, image_shape: Sequence[int], batch_size: int) -> None:
         """Raises ValueError if batches of such images cannot be augmented so.
 
         Args:
-            channels: of an image.
+            image_shape: [H, W, C] of an image.
             batch_size: over all devices.
         """
+        *sides, channels = image_shape
+        if self.crop_padding >= min(sides):
+            raise ValueError(
+                f"augment: crop_padding={self.crop_padding} gives crops without any of the image, "
+                f"which has {sides[0]}x{sides[1]} pixels: it must be smaller than that"
+            )
+        if self.cutout_size > min(sides):
+            raise ValueError(
+                f"augment: cutout_size={self.cutout_size} exceeds the image of "
+                f"{sides[0]}x{sides[1]} pixels"
+            )
         if self.policy and channels not in (1, 3):
             raise ValueError(
                 f"augment: {self.policy} is for grey and RGB images, but these have {channels} "

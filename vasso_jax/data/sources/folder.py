@@ -17,6 +17,7 @@ from vasso_jax.data.datasets import (
 from vasso_jax.data.images import SUFFIXES
 from vasso_jax.data.sources.small_images import common_shape, read_all
 from vasso_jax.data.sources.source import Source
+from vasso_jax.names import expanded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Folder(Streaming, Source):
                 damaged or has another size.
             OSError: a folder or a small image is missing or cannot be read.
         """
-        directory = pathlib.Path(self.dir).expanduser().absolute()
+        directory = expanded(self.dir).absolute()
         names = class_folders(directory / "train")
         # The folder test of ImageNet, beside val, has no classes.
         further = [split for split in ("test", "val") if _folders_in(directory / split)] or ["val"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from vasso_jax.data.datasets import ImageDataset, checked
 from vasso_jax.data.sources.source import Source
+from vasso_jax.names import expanded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Npz(Source):
             ValueError: a file is damaged, lacks an array, or has an array of another dtype or
                 shape, or a label out of range; the message names it.
         """
-        directory = pathlib.Path(self.dir).expanduser().absolute()
+        directory = expanded(self.dir).absolute()
         paths = [directory / "train.npz", directory / "test.npz"]
         if (validation := directory / "validation.npz").exists():
             paths.append(validation)

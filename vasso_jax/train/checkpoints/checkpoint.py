@@ -13,6 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from vasso_jax.names import expanded
 from vasso_jax.runs import RunFolder
 from vasso_jax.train.devices.sharding import in_order_of
 from vasso_jax.train.errors import UsageError
@@ -155,7 +156,7 @@ def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> p
         FileNotFoundError: there is no such checkpoint; the message lists those that there are.
         ValueError: `which` is something else, or the checkpoints cannot be listed.
     """
-    folder = RunFolder(pathlib.Path(run).expanduser().absolute())
+    folder = RunFolder(expanded(run).absolute())
     steps = folder.saved_steps()
     if not steps:
         raise FileNotFoundError(f"{run} has no checkpoint in {folder.checkpoints_path}")
@@ -184,7 +185,7 @@ def split_name(name: str) -> tuple[str, int | str]:
     """
     run, at, which = name.rpartition("@")
     named = at and (which in ("last", "best") or which.isdecimal())
-    if not named or pathlib.Path(name).expanduser().exists():
+    if not named or os.path.exists(os.path.expanduser(name)):
         return name, "last"
     return run, int(which) if which.isdecimal() else which
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from vasso_jax.names import expanded
 from vasso_jax.runs import RunFolder
 from vasso_jax.train.checkpoints.checkpoint import (
     Checkpoints,
@@ -148,7 +149,7 @@ def write_run(run: str, variables: dict[str, Any]) -> None:
     Raises:
         UsageError: the folder has checkpoints already, or cannot be written.
     """
-    checkpoints = Checkpoints(RunFolder(pathlib.Path(run).expanduser()).checkpoints_path)
+    checkpoints = Checkpoints(RunFolder(expanded(run)).checkpoints_path)
     try:
         if checkpoints.latest_step() is not None:
             raise UsageError(f"{run} already holds a run: give another folder")

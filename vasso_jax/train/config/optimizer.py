@@ -213,7 +213,7 @@ def _clip(norm: float) -> list[Base]:
 
 
 def _check_numbers(lr: optax.ScalarOrSchedule, **numbers: float) -> None:
-    if not callable(lr) and not lr > 0:
+    if not callable(lr) and not 0 < lr < math.inf:
         raise ValueError(f"lr must be a number > 0, got {lr}")
     for field, value in numbers.items():
         if not 0 <= value < math.inf:
@@ -228,5 +228,5 @@ def _check_shares(**shares: float) -> None:
 
 def _check_adam(b1: float, b2: float, eps: float) -> None:
     _check_shares(b1=b1, b2=b2)
-    if not eps > 0:
-        raise ValueError(f"eps must be > 0, got {eps}")
+    if not 0 < eps < math.inf:
+        raise ValueError(f"eps must be a number > 0, got {eps}")

@@ -29,6 +29,8 @@ SUPPLIED = {
 }
 # Empty, these mean that there is no such thing.
 OPTIONAL = ("label_noise", "validation", "rho_schedule", "window")
+# Each ascent step is compiled by itself.
+_MOST_ASCENT = 100
 # The argument of the method that these sections give.
 _ACT_ON = {"rho_schedule": "rho", "window": "active"}
 
@@ -226,11 +228,21 @@ def make_optimizer(
             "base.clip_norm does not reach the decoupled sharpness of wsam: leave it out, or set "
             "method.decoupled=False"
         )
+    _check_ascent(parts["method"])
     tx = parts["method"](base, **tied)
     check_transform(f"what {parts['method'].title} returns", tx)
     rho = tied.get("rho", parts["method"].value("rho"))
     ascent_steps = parts["method"].value("ascent_steps")
     return Optimizer(tx, schedule, intended_norm(str(parts["method"].name), rho, ascent_steps))
+
+
+def _check_ascent(method: Part) -> None:
+    steps = method.value("ascent_steps")
+    if method.constructor in METHODS.values() and isinstance(steps, int) and steps > _MOST_ASCENT:
+        raise ValueError(
+            f"method.ascent_steps={steps} are so many gradients in each training step: give at "
+            f"most {_MOST_ASCENT}"
+        )
 
 
 def _rho_tied_to(schedule: optax.Schedule, lr: float, parts: Mapping[str, Part]) -> optax.Schedule:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import numbers
+import reprlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ def bind(
         value, default = fields.get(field), parameter.default
         if value is not None:
             named = _named(where, section, field, value, parameter)
-            arguments[field] = _converted(where, named, parameter)
+            arguments[field] = _converted(where, named, parameter, own=is_own(name or ""))
             settings[field] = value if isinstance(value, str) else _as_json(arguments[field])
         elif field in fields and default not in (None, inspect.Parameter.empty):
             raise ValueError(f"{where} cannot be None: leave it out for its default, {default!r}")
@@ -236,9 +237,15 @@ def _type_of(parameter: inspect.Parameter) -> Any:
     return parameter.annotation
 
 
-def _converted(where: str, value: Any, parameter: inspect.Parameter) -> Any:
-    """The value, checked to be of the type that the parameter has."""
+def _converted(where: str, value: Any, parameter: inspect.Parameter, *, own: bool) -> Any:
+    """The value, checked to be of the type that the parameter has.
+
+    Numbers must be such as can be computed with: within 64 bits, and finite in float32; unless the
+    constructor is the user's `own`, which may give others a meaning.
+    """
     wanted = _type_of(parameter)
+    if isinstance(value, numbers.Real) and not own:
+        _checked(where, value, _fits_float32(value), "a finite number that float32 can hold")
     if callable(value) and wanted in (float, int) and parameter.annotation not in _NUMBERS:
         return value  # a schedule
     is_bool = isinstance(value, bool)
@@ -246,7 +253,8 @@ def _converted(where: str, value: Any, parameter: inspect.Parameter) -> Any:
         return _checked(where, value, is_bool, "True or False")
     if wanted is int:
         whole = isinstance(value, numbers.Integral) and not is_bool
-        return int(_checked(where, value, whole, "an integer"))
+        number = int(_checked(where, value, whole, "an integer"))
+        return _checked(where, number, own or abs(number) < 2**63, "an integer of 64 bits")
     if wanted is float:
         number = isinstance(value, numbers.Real) and not is_bool
         return float(_checked(where, value, number, "a number"))
@@ -257,9 +265,16 @@ def _converted(where: str, value: Any, parameter: inspect.Parameter) -> Any:
     return value
 
 
+def _fits_float32(number: numbers.Real) -> bool:
+    try:
+        return abs(float(number)) < 2.0**128
+    except OverflowError:
+        return False
+
+
 def _checked(where: str, value: Any, fits: bool, wanted: str) -> Any:
     if not fits:
-        raise ValueError(f"{where} must be {wanted}, got {value!r}")
+        raise ValueError(f"{where} must be {wanted}, got {reprlib.repr(value)}")
     return value
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vasso_jax.printable import printable
 from vasso_jax.train.reporting.bars import Bar, open_bar
 
 # Where there can be no progress bar, long epochs print a plain line this often instead.
@@ -38,7 +39,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """One plain line."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text), markup=False)
 
     def warn(self, text: str) -> None:
         """One line, unless the same has been said."""
@@ -46,7 +47,7 @@ class Display:
         kind = re.sub(r"[\d.,-]+", "", text)
         if kind not in self._warned:
             self._warned.add(kind)
-            self.console.print(f"warning: {text}", markup=False, style="yellow")
+            self.console.print(printable(f"warning: {text}"), markup=False, style="yellow")
 
     def opening(self, facts: Mapping[str, str]) -> None:
         """The block at the start: one line per fact."""
@@ -111,7 +112,7 @@ class Display:
         """The table at the end."""
         table = Table(show_header=False)
         for row in rows.items():
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(printable(cell)) for cell in row))
         self.console.print(table)
 
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from vasso_jax.runs import Dashboard, RunFolder
+from vasso_jax.runs import Dashboard, RunFolder, write_text
 from vasso_jax.train.reporting.quiet import without_standard_error
 
 
@@ -60,7 +60,7 @@ class _WeightsAndBiases:
         # Kept in the run folder, so that a resumed run continues its curves.
         id_file = folder.wandb_id_path
         if not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex)
+            write_text(id_file, uuid.uuid4().hex)
         self._run = wandb.init(
             project=project,
             id=id_file.read_text(),

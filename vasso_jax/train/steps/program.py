@@ -81,7 +81,7 @@ def make_program(
             fit the network or does not take whole batches, or `batch_stats` or `batch_stats_over`
             has no effect.
     """
-    augmentation.check_fit(spec.image_shape[-1], options.batch_size)
+    augmentation.check_fit(spec.image_shape, options.batch_size)
     steps_per_epoch = spec.num_train // options.batch_size
     model = make_model(spec.num_classes)
     optimizer = make_optimizer(steps_per_epoch)
