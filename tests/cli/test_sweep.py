@@ -116,6 +116,7 @@ def test_sections_of_the_method_are_left_out_with_what_they_act_on(listed):
         ("--set=method.rho.x=1", "method.rho.x cannot be set"),
         ("--set=epochs=1,many", "epochs cannot be set to '1'"),
         ("--set=base.lr", "--set=base.lr: give values"),
+        (f"--set=base.lr={'-' * 9999}1", "--set base.lr: its values are nested too deeply"),
         ("--set=base.lr= --seeds=2", "--set=base.lr=: give values"),
         ("--set=seed=1,2 --set=seed=3", "--set seed is given twice"),
         ("--set=seed=1,2 --seeds=2", "seed is swept, and --seeds is given"),

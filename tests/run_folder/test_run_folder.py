@@ -179,7 +179,12 @@ def test_a_run_without_its_config_is_not_taken_for_another(tmp_path):
         RunFolder(path).open_for(SETTINGS)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "[]", "1", "", "\xff"])
+DEEP = '{"a":' * 9999 + "1" + "}" * 9999
+# Few enough levels for Python, and too many for what walks through them.
+DEEPER_THAN_OURS = '{"a":' * 200 + "1" + "}" * 200
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[]", "1", "", "\xff", DEEP, DEEPER_THAN_OURS])
 def test_a_damaged_config_is_named(tmp_path, text):
     folder = begin(tmp_path)
     folder.config_path.write_bytes(text.encode("latin-1"))

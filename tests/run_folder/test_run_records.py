@@ -78,6 +78,7 @@ def test_records_beyond_the_checkpoint_and_a_torn_line_are_dropped(path):
 
 
 DAMAGED = [
+    '{"step": 1, "epoch": 1, "split": "train", "x": ' + "[" * 9999 + "]" * 9999 + "}",
     *('{"st', "null", "[]", '{"step": 2}', "\udcff", "", "\0\0\0"),
     *(
         json.dumps(record(1) | {name: bad})

@@ -89,7 +89,7 @@ def config(**fields):
         ({"base": {"name": "adam", "eps": float("inf")}}, r"base\.eps must be a finite number"),
         (
             {"method": {"name": "sam", "rho": 10**400}},
-            r"method\.rho must be a finite number that float32 can hold",
+            r"method\.rho must be a finite number",
         ),
         ({"method__ascent_steps": 2**62}, "method.ascent_steps=4611686018427387904 are so many"),
         ({"method__active": float("nan")}, r"method\.active must be a finite number"),

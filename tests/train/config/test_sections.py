@@ -26,12 +26,15 @@ def bound(fields, section="model", constructor=build, **options):
     return bind(section, "net", constructor, fields, **({"supplied": ("first",)} | options))
 
 
+integers = st.integers(-(2**63) + 1, 2**63 - 1)
+
+
 @given(
     st.fixed_dictionaries(
-        {"size": st.integers()},
+        {"size": integers},
         optional={
             "rate": st.floats(-1e38, 1e38) | st.integers(-9, 9),
-            "count": st.integers(),
+            "count": integers,
             "flag": st.booleans(),
             "word": st.text(),
             "pair": st.lists(st.integers()),
