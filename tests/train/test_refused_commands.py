@@ -164,14 +164,17 @@ def test_an_unwritable_workdir_is_one_message(tmp_path):
     ("found_in", "options"),
     [
         # What float32 does not hold comes out of the first step.
-        ("a parameter", ("checkpoint_every_steps=1", "base.lr=1e38", "base.weight_decay=1e3")),
-        ("the test loss", ("batch_size=1436",)),
-        ("the training loss", ()),
+        (
+            r"params/\S+ holds \w+ at",
+            ("checkpoint_every_steps=1", "base.lr=1e38", "base.weight_decay=1e3"),
+        ),
+        ("the test loss is", ("batch_size=1436",)),
+        ("the training loss is", ()),
     ],
 )
 def test_divergence_is_one_message_and_leaves_finite_checkpoints_only(tmp_path, found_in, options):
     process = runs.start(tmp_path, SMALL, "base.lr=1e30", "epochs=4", *options)
-    refused(process, f"the run diverged: {found_in} is", "smaller base.lr")
+    refused(process, f"the run diverged: {found_in}", "smaller base.lr")
     for step in runs.steps_saved(tmp_path):
         assert all(np.isfinite(x).all() for x in runs.checkpoint(tmp_path, step).values())
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():

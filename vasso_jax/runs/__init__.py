@@ -1,6 +1,6 @@
 """The run folder: its format, its only reader and writer, and what is read off runs.
 
-Format 2. A run folder holds:
+Format 4. A run folder holds:
 
     config.json     The settings, a JSON object. Settings that belong together are a section, an
                     object of its own, such as {"method": {"name": "vasso", "rho": 0.1}}; an empty
@@ -9,7 +9,8 @@ Format 2. A run folder holds:
     metrics.jsonl   The records, one JSON object per line and in the order of steps; see
                     `records.py`, and `continuity.py` for how they follow on each other.
     run.lock        Held by the process that trains the run; see `lock.py`.
-    checkpoints/    One folder per checkpoint, named by its step. Only the trainer reads them.
+    checkpoints/    One folder per checkpoint, named by its step, and those that were found damaged,
+                    named STEP.damaged. Only the trainer reads them.
     curves.png      The learning curves of a finished run.
     sharpness.json  What was measured of its checkpoints; see `sharpness.py`. Beside it,
                     `sharpness.json.lock` keeps two processes from writing it at once.
@@ -25,13 +26,14 @@ from vasso_jax.runs.choice import Choice, candidates, choose
 from vasso_jax.runs.comparison import Group, budgets, differences_to, group_runs
 from vasso_jax.runs.curves import plot_curves, plot_groups
 from vasso_jax.runs.facts import summary
-from vasso_jax.runs.files import read_object, write_bytes, write_text
+from vasso_jax.runs.files import read_object, sync_folder, write_bytes, write_text
 from vasso_jax.runs.fingerprint import check_fingerprint, fingerprint
 from vasso_jax.runs.folder import FORMAT, RunFolder, run_folders
 from vasso_jax.runs.records import (
     Dashboard,
     Record,
     RecordFile,
+    by_rank,
     evaluations,
     is_complete,
     of_best_checkpoint,
@@ -74,6 +76,7 @@ __all__ = [
     "RunFolder",
     "add_measurement",
     "budgets",
+    "by_rank",
     "candidates",
     "check_fingerprint",
     "choose",
@@ -104,6 +107,7 @@ __all__ = [
     "run_folders",
     "seeds_needed",
     "summary",
+    "sync_folder",
     "write_bytes",
     "write_text",
 ]

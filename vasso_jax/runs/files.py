@@ -43,6 +43,20 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         raise OSError(f"{path} cannot be written ({error.strerror})") from error
 
 
+def sync_folder(folder: pathlib.Path) -> None:
+    """Waits until a folder, all that is in it and its own name are on disk.
+
+    Raises:
+        OSError: that failed.
+    """
+    for path in (*folder.rglob("*"), folder, folder.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextlib.contextmanager
 def locked(path: pathlib.Path) -> Iterator[None]:
     """Keeps other processes out that would change the same file; waits for them.

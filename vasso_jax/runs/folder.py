@@ -15,7 +15,7 @@ from vasso_jax.runs.records import Record, is_complete, out_of_patience, read
 from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 
 # Of the folder, in config.json. Files of format 1 do not carry it.
-FORMAT = 3
+FORMAT = 4
 
 _CONFIG = "config.json"
 _LEAVE_OUT = "leave this run out"
@@ -194,7 +194,7 @@ class RunFolder:
 
     def saved_steps(self) -> list[int]:
         """The steps of all complete checkpoints, in ascending order."""
-        # A checkpoint that is being written has a longer name.
+        # A checkpoint that is being written, or was put aside, has a longer name.
         return sorted(
             int(path.name) for path in self.checkpoints_path.glob("*") if path.name.isdecimal()
         )

@@ -2,9 +2,10 @@
 
 A record is one JSON object on one line. Every record has `step` (int), `epoch` (int, those that are
 complete) and `split`: `train`, `validation` or `test`, `train_steps` for the means over the last
-steps within an epoch, or `sharpness` for `lambda_1` and `trace` of the Hessian after it. A record
-of validation or test also has `top1` (in 0..1), `loss` and `seconds` (since the run began, over all
-its starts). Everything else is optional.
+steps within an epoch, `sharpness` for `lambda_1` and `trace` of the Hessian after it, or `healed`
+where the run went on from the checkpoint of this step, as later ones were damaged (`put_aside` has
+their new names). A record of validation or test also has `top1` (in 0..1), `loss` and `seconds`
+(since the run began, over all its starts). Everything else is optional.
 
 Without a validation split, the test split is evaluated while the run is trained. With one, that
 split is, and at the end two records of the test split follow: first, with `checkpoint` = `best`,
@@ -114,6 +115,16 @@ def of_split(records: Iterable[Record], split: str) -> list[Record]:
 def rank(record: Record) -> float:
     """What makes a checkpoint the best: its top-1, or that of the average of the weights."""
     return record.get("ema_top1", record["top1"])
+
+
+def by_rank(records: Sequence[Record], steps: Iterable[int]) -> list[int]:
+    """Of the steps of some checkpoints those that were evaluated, the best first.
+
+    Of equally good ones, the latest comes first.
+    """
+    ranks = {record["step"]: rank(record) for record in evaluations(records)}
+    evaluated = [step for step in steps if step in ranks]
+    return sorted(evaluated, key=lambda step: (ranks[step], step), reverse=True)
 
 
 def of_best_checkpoint(records: Iterable[Record]) -> Record | None:

@@ -17,7 +17,7 @@ MAY_CHANGE = frozenset(
     {
         *("data.dir", "data.workers", "data.on_damaged", "distributed", "fsdp"),
         "model.remat",
-        *("tensorboard", "wandb_project", "checkpoint_every_steps"),
+        *("tensorboard", "wandb_project", "checkpoint_every_steps", "keep_last"),
     }
 )
 # These do not make it another experiment either, but a run keeps them: what is in its folder

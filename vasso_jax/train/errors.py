@@ -1,11 +1,20 @@
 """Errors that the user can fix."""
 
 import contextlib
+import pathlib
 from collections.abc import Iterator
 
 
 class UsageError(Exception):
     """Bad input or environment; the message says what to do, and commands print just that."""
+
+
+class DamagedCheckpoint(UsageError):
+    """Files of a checkpoint are damaged or missing; `reason` says what was found."""
+
+    def __init__(self, checkpoint: pathlib.Path, reason: str):
+        super().__init__(f"the checkpoint {checkpoint} is damaged ({reason})")
+        self.reason = reason
 
 
 class DataError(UsageError):

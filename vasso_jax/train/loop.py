@@ -1,7 +1,6 @@
 """The training loop: steps, progress, evaluation, records and checkpoints."""
 
 import contextlib
-import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,12 @@ import optax
 
 from vasso_jax.runs import Record, RecordFile, is_complete, of_split, out_of_patience, rank
 from vasso_jax.train.checkpoints.checkpoint import Checkpoints
+from vasso_jax.train.checkpoints.healing import restore_first_whole
 from vasso_jax.train.checkpoints.pacing import PacedCheckpoints
 from vasso_jax.train.devices import processes
 from vasso_jax.train.devices.sharding import replicated
-from vasso_jax.train.errors import DataError, Stopped, UsageError, usage_errors
+from vasso_jax.train.divergence import DivergenceCheck
+from vasso_jax.train.errors import DataError, Stopped, usage_errors
 from vasso_jax.train.evaluation import evaluate, skipped_images
 from vasso_jax.train.plan import Experiment
 from vasso_jax.train.reporting.console import Display
@@ -26,14 +27,6 @@ from vasso_jax.train.timer import Timer
 
 if TYPE_CHECKING:
     from vasso_jax.train.epoch_sharpness import EpochSharpness
-
-# Against divergence, by the field that it needs.
-_REMEDIES = {
-    ("base", "lr"): "a smaller base.lr",
-    ("method", "rho"): "a smaller method.rho",
-    ("schedule", "warmup_epochs"): "a longer schedule.warmup_epochs",
-    ("base", "clip_norm"): "base.clip_norm",
-}
 
 
 class Trainer:
@@ -48,7 +41,7 @@ class Trainer:
         display: Display,
     ):
         self._options = experiment.plan.options
-        self._remedies = _remedies(experiment.plan.settings)
+        self._check = DivergenceCheck(experiment.plan.settings)
         self._pipeline = experiment.pipeline
         self._program = experiment.program
         self._total_steps = experiment.total_steps
@@ -59,13 +52,13 @@ class Trainer:
         keep_every = self._options.keep_every_epochs
         if keep_every and self._total_steps:
             checkpoints.keep_every(keep_every * self._program.steps_per_epoch)
+        self._on_disk = checkpoints
         self._checkpoints = PacedCheckpoints(checkpoints)
         self._records = records
         self._display = display
         self._stop = processes.StopRequests()
 
         self._batches = self._pipeline.training(self._step)
-        self._params_sum = jax.jit(optax.tree.sum)
         self._reset_metrics = jax.jit(
             optax.tree.zeros_like, out_shardings=replicated(experiment.plan.mesh)
         )
@@ -122,10 +115,17 @@ class Trainer:
         last = self._record(self._step, "test", self._evaluate("test"))
         best = last
         if earlier and max(earlier) > newest:
-            step = self._checkpoints.best_step()
             del self._state  # as there may be no room for two
-            self._state = self._checkpoints.restore(step, self._program.abstract_state)
-            best = self._record(step, "test", self._evaluate("test"))
+            restored = restore_first_whole(
+                self._on_disk, self._on_disk.ranked_steps(), self._program.abstract_state
+            )
+            self._state = restored.state
+            if restored.damaged:
+                self._display.warn(restored.warning())
+                healed = self._record(self._step, "healed", {"put_aside": restored.put_aside})
+                with usage_errors():
+                    self._records.append(healed)
+            best = self._record(restored.step, "test", self._evaluate("test"))
         with usage_errors():
             self._records.append({**best, "checkpoint": "best"}, last)
 
@@ -220,7 +220,7 @@ class Trainer:
 
     def _measured(self, sharpness: "EpochSharpness") -> list[Record]:
         """The record of the sharpness; none, with a warning, where it cannot be measured."""
-        self._check_parameters()
+        self._check.state(self._step, self._state)
         try:
             return [self._record(self._step, "sharpness", sharpness.measure(self._state))]
         except (ValueError, jax.errors.JaxRuntimeError) as error:  # such as a lack of memory
@@ -246,7 +246,7 @@ class Trainer:
         if "nonfinite_gradients" in means:
             means["nonfinite_gradients"] = int(sums["nonfinite_gradients"].total)
         if "loss" in means:
-            self._check_finite("the training loss", means["loss"])
+            self._check.value(self._step, "the training loss", means["loss"])
         return means
 
     def _next_item(self) -> Any:
@@ -259,27 +259,10 @@ class Trainer:
             raise
 
     def _save(self, top1: float | None = None, *, at_once: bool = False) -> None:
-        self._check_parameters()
-        self._checkpoints.save(self._step, self._state, top1, at_once=at_once)
-
-    def _check_parameters(self) -> None:
-        # The loss was computed before the last update, which may have diverged.
-        self._check_finite("a parameter", float(self._params_sum(self._state.params)))
-
-    def _check_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise UsageError(
-                f"the run diverged: {what} is {value} at step {self._step}. Try {self._remedies}, "
-                "in a new workdir. Checkpoints hold finite parameters only."
-            )
+        arrays = self._check.state(self._step, self._state)
+        self._checkpoints.save(self._step, self._state, arrays, top1, at_once=at_once)
 
     def _evaluate(self, split: str) -> dict[str, Any]:
         means = evaluate(self._program, self._pipeline, self._state, split)
-        self._check_finite(f"the {split} loss", means["loss"])
+        self._check.value(self._step, f"the {split} loss", means["loss"])
         return means
-
-
-def _remedies(settings: Mapping[str, Any]) -> str:
-    """What helps against divergence, of the fields that this run has."""
-    known = [text for (section, field), text in _REMEDIES.items() if field in settings[section]]
-    return " or ".join(known) if known else "a smaller learning rate of tx"

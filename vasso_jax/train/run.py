@@ -23,7 +23,7 @@ from clu import parameter_overview
 from vasso_jax import data, runs
 from vasso_jax.names import expanded
 from vasso_jax.train.checkpoints.checkpoint import Checkpoints
-from vasso_jax.train.checkpoints.weights import checkpoint_of, start_from
+from vasso_jax.train.checkpoints.weights import checkpoint_of
 from vasso_jax.train.devices import processes
 from vasso_jax.train.errors import UsageError, usage_errors
 from vasso_jax.train.loop import Trainer
@@ -32,6 +32,7 @@ from vasso_jax.train.reporting.closing import closing_rows, result_of
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.reporting.dashboards import open_dashboards
 from vasso_jax.train.reporting.diagnosis import doubts, symptoms
+from vasso_jax.train.resume import check_nothing_lost, start_or_resume
 from vasso_jax.train.steps.state import TrainState
 
 
@@ -98,7 +99,11 @@ def _run(plan: Plan, folder: runs.RunFolder, display: Display) -> dict[str, Any]
     processes.on_first(lambda: folder.open_for(plan.settings))
     with usage_errors():
         records = runs.RecordFile(folder.metrics_path, writable=processes.is_first())
-    checkpoints = Checkpoints(folder.checkpoints_path)
+    checkpoints = Checkpoints(
+        folder.checkpoints_path,
+        keep_last=plan.options.keep_last,
+        ranked=lambda steps: runs.by_rank(records.records, steps),
+    )
     try:
         finished = _has_finished(plan, checkpoints, records)
         if finished:
@@ -122,7 +127,7 @@ def _train(
     """Reads the data, and trains or evaluates to the end."""
     weights = None
     if checkpoints.latest_step() is None:
-        _check_nothing_lost(records.records)
+        check_nothing_lost(records.records)
         if plan.options.init_from:
             with usage_errors():
                 weights = checkpoint_of(plan.options.init_from)
@@ -141,7 +146,7 @@ def _train(
     with usage_errors():
         extended_from = folder.extended_from(plan.settings)
     processes.on_first(open_folder)
-    state = _start_or_resume(experiment, weights, checkpoints, records)
+    state = start_or_resume(experiment, weights, checkpoints, records, display)
     display.opening(_opening(experiment, state, weights))
     if extended_from:
         display.note(_extension(extended_from, experiment, records))
@@ -188,44 +193,6 @@ def _extension(extended_from: int, experiment: Experiment, records: runs.RecordF
 def _has_finished(plan: Plan, checkpoints: Checkpoints, records: runs.RecordFile) -> bool:
     complete = runs.is_complete(records.records, plan.options.epochs, plan.options.patience)
     return complete and records.records[-1]["step"] == checkpoints.latest_step()
-
-
-def _start_or_resume(
-    experiment: Experiment,
-    weights: pathlib.Path | None,
-    checkpoints: Checkpoints,
-    records: runs.RecordFile,
-) -> TrainState:
-    """The state to resume from."""
-    step = checkpoints.latest_step()
-    if step is None:
-        state = experiment.program.create_state()
-        if weights:
-            state = start_from(weights, state, keep_head=not experiment.plan.options.epochs)
-    else:
-        state = checkpoints.restore(step, experiment.program.abstract_state)
-    with usage_errors():
-        records.keep_until(-1 if step is None else step)
-    recorded = records.records[-1]["epoch"] if records.records else 0
-    if step and recorded != step // experiment.program.steps_per_epoch:
-        raise UsageError(
-            f"metrics.jsonl ends at epoch {recorded}, the checkpoint of step {step} is further: "
-            "bring the file back, or start in a new workdir"
-        )
-    return state
-
-
-def _check_nothing_lost(records: list[runs.Record]) -> None:
-    """Refuses to start anew over results that a run in this folder had.
-
-    Records of the first epoch may be left by a run that ended before its first checkpoint.
-    """
-    recorded = records[-1]["epoch"] if records else 0
-    if recorded > 1:
-        raise UsageError(
-            f"metrics.jsonl holds {recorded} epochs, but there is no checkpoint: bring the folder "
-            "checkpoints back, or start in a new workdir"
-        )
 
 
 def _opening(

@@ -1,53 +1,71 @@
-"""The checkpoints of a run (orbax): the latest and the best, written in the background."""
+"""The checkpoints of a run (orbax): the newest and the best, written in the background."""
 
 import contextlib
-import logging
+import itertools
 import os
 import pathlib
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import absl.logging
-import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vasso_jax.names import expanded
-from vasso_jax.runs import RunFolder
+from vasso_jax.runs import RunFolder, by_rank, sync_folder
+from vasso_jax.train.checkpoints import about
+from vasso_jax.train.checkpoints.causes import brief, unwritable
+from vasso_jax.train.checkpoints.logs import errors_only
+from vasso_jax.train.checkpoints.reading import Contents, choose_all, read
+from vasso_jax.train.devices import processes
 from vasso_jax.train.devices.sharding import in_order_of
 from vasso_jax.train.errors import UsageError
 
 
 class Checkpoints:
-    """Saves and restores the train state under `DIRECTORY/STEP`."""
+    """Saves and restores the train state under `DIRECTORY/STEP`.
 
-    def __init__(self, directory: pathlib.Path):
+    Attributes:
+        directory: the absolute path.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        keep_last: int = 1,
+        ranked: Callable[[Sequence[int]], list[int]] = lambda steps: [],
+    ):
         """Lists the existing checkpoints.
 
         Args:
             directory: `RunFolder.checkpoints_path`.
+            keep_last: how many of the newest are kept, besides the best.
+            ranked: of some steps those that were evaluated, the best first.
 
         Raises:
-            UsageError: the folder is damaged.
+            UsageError: the folder cannot be listed.
         """
-        self._directory = directory.absolute()
+        self.directory = directory.absolute()
+        self._ranked = ranked
+        self._written: int | None = None  # the newest, while it may not be durable
+        latest = checkpoint_managers.LatestN(keep_last)
+        self._kept: list[checkpoint_managers.PreservationPolicy] = [latest, _Best(ranked)]
         try:
             # Incomplete checkpoints of a killed process are removed in the background; where there
             # is nothing, no thread must look into a folder that may be gone.
-            used = self._directory.is_dir() and any(self._directory.iterdir())
-            latest = checkpoint_managers.LatestN(1)
-            best = checkpoint_managers.BestN(
-                get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False
-            )
-            self._kept: list[checkpoint_managers.PreservationPolicy] = [latest, best]
+            used = self.directory.is_dir() and any(self.directory.iterdir())
             options = _options(self._kept, clean_up=used)
-            self._manager = ocp.CheckpointManager(self._directory, options=options)
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
         except (ValueError, OSError) as error:
             raise UsageError(
-                f"the checkpoints in {self._directory} cannot be listed: repair that folder, or "
-                f"start in a new workdir.\n({_brief(error)})"
+                f"the checkpoints in {self.directory} cannot be listed: repair that folder, or "
+                f"start in a new workdir.\n({brief(error)})"
             ) from error
+
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints, in ascending order."""
+        return [*self._manager.all_steps()]
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint; None if there is none."""
@@ -57,41 +75,39 @@ class Checkpoints:
         """From now on keeps the checkpoints of all multiples of `steps` for good."""
         self._kept.append(checkpoint_managers.EveryNSteps(steps))
 
-    def best_step(self) -> int:
-        """The step of the complete checkpoint of the best accuracy.
+    def ranked_steps(self) -> list[int]:
+        """The steps of the complete checkpoints that were evaluated, the best first."""
+        return self._ranked(self.steps())
 
-        Raises:
-            UsageError: no checkpoint was evaluated.
-        """
-        step = self._manager.best_step()
-        if step is None:
-            raise UsageError(f"no checkpoint in {self._directory} was evaluated")
-        return step
-
-    def save(self, step: int, state: Any, top1: float | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        arrays: Mapping[str, about.Examined] | None = None,
+        others: Mapping[str, Any] | None = None,
+    ) -> None:
         """Starts to write the state after `step` steps; blocks only while copying it to the host.
+
+        Does nothing for the step that was saved last.
 
         Args:
             step: the number of optimizer steps taken.
             state: the train state; its buffers may be reused once this returns.
-            top1: the accuracy that ranks this checkpoint, of the validation or else of the test;
-                None (within an epoch): it is never the best.
+            arrays: what `examine` found in it, maybe earlier; None: it is examined now.
+            others: what else the checkpoint is to say of itself; see `about.py`.
 
         Raises:
             UsageError: this or the previous checkpoint could not be written.
         """
-        metrics = None if top1 is None else {"top1": top1}
-        content = ocp.args.Composite(state=ocp.args.StandardSave(state))
-        try:
-            with errors_only():
-                if step == self._manager.latest_step():  # saved before it could be evaluated
-                    self._manager.wait_until_finished()
-                    self._manager.delete(step)
-                self._manager.save(step, args=content, metrics=metrics)
-        except Exception as error:  # orbax has no error type of its own for a failed write
-            raise self._write_error(error) from error
+        item = about.to_save(about.examine(state) if arrays is None else arrays, others or {})
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), **{about.ITEM: item})
+        with self._writing(), errors_only():
+            # An older one is deleted only once the previous one is durable.
+            self._make_durable()
+            self._manager.save(step, args=args)
+            self._written = step
 
-    def restore(self, step: int, abstract_state: Any) -> Any:
+    def restore(self, step: int, abstract_state: Any) -> Contents:
         """The state of checkpoint `step`, placed as `abstract_state` says.
 
         Args:
@@ -99,21 +115,26 @@ class Checkpoints:
             abstract_state: a pytree of ShapeDtypeStruct with shardings.
 
         Raises:
-            UsageError: the checkpoint is damaged, or of another network or optimizer.
+            DamagedCheckpoint: it does not hold what was saved.
+            UsageError: it is of another network or optimizer, or cannot be read here.
         """
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        try:
-            state = self._manager.restore(step, args=args)["state"]
-        except (MemoryError, jax.errors.JaxRuntimeError):
-            raise  # not the fault of the files
-        except Exception as error:  # damaged files raise many kinds of error
-            others = [other for other in self._manager.all_steps() if other != step]
-            way_out = f"delete that folder to resume at step {max(others)}, or " if others else ""
-            raise UsageError(
-                f"the checkpoint {self._directory / str(step)} cannot be read. If it is damaged, "
-                f"{way_out}start in a new workdir.\n({_brief(error)})"
-            ) from error
-        return in_order_of(state, abstract_state)
+        checkpoint = self.directory / str(step)
+        contents = read(checkpoint, partial(choose_all, checkpoint, abstract_state), together=True)
+        return contents._replace(tree=in_order_of(contents.tree, abstract_state))
+
+    def put_aside(self, step: int) -> pathlib.Path:
+        """Gives a damaged checkpoint another name, `STEP.damaged`, and returns that.
+
+        Raises:
+            UsageError: it cannot be renamed.
+        """
+        damaged = self.directory / str(step)
+        numbers = itertools.chain([""], itertools.count(2))
+        names = (self.directory / f"{step}.damaged{number}" for number in numbers)
+        aside = next(name for name in names if not name.exists())
+        processes.on_first(lambda: damaged.rename(aside))
+        self._manager.reload()
+        return aside
 
     def wait(self) -> None:
         """Returns once everything saved is on disk.
@@ -121,10 +142,8 @@ class Checkpoints:
         Raises:
             UsageError: a checkpoint could not be written.
         """
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:  # as in save
-            raise self._write_error(error) from error
+        with self._writing():
+            self._make_durable()
 
     def close(self) -> None:
         """Waits as `wait` does, and ends the background threads.
@@ -132,16 +151,37 @@ class Checkpoints:
         Raises:
             UsageError: a checkpoint could not be written.
         """
-        try:
+        with self._writing():
+            self._make_durable()
             self._manager.close()
-        except Exception as error:  # as in save
-            raise self._write_error(error) from error
 
-    def _write_error(self, error: Exception) -> UsageError:
-        return UsageError(
-            f"a checkpoint could not be written to {self._directory}: free some space, then run "
-            f"the same command again to resume at the last complete one.\n({_brief(error)})"
-        )
+    def _make_durable(self) -> None:
+        """Waits, and has what orbax leaves in the system's buffers written: all but the arrays."""
+        self._manager.wait_until_finished()
+        if self._written is not None and processes.is_first():
+            sync_folder(self.directory / str(self._written))
+        self._written = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # orbax has no error type of its own for a failed write
+            self._written = None
+            answer = unwritable(self.directory, error)
+            if answer is error:
+                raise
+            raise answer from error
+
+
+class _Best(checkpoint_managers.PreservationPolicy):
+    def __init__(self, ranked: Callable[[Sequence[int]], list[int]]):
+        self._ranked = ranked
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        best = self._ranked([checkpoint.step for checkpoint in checkpoints])[:1]
+        return [checkpoint.step in best for checkpoint in checkpoints]
 
 
 def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> pathlib.Path:
@@ -154,7 +194,7 @@ def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> p
 
     Raises:
         FileNotFoundError: there is no such checkpoint; the message lists those that there are.
-        ValueError: `which` is something else, or the checkpoints cannot be listed.
+        ValueError: `which` is something else, or metrics.jsonl, which ranks them, is damaged.
     """
     folder = RunFolder(expanded(run).absolute())
     steps = folder.saved_steps()
@@ -163,11 +203,12 @@ def find_checkpoint(run: str | os.PathLike[str], which: int | str = "last") -> p
     if which == "last":
         step = steps[-1]
     elif which == "best":
-        step = _best_step(folder.checkpoints_path)
-        if step is None:
+        ranked = by_rank(folder.records(remedy="repair it, or take `last` or a step"), steps)
+        if not ranked:
             raise FileNotFoundError(
                 f"{run} has no best checkpoint, as none of them was evaluated: take `last`"
             )
+        step = ranked[0]
     elif isinstance(which, int) and not isinstance(which, bool):
         step = which
     else:
@@ -190,55 +231,14 @@ def split_name(name: str) -> tuple[str, int | str]:
     return run, int(which) if which.isdecimal() else which
 
 
-def _best_step(directory: pathlib.Path) -> int | None:
-    try:
-        with errors_only():
-            options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_accuracy)
-            with ocp.CheckpointManager(directory, options=options) as manager:
-                return manager.best_step()
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(
-            f"the checkpoints in {directory} cannot be listed ({_brief(error)}): take `last`, or "
-            "a step"
-        ) from error
-
-
-@contextlib.contextmanager
-def errors_only() -> Iterator[None]:
-    """Hides orbax's routine warnings in this thread."""
-    here = threading.get_ident()
-
-    def matters(record: Any) -> bool:
-        return record.thread != here or record.levelno >= logging.ERROR
-
-    logger = absl.logging.get_absl_logger()
-    logger.addFilter(matters)
-    try:
-        yield
-    finally:
-        logger.removeFilter(matters)
-
-
 def _options(
     kept: list[checkpoint_managers.PreservationPolicy], *, clean_up: bool
 ) -> ocp.CheckpointManagerOptions:
     return ocp.CheckpointManagerOptions(
         save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
-        # The policy above does the ranking. But orbax writes the metrics to disk, where a restarted
-        # process finds them, only if it is given this too.
-        best_fn=_accuracy,
         cleanup_tmp_directories=clean_up,
-    )
-
-
-def _accuracy(metrics: dict[str, float]) -> float:
-    (top1,) = metrics.values()
-    return top1
-
-
-def _brief(error: Exception) -> str:
-    """The first line of an error, without the pages that storage libraries append."""
-    return (
-        f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error) else ''}"
+        # In the background, a folder that cannot be made leaves threads that wait for it, for 300 s
+        # and past the end of the program.
+        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     )

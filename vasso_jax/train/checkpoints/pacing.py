@@ -5,10 +5,12 @@ state is. So what comes soon after a write waits in the host's memory: the best 
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 
+from vasso_jax.train.checkpoints.about import Examined
 from vasso_jax.train.checkpoints.checkpoint import Checkpoints
 from vasso_jax.train.devices import processes
 
@@ -19,6 +21,8 @@ class _Waiting(NamedTuple):
     step: int
     state: Any
     top1: float | None
+    arrays: Mapping[str, Examined]  # as they were on the device
+    others: Mapping[str, Any]
 
 
 class PacedCheckpoints:
@@ -31,41 +35,45 @@ class PacedCheckpoints:
         """`checkpoints` may hold some already."""
         self._checkpoints = checkpoints
         self._newest = checkpoints.latest_step()
-        self._ranked = False  # whether the newest was saved with its accuracy
         self._waiting: list[_Waiting] = []  # in the order of steps; the last is the newest
         self._pause = 0.0 if processes.several() else _SECONDS_BETWEEN_WRITES
         self._last_write = -self._pause
 
-    def save(self, step: int, state: Any, top1: float | None, *, at_once: bool) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        arrays: Mapping[str, Examined],
+        top1: float | None = None,
+        *,
+        at_once: bool = False,
+        others: Mapping[str, Any] | None = None,
+    ) -> None:
         """As `Checkpoints.save`, but written by `wait` at the latest unless `at_once`.
 
-        Does nothing for the step that was saved last, unless it was saved without an accuracy.
+        Args:
+            step, state, arrays, others: as there.
+            top1: the accuracy that ranks this state, of the validation or else of the test; None
+                (within an epoch): it is never the best.
+            at_once: whether it must not wait.
 
         Raises:
             UsageError: this or an earlier checkpoint could not be written.
         """
-        if step == self._newest and (top1 is None or self._ranked):
+        if step == self._newest:
             return
-        self._ranked = top1 is not None
         self._newest = step
         # Of an older state, only the best is wanted, and only while it is better than this one.
         best = max(self._waiting, key=lambda waiting: _rank(waiting.top1), default=None)
         self._waiting = [best] if best and _rank(best.top1) > _rank(top1) else []
+        item = _Waiting(step, state, top1, arrays, others or {})
         due = time.monotonic() - self._last_write >= self._pause
         if at_once or due:
             self._write_waiting()
-            self._write(_Waiting(step, state, top1))
+            self._write(item)
         else:
             # The train step reuses the buffers of the state.
-            self._waiting.append(_Waiting(step, jax.device_get(state), top1))
-
-    def best_step(self) -> int:
-        """As `Checkpoints.best_step`, of what is on disk."""
-        return self._checkpoints.best_step()
-
-    def restore(self, step: int, abstract_state: Any) -> Any:
-        """As `Checkpoints.restore`."""
-        return self._checkpoints.restore(step, abstract_state)
+            self._waiting.append(item._replace(state=jax.device_get(state)))
 
     def wait(self) -> None:
         """Returns once everything saved is on disk.
@@ -83,7 +91,7 @@ class PacedCheckpoints:
     def _write(self, item: _Waiting) -> None:
         is_first = self._checkpoints.latest_step() is None
         self._last_write = time.monotonic()
-        self._checkpoints.save(*item)
+        self._checkpoints.save(item.step, item.state, item.arrays, item.others)
         if is_first:
             # A disk that cannot be written to is found out before more epochs are lost.
             self._checkpoints.wait()

@@ -1,23 +1,21 @@
 """Weights read from a checkpoint, for a new run or to be used, and written as one."""
 
+import contextlib
 import pathlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 
 from vasso_jax.names import expanded
 from vasso_jax.runs import RunFolder
-from vasso_jax.train.checkpoints.checkpoint import (
-    Checkpoints,
-    errors_only,
-    find_checkpoint,
-    split_name,
-)
+from vasso_jax.train.checkpoints.checkpoint import Checkpoints, find_checkpoint, split_name
+from vasso_jax.train.checkpoints.reading import Arrays, read
 from vasso_jax.train.devices.sharding import in_order_of
-from vasso_jax.train.errors import UsageError
+from vasso_jax.train.errors import DamagedCheckpoint, UsageError
 from vasso_jax.train.steps.state import TrainState
 
 _Path = tuple[str, ...]
@@ -77,27 +75,46 @@ def read_variables(
         average: whether to read their average over the steps; None: if there is one.
 
     Raises:
-        UsageError: the checkpoint is damaged, of another network (the message names the first
-            difference), or without the average.
+        UsageError: the checkpoint is damaged (the message names another one that is whole), of
+            another network (it names the first difference), or without the average.
     """
-    flat = _flatten(like)
-    folder = checkpoint / "state"
+    choose = partial(_choose, checkpoint, like, keep_head, average)
+    together = not all(x.sharding.is_fully_addressable for x in jax.tree.leaves(like))
     try:
-        with errors_only(), ocp.PyTreeCheckpointer() as checkpointer:
-            metadata: Any = checkpointer.metadata(folder).item_metadata
-        if metadata is None:
-            raise ValueError("it lacks its metadata")
-        averages = metadata.tree.get("ema")
-        holder = averages if averages and average is not False else metadata.tree
-        theirs = _flatten({key: holder.get(key) or {} for key in like})
-        shapes = {path: x.shape for path, x in theirs.items()}
-    except Exception as error:  # as in Checkpoints.restore
-        raise _unreadable(checkpoint, error) from error
-    if average and not averages:
+        tree = read(checkpoint, choose, together=together).tree
+    except DamagedCheckpoint as error:
+        raise UsageError(f"{error}: {_way_out(checkpoint, choose, together)}") from error
+    flat = _flatten(like)
+    restored = {
+        path: x if x.dtype == flat[path].dtype else x.astype(flat[path].dtype)
+        for path, x in _flatten(tree.get("ema", tree)).items()
+    }
+    # Only a new head is missing there.
+    return flax.traverse_util.unflatten_dict(flat | restored)
+
+
+def _choose(
+    checkpoint: pathlib.Path,
+    like: dict[str, Any],
+    keep_head: bool,
+    average: bool | None,
+    arrays: Arrays,
+) -> Any:
+    """For `read`: the arrays that `read_variables` takes, in the dtypes that they have there."""
+    has_average = any(path.startswith("ema/") for path in arrays)
+    if average and not has_average:
         raise UsageError(
             f"the checkpoint {checkpoint} has no average of the weights: the run was trained "
             "without ema_decay"
         )
+    prefix = "ema/" if has_average and average is not False else ""
+    flat = _flatten(like)
+    theirs = {
+        tuple(path.removeprefix(prefix).split("/")): array
+        for path, array in arrays.items()
+        if path.startswith(tuple(f"{prefix}{name}/" for name in like))
+    }
+    shapes = {path: tuple(array["shape"]) for path, array in theirs.items()}
 
     if strangers := sorted(flat.keys() ^ shapes.keys()):
         where = "only in the checkpoint" if strangers[0] in shapes else "missing there"
@@ -111,32 +128,25 @@ def read_variables(
             f"the checkpoint {checkpoint} is of another network: {'/'.join(head[0])} has shape "
             f"{shapes[head[0]]} there, {flat[head[0]].shape} here"
         )
-
     wanted = flax.traverse_util.unflatten_dict(
         {
-            path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+            path: jax.ShapeDtypeStruct(x.shape, theirs[path]["dtype"], sharding=x.sharding)
             for path, x in flat.items()
             if path not in head
         }
     )
-    if holder is averages:
-        wanted = {"ema": wanted}
-    args = ocp.args.PyTreeRestore(
-        item=wanted,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-        partial_restore=True,
-    )
-    try:
-        with errors_only(), ocp.PyTreeCheckpointer() as checkpointer:
-            restored = checkpointer.restore(folder, args=args)
-    except (MemoryError, jax.errors.JaxRuntimeError):
-        raise  # not the fault of the files
-    except Exception as error:  # as above
-        raise _unreadable(checkpoint, error) from error
-    if holder is averages:
-        restored = restored["ema"]
-    # Only a new head is missing there.
-    return flax.traverse_util.unflatten_dict(flat | _flatten(restored))
+    return {"ema": wanted} if prefix else wanted
+
+
+def _way_out(checkpoint: pathlib.Path, choose: Callable[[Arrays], Any], together: bool) -> str:
+    """Another checkpoint of the same run that can be taken."""
+    run = checkpoint.parent.parent
+    for step in reversed(RunFolder(run).saved_steps()):
+        if step != int(checkpoint.name):
+            with contextlib.suppress(UsageError):
+                read(checkpoint.with_name(str(step)), choose, together=together)
+                return f"that of step {step} is whole, take {run}@{step}"
+    return "no other one of this run is whole"
 
 
 def write_run(run: str, variables: dict[str, Any]) -> None:
@@ -169,11 +179,4 @@ def _is_last_layer(
     """Whether all of these belong to one layer and differ only in the number of outputs."""
     return len({path[:-1] for path in differing}) == 1 and all(
         ours[path].shape[:-1] == theirs[path][:-1] for path in differing
-    )
-
-
-def _unreadable(checkpoint: pathlib.Path, error: Exception) -> UsageError:
-    reason = str(error).strip().splitlines()[:1]
-    return UsageError(
-        f"the checkpoint {checkpoint} cannot be read ({type(error).__name__}: {' '.join(reason)})"
     )

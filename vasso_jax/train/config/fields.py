@@ -62,7 +62,9 @@ class RunOptions:
             0: never.
         checkpoint_every_steps: steps between two checkpoints, besides those at the end of each
             epoch; 0: only those.
-        keep_every_epochs: epochs between two checkpoints that are kept for good, besides the latest
+        keep_last: how many of the newest checkpoints are kept, besides the best; where the newest
+            is found damaged, the run goes on from the one before.
+        keep_every_epochs: epochs between two checkpoints that are kept for good, besides the newest
             and the best; 0: none.
         record_every_steps: steps between two records of the training within an epoch; 0: none.
         sharpness_every_epochs: epochs between two measurements of the largest eigenvalue and the
@@ -92,6 +94,7 @@ class RunOptions:
     eval_every_epochs: int = 1
     patience: int = 0
     checkpoint_every_steps: int = 0
+    keep_last: int = 3
     keep_every_epochs: int = 0
     record_every_steps: int = 0
     sharpness_every_epochs: int = 0
@@ -107,7 +110,7 @@ class RunOptions:
                 "epochs must be at least 1, or with init_from 0 to evaluate only; got "
                 f"{self.epochs}"
             )
-        for field in ("batch_size", "microbatches", "eval_every_epochs", "fsdp"):
+        for field in ("batch_size", "microbatches", "eval_every_epochs", "keep_last", "fsdp"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if not 0 <= self.seed < 2**32:
