@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from vasso_jax.runs import read_object
-from vasso_jax.train.checkpoints.checksums import checksum
+from vasso_jax.train.checkpoints.checksums import survey
 
 ITEM = "about"
+# One program per shape, of which there are few: one for all arrays takes longer to compile.
+_survey = jax.jit(survey)
 
 
 class Examined(NamedTuple):
@@ -49,19 +50,9 @@ def examine(tree: Any) -> dict[str, Examined]:
     examined = {}
     for path, x in paths(tree).items():
         # Each array waits: programs with collectives that queue up can deadlock on CPU devices.
-        number, has_nan, has_infinity = map(int, jax.device_get(_examine(x)))
-        examined[path] = Examined(x.shape, str(x.dtype), number, bool(has_nan), bool(has_infinity))
+        checksum, flags = map(int, jax.device_get(_survey(x)))
+        examined[path] = Examined(x.shape, str(x.dtype), checksum, bool(flags & 1), bool(flags & 2))
     return examined
-
-
-# One program per shape, of which there are few, compiles in a fraction of the time of one for all.
-@jax.jit
-def _examine(x: jax.Array) -> tuple[jax.Array, ...]:
-    inexact = jnp.issubdtype(x.dtype, jnp.inexact)
-    has_nan, has_infinity = (
-        test(x).any() if inexact else jnp.zeros((), bool) for test in (jnp.isnan, jnp.isinf)
-    )
-    return checksum(x), has_nan, has_infinity
 
 
 def paths(tree: Any) -> dict[str, Any]:

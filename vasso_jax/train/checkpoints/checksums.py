@@ -18,11 +18,15 @@ import numpy as np
 _GOLDEN = np.uint32(0x9E3779B9)  # 2^32 over the golden ratio
 
 
-def checksum(x: jax.Array) -> jax.Array:
-    """The checksum of an array, a uint32 scalar; to be jitted.
+def survey(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What is to be known of an array, in one pass over it; to be jitted.
 
     Args:
         x: of any shape and dtype. A typed PRNG key counts as its data.
+
+    Returns:
+        Its checksum, a uint32 scalar, and another: 1 if an element is NaN, plus 2 if one is
+        infinite.
     """
     bits = _as_uint32(x)
     index = jnp.zeros((), jnp.uint32)
@@ -30,7 +34,19 @@ def checksum(x: jax.Array) -> jax.Array:
     for axis in range(bits.ndim):
         stride = np.uint32(math.prod(bits.shape[axis + 1 :]) % 2**32)
         index += stride * jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
-    return jnp.sum(_mix(bits + _GOLDEN * index), dtype=jnp.uint32)
+    flags = jnp.zeros(x.shape, jnp.uint32)
+    if jnp.issubdtype(x.dtype, jnp.inexact):
+        flags = jnp.isnan(x) + 2 * jnp.isinf(x).astype(jnp.uint32)
+    halves = (1,) * (bits.ndim - x.ndim)
+    operands = _mix(bits + _GOLDEN * index), flags.reshape(x.shape + halves)
+    zero = np.uint32(0)
+    # Not two reductions: XLA for CPUs would write down the operands of each.
+    return jax.lax.reduce(
+        jnp.broadcast_arrays(*operands),
+        [zero, zero],
+        lambda left, right: [left[0] + right[0], left[1] | right[1]],
+        tuple(range(bits.ndim)),
+    )
 
 
 def _as_uint32(x: jax.Array) -> jax.Array:
