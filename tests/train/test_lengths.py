@@ -86,7 +86,7 @@ def test_killed_within_a_window_it_records_the_same(tmp_path, monkeypatch):
 
 
 def test_every_nth_epoch_is_kept(tmp_path):
-    fit(tmp_path, epochs=7, keep_every_epochs=3)
+    fit(tmp_path, epochs=7, keep_every_epochs=3, keep_last=1)
     accuracies = [record["top1"] for record in of(tmp_path, "test")]
     best = max(range(7), key=lambda i: (accuracies[i], i))
     assert {*RunFolder(tmp_path).saved_steps()} == {12, 24, 28, 4 * (best + 1)}
