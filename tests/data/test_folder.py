@@ -26,6 +26,14 @@ def test_images_come_in_order_with_their_class_and_bytes(folder):
     assert dataset.test[5].label == 1
 
 
+def test_a_class_with_control_characters_is_refused(folder):
+    """They would reach the terminal, in whatever names the class."""
+    for split in ("train", "val"):
+        (folder / split / "ant").rename(folder / split / "ant\x1b[2J")
+    with pytest.raises(ValueError, match=r"class 0, 'ant\\x1b\[2J', has characters that cannot be"):
+        load("folder", dir=str(folder))
+
+
 def test_validation_may_lack_classes_but_not_have_others(folder):
     shutil.rmtree(folder / "val/ant")
     assert [load("folder", dir=str(folder)).test[i].label for i in range(3)] == [1] * 3

@@ -14,6 +14,7 @@ from vasso_jax.data.datasets import (
     StreamedDataset,
     Streaming,
 )
+from vasso_jax.data.files import read_file
 from vasso_jax.data.images import SUFFIXES
 from vasso_jax.data.sources.small_images import common_shape, read_all
 from vasso_jax.data.sources.source import Source
@@ -104,11 +105,7 @@ class FolderSplit:
     def __getitem__(self, index: int) -> EncodedExample:
         # Without pathlib, which takes longer than to read a small file.
         path = os.path.join(self._directory, self._files[index])
-        try:
-            with open(path, "rb") as file:
-                return EncodedExample(file.read(), int(self.labels[index]), path)
-        except OSError as error:
-            raise OSError(f"{path} cannot be read ({error.strerror})") from error
+        return EncodedExample(read_file(path), int(self.labels[index]), path)
 
 
 def class_folders(directory: pathlib.Path) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vasso_jax.data.files import check_file
+
 
 class Records(Protocol):
     """Serialized examples. Picklable."""
@@ -32,13 +34,15 @@ def open_records(file_format: str, paths: Iterable[Any]) -> Records:
         OSError: a file is missing or cannot be read.
     """
     names = [os.fspath(path) for path in paths]
+    if file_format not in ("array_record", "tfrecord"):
+        raise ValueError(f"file format {file_format}: only array_record and tfrecord are supported")
+    for name in names:
+        check_file(name)
     if file_format == "array_record":
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
         return ArrayRecordDataSource(names)
-    if file_format == "tfrecord":
-        return _TFRecords(names)
-    raise ValueError(f"file format {file_format}: only array_record and tfrecord are supported")
+    return _TFRecords(names)
 
 
 class _TFRecords:
