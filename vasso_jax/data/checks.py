@@ -1,10 +1,16 @@
 """What a data set must fulfil, each with one message that says what to do."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+# Without names of the classes, there may be so many, or as many as images.
+_MANY_CLASSES = 1000
+# Control characters, and code points that Unicode does not have, which arrays of strings can hold.
+_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f]|[^\x00-\U0010ffff]")
 
 
 def check_arrays(where: str, images: Any, labels: Any) -> None:
@@ -33,6 +39,21 @@ def check_arrays(where: str, images: Any, labels: Any) -> None:
         )
 
 
+def count_classes(where: str, labels: np.ndarray) -> int:
+    """The number of classes that have no names: one more than the largest label.
+
+    Raises:
+        ValueError: most of them would have no images, so the label is wrong.
+    """
+    largest = int(labels.max())
+    if largest >= max(len(labels), _MANY_CLASSES):
+        raise ValueError(
+            f"{where}: labels[{labels.argmax()}] is {largest}, which makes {largest + 1:,} classes "
+            f"for {len(labels):,} images: correct it, or give class_names"
+        )
+    return largest + 1
+
+
 def check_fit(splits: Mapping[str, Any], num_classes: int) -> None:
     """Raises ValueError unless labels are of these classes, and all images of one shape.
 
@@ -41,11 +62,13 @@ def check_fit(splits: Mapping[str, Any], num_classes: int) -> None:
         num_classes: number of classes.
     """
     for where, (_, labels) in splits.items():
-        low, high = np.asarray(labels).min(), np.asarray(labels).max()
+        labels = np.asarray(labels)
+        low, high = labels.min(), labels.max()
         if low < 0 or high >= num_classes:
+            wrong = int(((labels < 0) | (labels >= num_classes)).argmax())
             raise ValueError(
                 f"{where}: labels run from {low} to {high}, the {num_classes} classes from 0 to "
-                f"{num_classes - 1}"
+                f"{num_classes - 1}; labels[{wrong}] is the first that is none of them"
             )
     (first, (images, _)), *further = splits.items()
     for where, (others, _) in further:
@@ -67,12 +90,18 @@ def check_encoded(where: str, split: Any) -> None:
 
 
 def valid_names(where: str, names: Any) -> tuple[str, ...]:
-    """The class names as a tuple; ValueError unless they are strings."""
+    """The class names as a tuple; ValueError unless they are strings that can be printed."""
     listed = () if isinstance(names, str) else _listed(names, lambda name: name)
     if not listed or not all(isinstance(name, str) for name in listed):
         raise ValueError(
             f"{where}: class_names must be a tuple of strings, one per class, got {names!r}"
         )
+    for number, name in enumerate(listed):
+        if _NO_NAME.search(name):
+            raise ValueError(
+                f"{where}: the name of class {number}, {name!a}, has characters that "
+                "cannot be printed: rename it"
+            )
     return listed
 
 

@@ -10,6 +10,7 @@ from vasso_jax.data.checks import (
     check_arrays,
     check_encoded,
     check_fit,
+    count_classes,
     valid_names,
     valid_statistics,
 )
@@ -243,9 +244,9 @@ def checked(
     arrays = {where: _as_split(where, split) for where, split in splits.items()}
     for where, split in arrays.items():
         check_arrays(where, *split)
-    train = next(iter(arrays.values()))
+    first, train = next(iter(arrays.items()))
     if class_names is None:
-        class_names = tuple(map(str, range(int(train.labels.max()) + 1)))
+        class_names = tuple(map(str, range(count_classes(first, train.labels))))
     check_fit(arrays, len(class_names))
     mean, std = channel_statistics(train.images)
     checked_splits = [Split(s.images, s.labels.astype(np.int32)) for s in arrays.values()]
