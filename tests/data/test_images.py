@@ -23,6 +23,7 @@ from tests.data.photographs import (
 from vasso_jax.data import images
 from vasso_jax.data.images import decode, random_crop_box, random_resized_crop
 from vasso_jax.data.images import resize_and_center_crop as center_crop
+from vasso_jax.data.jpeg_header import plain_jpeg_frame
 
 
 def png_16_bit(pixels):
@@ -46,7 +47,7 @@ def png_16_bit(pixels):
 def test_every_kind_decodes_as_with_pillow(kind):
     encoded = (PLAIN | OTHER)[kind]
     pixels = decode(encoded)
-    assert (images._plain_jpeg_frame(encoded) is not None) == (kind in PLAIN)
+    assert (plain_jpeg_frame(encoded) is not None) == (kind in PLAIN)
     assert pixels.dtype == np.uint8
     assert pixels.flags.writeable
     np.testing.assert_array_equal(pixels, by_pillow(encoded))
@@ -161,7 +162,7 @@ def test_a_decompression_bomb_is_refused():
     png = io.BytesIO()
     blank.save(png, "PNG")
     jpeg = bytearray(JPEG)
-    frame = images._plain_jpeg_frame(JPEG)
+    frame = plain_jpeg_frame(JPEG)
     jpeg[frame.offset + 5 : frame.offset + 9] = struct.pack(">HH", 65_000, 65_000)
     large = bytearray(JPEG)  # Pillow would only warn
     large[frame.offset + 5 : frame.offset + 9] = struct.pack(">HH", 10_000, 10_000)
@@ -173,11 +174,37 @@ def test_a_decompression_bomb_is_refused():
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_where_pillow_only_warns_it_is_refused_too():
-    frame = images._plain_jpeg_frame(JPEG)
+    frame = plain_jpeg_frame(JPEG)
     large = bytearray(JPEG)
     large[frame.offset + 5 : frame.offset + 9] = struct.pack(">HH", 10_000, 10_000)
     with pytest.raises(ValueError, match="10000 x 10000 pixels"):
         decode(bytes(large))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", OTHER)
+def test_strips_of_a_large_image_join_without_a_seam(kind, channels, monkeypatch):
+    whole = decode(OTHER[kind], channels)
+    monkeypatch.setattr(images, "_STRIP_ROWS", 100)  # of 375
+    np.testing.assert_array_equal(decode(OTHER[kind], channels), whole)
+
+
+@pytest.mark.parametrize("kind", ["progressive", "rotated"])
+def test_a_jpeg_of_very_many_scans_is_refused_at_once(kind):
+    exif = with_orientation(6 if kind == "rotated" else 1)
+    encoded = encode(photograph(48, 64), progressive=True, exif=exif)
+    last = encoded.rindex(b"\xff\xda")
+    many = encoded[:-2] + encoded[last:-2] * 600 + encoded[-2:]
+    for read in READERS.values():
+        with pytest.raises(ValueError, match="it has 610 scans, more than 500"):
+            read(many)
+
+
+def test_a_program_that_draws_an_image_is_not_run():
+    file = io.BytesIO()
+    Image.fromarray(PHOTOGRAPH[:9, :9]).save(file, "EPS")
+    with pytest.raises(ValueError, match="PostScript program"):
+        decode(file.getvalue())
 
 
 def test_sizes_out_of_range_are_refused():

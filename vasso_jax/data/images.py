@@ -10,20 +10,19 @@ import io
 import math
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from vasso_jax.data.files import reason
+from vasso_jax.data.jpeg_header import MAX_PIXELS, MAX_SCANS, Frame, plain_jpeg_frame, scans
 from vasso_jax.data.resizing import Box, cropped, resize_box, with_channels
 
 # Of the names of image files, in lower case.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
-# Larger images are treated as decompression bombs; Pillow warns from this size on, too.
-_MAX_PIXELS = 89_478_485
+_STRIP_ROWS = 1024
 _RATIO = (3 / 4, 4 / 3)
-_ORIENTATION = 0x0112  # EXIF tag: 1 is upright, 2 to 8 are mirrored or rotated
 # libjpeg-turbo's warning when the header promises fewer rows than there are, or stray bytes follow
 # the last one, and nothing else is wrong: the decoder did reach the end-of-image marker.
 _ONLY_ROWS_LEFT = re.compile(r"\d+ extraneous bytes before marker 0xd9")
@@ -34,15 +33,6 @@ _CONTEXT_ROWS = 4
 # take a third of the time of the next image. Once a block this large has been freed, glibc keeps up
 # to twice as much (mallopt(3), M_MMAP_THRESHOLD). The block is never touched, so it costs nothing.
 np.empty(16 << 20, np.uint8)
-
-
-class _Frame(NamedTuple):
-    """A JPEG's frame header: size in pixels, offset in the file, and whether it has one scan."""
-
-    height: int
-    width: int
-    offset: int
-    sequential: bool
 
 
 def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
@@ -62,7 +52,7 @@ def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
         ValueError: not an image, truncated, damaged, larger than 89 megapixels, or of pixels whose
             range is not known: floats, integers of 32 bits or with a sign.
     """
-    frame = _plain_jpeg_frame(encoded)
+    frame = plain_jpeg_frame(encoded)
     if frame is None:
         return _decode_other(encoded, channels)
     return with_channels(_decode_jpeg_rows(encoded, frame, frame.height, 1), channels)
@@ -153,7 +143,7 @@ def _crop_and_resize(
     if size < 1:
         raise ValueError(f"size must be >= 1, got {size}")
     encoded = image if isinstance(image, bytes) else b""
-    frame, divisor = _plain_jpeg_frame(encoded), 1
+    frame, divisor = plain_jpeg_frame(encoded), 1
     if frame is None:
         pixels = image if isinstance(image, np.ndarray) else _decode_other(encoded)
         box = choose_box(*pixels.shape[:2])
@@ -171,48 +161,7 @@ def _crop_and_resize(
     return resize_box(pixels, box, size, size)
 
 
-def _plain_jpeg_frame(encoded: bytes) -> _Frame | None:
-    """The frame header of an upright grey or RGB JPEG of 8 bits; None for anything else."""
-    if encoded[:2] != b"\xff\xd8":
-        return None
-    offset = 2
-    while len(encoded) >= offset + 10 and encoded[offset] == 0xFF:
-        marker, length = encoded[offset + 1], int.from_bytes(encoded[offset + 2 : offset + 4])
-        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
-            precision, components = encoded[offset + 4], encoded[offset + 9]
-            height = int.from_bytes(encoded[offset + 5 : offset + 7])
-            width = int.from_bytes(encoded[offset + 7 : offset + 9])
-            plain = precision == 8 and components in (1, 3) and 0 < height * width <= _MAX_PIXELS
-            return _Frame(height, width, offset, marker != 0xC2) if plain else None
-        if marker == 0xE1 and _is_rotated(encoded[offset + 4 : offset + 2 + length]):
-            return None
-        # Fill bytes, or a marker that does not belong in a header: leave the file to Pillow.
-        if marker in (0xFF, 0x00, 0x01) or 0xD0 <= marker <= 0xDA:
-            return None
-        offset += 2 + length
-    return None
-
-
-def _is_rotated(segment: bytes) -> bool:
-    """Whether the EXIF data in an APP1 segment of a JPEG says that the image is not upright.
-
-    Parsed by hand, since Pillow warns about every damaged tag and takes longer.
-    """
-    if segment[:6] != b"Exif\0\0":
-        return False
-    order = "little" if segment[6:8] == b"II" else "big"
-
-    def number(offset: int, length: int) -> int:
-        return int.from_bytes(segment[6 + offset : 6 + offset + length], order)
-
-    start = number(4, 4)
-    for entry in range(start + 2, start + 2 + 12 * number(start, 2), 12):
-        if number(entry, 2) == _ORIENTATION:
-            return number(entry + 8, 2) in range(2, 9)
-    return False
-
-
-def _decode_jpeg_rows(encoded: bytes, frame: _Frame, rows: int, divisor: int) -> np.ndarray:
+def _decode_jpeg_rows(encoded: bytes, frame: Frame, rows: int, divisor: int) -> np.ndarray:
     """The first `rows` rows (or more) of a plain JPEG, with 1 / divisor of the pixels each way.
 
     Decoding stops there because the header is changed to promise no more rows. Damaged pixels
@@ -245,8 +194,15 @@ def _decode_other(encoded: bytes, channels: int = 3) -> np.ndarray:
     """Any format and kind that Pillow knows: uint8 [H, W, channels], writable."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(
+                    f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} that "
+                    "are decoded: make it smaller"
+                )
+            if image.format == "EPS":
+                raise ValueError("it is a PostScript program, which would be run")
+            if image.info.get("progressive") and scans(encoded) > MAX_SCANS:
+                raise ValueError(f"it has {scans(encoded):,} scans, more than {MAX_SCANS}")
             # The darkest and brightest value are not known; convert would clip to 0 and 255.
             if image.mode == "F":
                 raise ValueError("its pixels are floats: save it with 8 bits a channel")
@@ -259,19 +215,33 @@ def _decode_other(encoded: bytes, channels: int = 3) -> np.ndarray:
             image.load()
             with contextlib.suppress(Exception):  # damaged EXIF does not make the image unusable
                 ImageOps.exif_transpose(image, in_place=True)
-            if image.mode.startswith("I"):  # 16 bits of grey; convert would clip them
-                grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
-                image = Image.fromarray(grey)
             image.info.pop("transparency", None)  # or Pillow warns that it drops it
-            mode = "RGB" if channels == 3 else "L"
-            pixels = np.array(image if image.mode == mode else image.convert(mode))
-            return pixels.reshape(image.height, image.width, channels)
+            return _pixels(image, channels)
     except MemoryError:
         raise  # not the fault of the file
     except Exception as error:  # Pillow raises many kinds of error for a damaged file
         raise _undecodable(error) from error
 
 
+def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """A decoded image as uint8 [H, W, channels].
+
+    Converted strip by strip: a large image has no room in memory for several copies.
+    """
+    mode = "RGB" if channels == 3 else "L"
+    pixels = np.empty((image.height, image.width, channels), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, image.height)
+        whole = image.height <= _STRIP_ROWS
+        strip = image if whole else image.crop((0, top, image.width, bottom))
+        if strip.mode.startswith("I"):  # 16 bits of grey; convert would clip them
+            grey = (np.asarray(strip) >> 8).clip(0, 255).astype(np.uint8)
+            strip = Image.fromarray(grey)
+        converted = np.asarray(strip if strip.mode == mode else strip.convert(mode))
+        pixels[top:bottom] = converted.reshape(bottom - top, image.width, channels)
+    return pixels
+
+
 def _undecodable(error: Exception) -> ValueError:
-    message = re.sub(r" <_io\S* object at \w+>", "", str(error)) or type(error).__name__
+    message = re.sub(r" <_io\S* object at \w+>", "", reason(error))
     return ValueError(f"not an image that can be decoded: {message}")
