@@ -1,6 +1,8 @@
 """Copies by tensorflow-datasets beyond CIFAR: images of many sizes, other splits and labels."""
 
 import io
+import os
+import pathlib
 import pickle
 
 import numpy as np
@@ -128,6 +130,27 @@ def test_other_kinds_of_sets_are_refused(tmp_path):
         load("texts", dir=prepare(tmp_path, "texts", {"train": texts, "test": texts}))
     with pytest.raises(ValueError, match="no split validation, only"):
         load("imagenet2012", dir=prepare(tmp_path, "imagenet2012", {"train": photographs(0, 2)}))
+
+
+def test_wrong_sizes_in_a_copy_take_no_memory(tmp_path):
+    image = PIL.Image.new("L", (4, 4))
+    splits = {"train": [{"image": image, "label": 3}], "test": [{"image": image, "label": 1}]}
+    features = pathlib.Path(prepare(tmp_path, "mnist", splits), "mnist/1.0.0/features.json")
+    whole = features.read_text()
+    for old, new, message in (
+        ('"10"', '"2147483648"', "has 2,147,483,648 classes, not 1 to 1,000,000"),
+        ('"10"', '"0"', "has 0 classes"),
+        ('"4"', '"4000000"', r"no room in memory for 1 images of shape \(4000000, 4000000, 1\)"),
+        ('"4"', '"5"', r"an image has 4 x 4 pixels, not 5 x 5"),
+    ):
+        features.write_text(whole.replace(old, new))
+        with pytest.raises(ValueError, match=f"{message}"):
+            load("mnist", dir=str(tmp_path))
+    features.write_text(whole)
+    (features.parent / "label.labels.txt").unlink(missing_ok=True)
+    os.mkfifo(features.parent / "label.labels.txt")
+    with pytest.raises(ValueError, match=r"label\.labels\.txt .*a named pipe"):
+        load("mnist", dir=str(tmp_path))
 
 
 def test_labels_that_cannot_be_are_refused(tmp_path):

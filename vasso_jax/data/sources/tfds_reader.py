@@ -10,10 +10,12 @@ import numpy as np
 import PIL.Image
 
 from vasso_jax.data.datasets import EncodedExample, Split
+from vasso_jax.data.files import check_file, reason
 from vasso_jax.data.sources.record_files import Records, open_records
 
 # Sets to evaluate on another split than `test`; sets without `test` use `validation`.
 _TEST_SPLITS = {"imagenet2012": "validation"}  # its test split has no labels
+_MOST_CLASSES = 1_000_000
 
 
 class TfdsCopy:
@@ -34,6 +36,8 @@ class TfdsCopy:
 
         self.name, self.directory = name, directory
         with self._naming_damage():
+            for path in (*directory.glob("*.json"), *directory.glob("*.txt")):
+                check_file(path)
             self._builder: Any = tfds.builder_from_directory(directory)
             self._features = dict(self._builder.info.features)
             splits = list(self._builder.info.splits)
@@ -43,6 +47,11 @@ class TfdsCopy:
             raise ValueError(
                 f"{name} is no image classification set: it lacks an image or a class label, and "
                 f"has only {', '.join(self._features)}"
+            )
+        classes = self._features["label"].num_classes or 0
+        if not 0 < classes <= _MOST_CLASSES:
+            raise ValueError(
+                f"{name} in {directory} has {classes:,} classes, not 1 to {_MOST_CLASSES:,}"
             )
         wanted = _TEST_SPLITS.get(name, "test" if "test" in splits else "validation")
         if missing := {"train", wanted} - {*splits}:
@@ -81,13 +90,11 @@ class TfdsCopy:
             info = self._builder.info.splits[self._splits[split]]
             records = self._open(info)
             shape: Any = self.image_shape
-            images = np.empty((len(records), *shape), np.uint8)
+            images = _room(len(records), shape)
             labels = np.empty(len(records), np.int32)
             for i, record in enumerate(records.__getitems__(range(len(records)))):
                 encoded, labels[i] = _parse(record, label)
-                with PIL.Image.open(io.BytesIO(encoded)) as image:
-                    pixels = np.asarray(image)
-                images[i] = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+                images[i] = _decoded(encoded, *shape[:2])
             self._check_labels(split, labels)
             return Split(images, labels)
 
@@ -130,7 +137,7 @@ class TfdsCopy:
             raise ValueError(
                 f"the copy of {self.name} in {self.directory} cannot be read: if it is damaged, "
                 "delete that folder and prepare the data set again. "
-                f"({type(error).__name__}: {error})"
+                f"({type(error).__name__}: {reason(error)})"
             ) from error
 
 
@@ -148,8 +155,31 @@ class TfdsSplit:
         try:
             encoded, label = _parse(self._records[index], "label")
         except Exception as error:  # as in TfdsCopy
-            raise ValueError(f"{name} cannot be read ({type(error).__name__}: {error})") from error
+            raise ValueError(
+                f"{name} cannot be read ({type(error).__name__}: {reason(error)})"
+            ) from error
         return EncodedExample(encoded, label, name)
+
+
+def _room(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 [count, *shape], not filled."""
+    try:
+        return np.empty((count, *shape), np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(
+            f"there is no room in memory for {count:,} images of shape {shape}"
+        ) from error
+
+
+def _decoded(encoded: bytes, height: int, width: int) -> np.ndarray:
+    """uint8 [height, width, C]; ValueError, before it is decoded, if it has another size."""
+    with PIL.Image.open(io.BytesIO(encoded)) as image:
+        if image.size != (width, height):
+            raise ValueError(
+                f"an image has {image.height} x {image.width} pixels, not {height} x {width}"
+            )
+        pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
 def _parse(record: bytes, label: str) -> tuple[bytes, int]:
