@@ -1,8 +1,10 @@
 """An HTTP server for small archives of CIFAR."""
 
+import contextlib
 import http.server
 import re
 import threading
+import time
 
 import pytest
 
@@ -11,7 +13,10 @@ from tests.data.cifar_archives import expect, make_archive
 
 @pytest.fixture
 def server(monkeypatch):
-    """An HTTP server on loopback that knows Range; `cut`: bytes after which it hangs up."""
+    """An HTTP server on loopback that knows Range; `cut`: bytes after which it hangs up.
+
+    With `endless`, it goes on for ever instead, with a pause of so many seconds after each word.
+    """
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
@@ -29,15 +34,20 @@ def server(monkeypatch):
                 self.send_header("Content-Range", f"bytes {start}-/{len(server.content)}")
             else:
                 self.send_response(200)
-            self.send_header("Content-Length", str(len(server.content) - start))
+            if server.endless is None:
+                self.send_header("Content-Length", str(len(server.content) - start))
             self.end_headers()
             self.wfile.write(server.content[start : server.cut])
+            with contextlib.suppress(OSError):  # until the other side hangs up
+                while server.endless is not None:
+                    self.wfile.write(b"more")
+                    time.sleep(server.endless)
 
         def log_message(self, *args):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.requests, server.ranges, server.cut = [], True, None
+        server.requests, server.ranges, server.cut, server.endless = [], True, None, None
         server.url = f"http://127.0.0.1:{server.server_port}/archive"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -113,6 +113,22 @@ def test_a_download_of_another_file_is_removed_and_reported(served, tmp_path):
     assert not list((tmp_path / "cifar10").glob("3*"))
 
 
+def test_a_download_that_never_ends_is_stopped(served, tmp_path):
+    served.endless = 0
+    size = len(served.content)
+    with pytest.raises(OSError, match=rf"longer than the {size:,} bytes.*\n.*put it at"):
+        prepare("cifar10", str(tmp_path))
+    (part,) = (tmp_path / "downloads").iterdir()
+    assert part.stat().st_size <= size
+
+
+def test_a_download_that_hardly_moves_is_stopped(served, tmp_path, monkeypatch):
+    monkeypatch.setattr("vasso_jax.data.prepare.downloading._MINUTE_SECONDS", 0.2)
+    served.cut, served.endless = 1000, 0.05
+    with pytest.raises(OSError, match=r"the server sent only [\d,]+ bytes a minute.*\n.*is kept"):
+        prepare("cifar10", str(tmp_path))
+
+
 @pytest.mark.parametrize("place", ["", "downloads"])
 def test_an_archive_put_there_by_hand_is_used(served, tmp_path, place):
     (tmp_path / place).mkdir(exist_ok=True)

@@ -5,13 +5,14 @@ Version, features, ids and order of examples are unchanged, so the result is the
 
 import math
 import pathlib
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 import PIL.Image
 from tensorflow_datasets.image_classification import cifar
+
+from vasso_jax.data.prepare.archives import read_members
 
 _IMAGE_SHAPE = (3, 32, 32)
 _IMAGE_BYTES = math.prod(_IMAGE_SHAPE)
@@ -28,10 +29,8 @@ class Cifar10(cifar.Cifar10, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> Any:
         layout, features = self._cifar_info, cast(Any, self.info.features)
-        files = _files(self._archive)
         needed = {*layout.label_files, *layout.train_files, *layout.test_files}
-        if missing := sorted(needed - files.keys()):
-            raise ValueError(f"{self._archive} lacks {', '.join(missing)}")
+        files = read_members(self._archive, needed)
         for key, file in zip(layout.label_keys, layout.label_files, strict=True):
             names = files[file].decode().split("\n")
             features[key].names = [name for name in names if name]
@@ -61,10 +60,3 @@ class Cifar10(cifar.Cifar10, skip_registration=True):
 
 class Cifar100(Cifar10, cifar.Cifar100, skip_registration=True):
     """As `Cifar10`, with the layout and features of the original Cifar100."""
-
-
-def _files(archive: pathlib.Path) -> dict[str, bytes]:
-    """The content of each file in a tar archive, by file name without folders."""
-    with tarfile.open(archive) as tar:
-        files = ((member.name, tar.extractfile(member)) for member in tar if member.isfile())
-        return {pathlib.PurePosixPath(name).name: file.read() for name, file in files if file}

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import pathlib
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,7 +11,11 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+from vasso_jax.data.files import check_file, open_file
+
+# A server that sends nothing for so long, or so little within a minute, has stalled.
 _TIMEOUT_SECONDS = 30.0
+_MINUTE_SECONDS, _MINUTE_BYTES = 60.0, 1 << 16
 _BLOCK_BYTES = 1 << 18
 
 
@@ -33,6 +38,7 @@ def download(url: str, path: pathlib.Path, *, size: int, sha256: str, console: C
     """
     part = path.with_name(f"{path.name}.part")
     part.touch()
+    check_file(part)
     by_hand = f"Try again, or get the file in another way and put it at {path}"
     try:
         _complete(part, url, size, console)
@@ -53,7 +59,7 @@ def download(url: str, path: pathlib.Path, *, size: int, sha256: str, console: C
 
 def sha256_of(path: pathlib.Path) -> str:
     """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -92,9 +98,16 @@ def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
             length = response.headers["Content-Length"]
             if length is not None and position + int(length) != size:
                 raise OSError(f"it is a file of {position + int(length):,} bytes, not {size:,}")
+            since, before = time.monotonic(), position
             while block := response.read1(_BLOCK_BYTES):
+                if position + len(block) > size:
+                    raise OSError(f"it is longer than the {size:,} bytes that it should have")
                 yield position, block
                 position += len(block)
+                if time.monotonic() - since > _MINUTE_SECONDS:
+                    if position - before < _MINUTE_BYTES:
+                        raise OSError(f"the server sent only {position - before:,} bytes a minute")
+                    since, before = time.monotonic(), position
         if position < size:
             raise OSError(f"the server stopped after {position:,} of {size:,} bytes")
     except urllib.error.HTTPError as error:
