@@ -49,13 +49,11 @@ class Tensor:
     def float(self):
         return Tensor(self.value.astype(np.float32), self.on_cpu, self.detached)
 
-    def element_size(self):
-        return self.value.itemsize
-
     def numpy(self):
         assert self.on_cpu
         assert self.detached
-        assert self.value.dtype != ml_dtypes.bfloat16
+        if self.value.dtype == ml_dtypes.bfloat16:
+            raise TypeError("Got unsupported ScalarType BFloat16")
         return self.value
 
 
@@ -100,8 +98,27 @@ def test_what_does_not_fit_is_named():
         from_torch(NAME, {"conv1.weight": weights["conv1.weight"]})
     with pytest.raises(ValueError, match=r"lacks conv1\.weight .*not a wrn10_1"):
         from_torch(NAME, {})
+    with pytest.raises(ValueError, match=r"lacks .*bn2/var and 32 more of wrn10_1"):
+        from_torch(NAME, {key: weights[key] for key in ("conv1.weight", "fc.weight", "fc.bias")})
     with pytest.raises(ValueError, match="no conversion of PyTorch weights for vit_s32"):
         from_torch("vit_s32", weights)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({0: np.zeros(3)}, "names in a state dict must be strings"),
+        ({"fc.bias": np.zeros(10, np.int8)}, r"fc\.bias .* is int8, not of floating numbers"),
+        ({"fc.bias": np.zeros(10, np.complex64)}, r"fc\.bias .* is complex64, not of floating"),
+        ({"fc.bias": {"nested": 1}}, r"fc\.bias .* is object, not of floating"),
+        ({"fc.bias": [[1], [2, 3]]}, r"fc\.bias .* is no ordinary tensor"),
+        ({"fc.weight": np.zeros(3)}, r"lacks linear\.weight / fc\.weight"),
+        ({"conv1.weight": np.float32(1)}, r"lacks conv1\.weight"),
+    ],
+)
+def test_what_is_no_weight_is_named(entries, message):
+    with pytest.raises(ValueError, match=message):
+        from_torch(NAME, state_dict() | entries)
 
 
 @pytest.mark.slow

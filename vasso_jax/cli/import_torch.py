@@ -8,13 +8,14 @@ are read from the file, no other pickled objects.
 """
 
 import argparse
+import io
 import pathlib
-import pickle
 from typing import Any
 
 from absl import logging
 
 from vasso_jax.cli.failure import fail
+from vasso_jax.data.files import read_file
 from vasso_jax.models import from_torch
 from vasso_jax.printable import printable
 from vasso_jax.train.checkpoints.weights import write_run
@@ -53,17 +54,27 @@ def _state_dict(path: pathlib.Path) -> dict[str, Any]:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("reading a .pth file needs PyTorch: pip install torch") from error
+    # In memory, where no length in a damaged file can make torch ask for more than there is.
+    file = io.BytesIO(read_file(path))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch raises, it advises to load any Python object
         raise ValueError(
             f"{path} cannot be read as weights: it is damaged, or holds other Python objects, "
-            f"which are never loaded ({str(error).strip().splitlines()[0]})"
+            "which are never loaded. Save the weights alone: torch.save(model.state_dict(), path)"
         ) from error
     for key in _KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
-    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+    entries = content.items() if isinstance(content, dict) else ()
+    if not entries or not all(isinstance(k, str) and torch.is_tensor(x) for k, x in entries):
         raise ValueError(f"{path} holds no state dict, alone or under one of {', '.join(_KEYS)}")
+    # A tensor may repeat what is stored once, and have any size.
+    size = file.getbuffer().nbytes
+    for key, tensor in entries:
+        if tensor.numel() * tensor.element_size() > size:
+            raise ValueError(
+                f"{path} is damaged: {key} has more numbers than there are in the file"
+            )
     return content

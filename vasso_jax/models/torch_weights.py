@@ -64,15 +64,17 @@ def from_torch(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     model = create(name, num_classes=1)
     if isinstance(model, ViT):
         raise ValueError(f"there is no conversion of PyTorch weights for {name}, only for CNNs")
+    if not all(isinstance(key, str) for key in state_dict):
+        raise ValueError("the names in a state dict must be strings: give model.state_dict()")
     if all(key.startswith("module.") for key in state_dict):
         state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
     arrays = {
-        key: _to_numpy(value)
+        key: _to_numpy(key, value)
         for key, value in state_dict.items()
         if not key.endswith("num_batches_tracked")
     }
-    stem = next((key for key in _STEMS if key in arrays), None)
-    head = next((key for key in _HEADS if key in arrays), None)
+    stem = next((key for key in _STEMS if key in arrays and arrays[key].ndim == 4), None)
+    head = next((key for key in _HEADS if key in arrays and arrays[key].ndim == 2), None)
     if stem is None or head is None:
         needed = _STEMS if stem is None else _HEADS
         raise ValueError(f"the state dict lacks {' / '.join(needed)}: not a {name}")
@@ -94,7 +96,10 @@ def from_torch(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
             )
         converted[path] = jnp.asarray(value)
     if missing := sorted("/".join(path) for path in expected.keys() - converted.keys()):
-        raise ValueError(f"the state dict lacks {', '.join(missing)} of {name}")
+        first, more = ", ".join(missing[:4]), len(missing) - 4
+        raise ValueError(
+            f"the state dict lacks {first}{f' and {more} more' if more > 0 else ''} of {name}"
+        )
     return flax.traverse_util.unflatten_dict(converted)
 
 
@@ -126,14 +131,22 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     return dict(_back(path, np.asarray(array), renames) for path, array in flat.items())
 
 
-def _to_numpy(value: Any) -> np.ndarray:
-    """An array or a tensor as an array of at least float32."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        # NumPy has no bfloat16, so such a tensor must be widened first.
-        value = (value.float() if value.element_size() < 4 else value).numpy()
-    value = np.asarray(value)
-    return value.astype(jnp.promote_types(value.dtype, jnp.float32), copy=False)
+def _to_numpy(key: str, value: Any) -> np.ndarray:
+    """An array or a tensor as an array of at least float32; ValueError if it is of no floats."""
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            try:
+                value = value.numpy()
+            except TypeError:  # NumPy has no bfloat16
+                value = value.float().numpy()
+        value = np.asarray(value)
+        kind = value.dtype if jnp.issubdtype(value.dtype, jnp.floating) else None
+    except Exception as error:  # a tensor that is sparse, quantized or on no device
+        raise ValueError(f"{key} of the state dict is no ordinary tensor") from error
+    if kind is None:
+        raise ValueError(f"{key} of the state dict is {value.dtype}, not of floating numbers")
+    return value.astype(jnp.promote_types(kind, jnp.float32), copy=False)
 
 
 def _convert(

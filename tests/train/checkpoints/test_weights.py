@@ -1,6 +1,7 @@
 """Weights from another run, or from PyTorch: evaluation, fine-tuning, refusals."""
 
 import json
+import os
 import pathlib
 
 import flax.traverse_util
@@ -131,12 +132,24 @@ def test_a_pth_file_is_read_as_tensors_only(tmp_path, capsys):
     for content, message in (
         ({"model": pathlib.Path("x")}, "never loaded"),
         ({"epoch": 3}, "holds no state dict"),
+        ({}, "holds no state dict"),
+        ([weights], "holds no state dict"),
+        ({3: weights["fc.weight"]}, "holds no state dict"),
+        ({"model": weights | {"inner": weights}}, "holds no state dict"),
+        ({"fc.weight": torch.ones(1).expand(10**9, 10)}, r"damaged: fc\.weight has more numbers"),
     ):
         torch.save(content, path)
         with pytest.raises(ValueError, match=message):
             import_torch._state_dict(path)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="damaged"):
+    for damaged in (path.read_bytes()[:100], b"", b"no weights"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged") as error:
+            import_torch._state_dict(path)
+        # Torch's advice would run whatever is in the file.
+        assert "weights_only" not in str(error.value)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="it is a named pipe"):
         import_torch._state_dict(path)
 
 
