@@ -80,6 +80,28 @@ def test_what_is_no_image_is_refused(image, message):
         of(4, 4, 3).resized([image])
 
 
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"image_shape": [8, 8]}, "image_shape must be three sizes"),
+        ({"image_shape": 8}, "image_shape must be three sizes"),
+        ({"image_shape": [8, 8.0, 1]}, "image_shape must be three sizes"),
+        ({"image_shape": [8, 0, 1]}, "image_shape must be three sizes"),
+        ({"image_shape": [1 << 20, 1 << 20, 1]}, "of 268,435,456 values at most"),
+        ({"mean": None}, "mean must be 1 numbers"),
+        ({"mean": [0.5, 0.5]}, "mean must be 1 numbers"),
+        ({"std": [0]}, "std must be 1 numbers > 0"),
+        ({"streamed": True, "eval_crop": "large"}, r"eval_crop must be in \(0, 1\]"),
+        ({"streamed": True, "eval_crop": 0}, r"eval_crop must be in \(0, 1\]"),
+    ],
+)
+def test_facts_that_cannot_be_are_refused(facts, message):
+    usual = {"image_shape": [8, 8, 1], "mean": [0.5], "std": [0.25], "streamed": False}
+    assert Preprocessing.of(usual, {}).eval_crop is None
+    with pytest.raises(ValueError, match=message):
+        Preprocessing.of(usual | facts, {"data": None})
+
+
 def test_a_file_that_is_no_image_is_named(tmp_path):
     (tmp_path / "text.png").write_text("text")
     for preprocessing in (of(4, 4, 3), of(4, 4, 3, 0.875)):

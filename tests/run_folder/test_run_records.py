@@ -86,6 +86,7 @@ DAMAGED = [
         for bad in ("1", 1.5, True, None)
     ),
     json.dumps(record(1) | {"split": 1}),
+    pytest.param("[" * 100_000, id="brackets"),
     *(
         json.dumps(record(1, "test") | {name: bad})
         for name in ("top1", "loss", "seconds")

@@ -1,15 +1,20 @@
 """What the network of a run is given: images brought to its size as they were for its test."""
 
 import dataclasses
+import math
 import os
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from vasso_jax.data.checks import valid_statistics
+from vasso_jax.data.files import read_file
 from vasso_jax.data.images import decode, resize_and_center_crop
 from vasso_jax.data.resizing import resize_to_cover, with_channels
+
+# Of what the network is given: more than of any image that is decoded.
+_MOST_VALUES = 1 << 28
 
 # One image: the path of its file, or uint8 [H, W] or [H, W, C].
 Image = str | os.PathLike[str] | np.ndarray
@@ -37,15 +42,22 @@ class Preprocessing:
 
         Raises:
             KeyError: a fact is missing.
+            ValueError: a fact is not as the trainer writes it.
         """
-        height, width, channels = facts["image_shape"]
+        height, width, channels = _checked_shape(facts["image_shape"])
+        mean, std = valid_statistics("the data set", facts["mean"], facts["std"], channels)
         # Earlier runs have it among their settings only.
-        crop = facts.get("eval_crop", settings.get("data", {}).get("eval_crop"))
-        if facts["streamed"] and crop is None:
+        section = settings.get("data")
+        crop = facts.get(
+            "eval_crop", section.get("eval_crop") if isinstance(section, dict) else None
+        )
+        if not facts["streamed"]:
+            return cls((height, width, channels), mean, std, None)
+        if crop is None:
             raise KeyError("eval_crop")
-        eval_crop = crop if facts["streamed"] else None
-        shape = (height, width, channels)
-        return cls(shape, tuple(facts["mean"]), tuple(facts["std"]), eval_crop)
+        if not isinstance(crop, int | float) or not 0 < crop <= 1:
+            raise ValueError(f"eval_crop must be in (0, 1], got {crop!r}")
+        return cls((height, width, channels), mean, std, crop)
 
     def resized(self, images: np.ndarray | Iterable[Image]) -> np.ndarray:
         """Images as the network is given them, before they are normalised.
@@ -71,7 +83,7 @@ class Preprocessing:
     def _resized(self, image: Image) -> np.ndarray:
         if not isinstance(image, str | os.PathLike):
             return self._of_pixels(np.asarray(image))
-        encoded = pathlib.Path(image).read_bytes()
+        encoded = read_file(image)
         try:
             cropped = self.eval_crop is not None
             return self._cropped(encoded) if cropped else self._of_pixels(decode(encoded))
@@ -95,6 +107,17 @@ class Preprocessing:
     def _cropped(self, image: bytes | np.ndarray) -> np.ndarray:
         size = self.image_shape[0]
         return resize_and_center_crop(image, size, round(size / (self.eval_crop or 1)))
+
+
+def _checked_shape(shape: Any) -> tuple[int, int, int]:
+    """(H, W, C); ValueError unless an image can have that shape."""
+    sizes: Any = shape if isinstance(shape, list | tuple) else ()
+    are_sizes = [type(size) for size in sizes] == [int] * 3 and min(sizes) > 0
+    if not are_sizes or math.prod(sizes) > _MOST_VALUES:
+        raise ValueError(
+            f"image_shape must be three sizes, of {_MOST_VALUES:,} values at most, got {shape!r}"
+        )
+    return sizes[0], sizes[1], sizes[2]
 
 
 def as_images(images: Any) -> Sequence[Image]:

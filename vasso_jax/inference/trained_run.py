@@ -178,7 +178,7 @@ def _load(
     settings, facts = reader.settings(remedy), reader.facts(remedy)
     try:
         preprocessing = Preprocessing.of(facts, settings)
-        class_names = tuple(facts["class_names"])
+        class_names = _strings(facts["class_names"])
     except KeyError as error:
         raise ValueError(f"{reader.dataset_path} lacks {error.args[0]}: {remedy}") from error
     except (TypeError, ValueError) as error:
@@ -194,6 +194,12 @@ def _load(
     return TrainedRun(
         path, int(checkpoint.name), model, variables, class_names, preprocessing, settings
     )
+
+
+def _strings(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names must be strings")
+    return tuple(names)
 
 
 def _network(
