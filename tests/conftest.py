@@ -19,6 +19,8 @@ import pytest
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("untimed", deadline=None)
+# For a campaign: pytest --hypothesis-profile=thorough tests/faults
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=10_000)
 hypothesis.settings.load_profile("untimed")
 
 # Scripts that made the reference files; they need torch.
