@@ -30,7 +30,10 @@ def test_a_class_with_control_characters_is_refused(folder):
     """They would reach the terminal, in whatever names the class."""
     for split in ("train", "val"):
         (folder / split / "ant").rename(folder / split / "ant\x1b[2J")
-    with pytest.raises(ValueError, match=r"class 0, 'ant\\x1b\[2J', has characters that cannot be"):
+    with pytest.raises(
+        ValueError,
+        match=r"train: the name of class 0, 'ant\\x1b\[2J', has characters that cannot be",
+    ):
         load("folder", dir=str(folder))
 
 

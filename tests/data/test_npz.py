@@ -65,7 +65,11 @@ def test_arrays_names_and_statistics(tmp_path):
             {},
             "train.npz: class_names are no text",
         ),
-        ({"class_names": np.array(["a", "\x1b[31mb", "c"])}, {}, r"class 1, '\\x1b\[31mb', has"),
+        (
+            {"class_names": np.array(["a", "\x1b[31mb", "c"])},
+            {},
+            r"train.npz: the name of class 1, '\\x1b\[31mb', has",
+        ),
         ({"class_names": np.frombuffer(b"\xff" * 12, "<U1")}, {}, "class_names are no text"),
         ({"class_names": np.frombuffer(b"\xff" * 24, "<U2")}, {}, "class 0, .* cannot be printed"),
         ({}, {"images": IMAGES[:, :4]}, r"shape \(5, 6, 3\), .*of \(4, 6, 3\)"),

@@ -206,7 +206,10 @@ def _network(
     path: pathlib.Path, section: dict[str, Any], model: nn.Module | None, num_classes: int
 ) -> nn.Module:
     if model is None and section["name"] != "given":
-        return make_model(bind_section("model", section), num_classes)
+        try:
+            return make_model(bind_section("model", section), num_classes)
+        except (ValueError, UsageError) as error:
+            raise ValueError(f"the network of {path} cannot be made: {error}") from error
     trained = section.get("object")
     if model is None:
         raise ValueError(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vasso_jax.data.checks import valid_names
 from vasso_jax.data.datasets import (
     IMAGENET_STATISTICS,
     EncodedExample,
@@ -44,7 +45,7 @@ class Folder(Streaming, Source):
             OSError: a folder or a small image is missing or cannot be read.
         """
         directory = expanded(self.dir).absolute()
-        names = class_folders(directory / "train")
+        names = valid_names(str(directory / "train"), class_folders(directory / "train"))
         # The folder test of ImageNet, beside val, has no classes.
         further = [split for split in ("test", "val") if _folders_in(directory / split)] or ["val"]
         splits = [FolderSplit(directory / split, names) for split in ("train", *further)]

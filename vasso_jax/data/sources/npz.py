@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vasso_jax.data.checks import valid_names
 from vasso_jax.data.datasets import ImageDataset, checked
 from vasso_jax.data.files import open_file, reason
 from vasso_jax.data.sources.source import Source
@@ -63,9 +64,10 @@ def _class_names(path: pathlib.Path, names: np.ndarray) -> tuple[str, ...]:
             f"{names.shape}"
         )
     try:
-        return tuple(map(str, names.astype(np.str_)))
+        strings = tuple(map(str, names.astype(np.str_)))
     except (UnicodeDecodeError, SystemError) as error:  # bytes, and numbers that are no characters
         raise ValueError(f"{path}: class_names are no text: save a list of strings") from error
+    return valid_names(str(path), strings)
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from vasso_jax.data.checks import valid_names
 from vasso_jax.data.datasets import EncodedExample, Split
 from vasso_jax.data.files import check_file, reason
 from vasso_jax.data.sources.record_files import Records, open_records
@@ -19,7 +20,12 @@ _MOST_CLASSES = 1_000_000
 
 
 class TfdsCopy:
-    """A prepared image classification set on disk."""
+    """A prepared image classification set on disk.
+
+    Attributes:
+        name, directory: as given.
+        class_names: by label.
+    """
 
     def __init__(self, name: str, directory: pathlib.Path):
         """Reads the description of the data set.
@@ -53,17 +59,13 @@ class TfdsCopy:
             raise ValueError(
                 f"{name} in {directory} has {classes:,} classes, not 1 to {_MOST_CLASSES:,}"
             )
+        self.class_names = valid_names(f"{name} in {directory}", self._features["label"].names)
         wanted = _TEST_SPLITS.get(name, "test" if "test" in splits else "validation")
         if missing := {"train", wanted} - {*splits}:
             raise ValueError(f"{name} in {directory} has no split {missing.pop()}, only {splits}")
         self._splits = {"train": "train", "test": wanted}
         if wanted == "test" and "validation" in splits:
             self._splits["validation"] = "validation"
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """By label."""
-        return tuple(self._features["label"].names)
 
     @property
     def splits(self) -> tuple[str, ...]:
