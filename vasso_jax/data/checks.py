@@ -99,7 +99,7 @@ def valid_names(where: str, names: Any) -> tuple[str, ...]:
     for number, name in enumerate(listed):
         if _NO_NAME.search(name):
             raise ValueError(
-                f"{where}: the name of class {number}, {name!a}, has characters that "
+                f"{where}: the name of class {number}, {name[:40]!a}, has characters that "
                 "cannot be printed: rename it"
             )
     return listed
