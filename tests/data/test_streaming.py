@@ -5,6 +5,8 @@ import dataclasses
 import itertools
 import pathlib
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -91,6 +93,20 @@ def test_hosts_share_each_batch_and_crop_as_one_would(dataset):
         for host in range(4):
             mine = slice(host * BATCH // 4, (host + 1) * BATCH // 4)
             assert_equal([parts[host][step]], [type(batch)(*(x[mine] for x in batch))])
+
+
+@hypothesis.given(
+    hosts=st.lists(st.sampled_from([1, 2, 4, 8]), min_size=2 * EPOCH, max_size=2 * EPOCH)
+)
+@hypothesis.settings(
+    max_examples=5, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_the_number_of_hosts_may_change_at_any_step(dataset, hosts):
+    unbroken = training(dataset, 2 * EPOCH)
+    for step, count in enumerate(hosts):
+        parts = [training(dataset, 1, step, host=Host(i, count))[0] for i in range(count)]
+        joined = type(parts[0])(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+        assert_equal([joined], unbroken[step : step + 1])
 
 
 @pytest.mark.parametrize("hosts", [1, 4])

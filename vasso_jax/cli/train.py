@@ -5,8 +5,9 @@ a Python file, or the name of a config that comes with the package, such as cifa
 is vasso, sam, asam, none (the base optimizer alone) or another one. Any field can be set, as
 --config.method.rho=0.1 --config.epochs=5; --help_config lists all of them. The last line of
 standard output is the result as one JSON object. Exit status: 0 finished; 2 wrong input or
-environment, with one message on standard error; 128 + signal number where a signal stopped the run,
-which resumes at its last checkpoint when the same command is given again.
+environment, with one message on standard error; 75 where the run hung or lost another process; 128
++ signal number where a signal stopped it. After the latter two, the same command resumes it at its
+last checkpoint.
 """
 
 import json
@@ -73,6 +74,7 @@ def run_here(config: Config, workdir: str) -> None:
     with EndedByCtrlC(lambda: "interrupted; what was saved before is kept"):
         # JAX and all that comes with it load only once the command line has been understood.
         from vasso_jax.train import Stopped, UsageError, check, run_plan, usage_errors
+        from vasso_jax.train.devices import processes
         from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
 
         try:
@@ -85,7 +87,8 @@ def run_here(config: Config, workdir: str) -> None:
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(128 + stopped.signal_number)
-    print(json.dumps(result), flush=True)
+    if processes.is_first():
+        print(json.dumps(result), flush=True)
 
 
 def fail_in_cluster(error: Exception) -> NoReturn:

@@ -4,6 +4,10 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
+# The exit status where a process ends at once and the same command may succeed: EX_TEMPFAIL of
+# sysexits.h.
+RESUMABLE = 75
+
 
 class UsageError(Exception):
     """Bad input or environment; the message says what to do, and commands print just that."""

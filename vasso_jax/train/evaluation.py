@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,13 @@ from vasso_jax.train.steps.program import Program
 from vasso_jax.train.steps.state import OF_PASS, TrainState
 
 
-def evaluate(program: Program, pipeline: Pipeline, state: TrainState, split: str) -> dict[str, Any]:
+def evaluate(
+    program: Program,
+    pipeline: Pipeline,
+    state: TrainState,
+    split: str,
+    at_each_batch: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
     """Means over the images of a split, each counted once.
 
     If the state has an average of its weights, that is evaluated, too.
@@ -22,6 +29,7 @@ def evaluate(program: Program, pipeline: Pipeline, state: TrainState, split: str
         pipeline: whose images are read.
         state: what is evaluated.
         split: `test` or `validation`.
+        at_each_batch: is called before each of them.
 
     Returns:
         `loss`, `top1`, `top5`, of the average `ema_loss`, `ema_top1`, `ema_top5`, and those of
@@ -34,6 +42,7 @@ def evaluate(program: Program, pipeline: Pipeline, state: TrainState, split: str
     evaluated = {"": state} | ({"ema_": state.averaged} if state.ema else {})
     with contextlib.closing(pipeline.evaluation(split)) as items:
         for item in items:
+            at_each_batch()
             sums = {name: program.eval_step(each, item) for name, each in evaluated.items()}
             batches.append(
                 {f"{name}{k}": v for name, each in sums.items() for k, v in each.items()}

@@ -15,6 +15,7 @@ from vasso_jax.train.checkpoints.healing import restore_first_whole
 from vasso_jax.train.checkpoints.pacing import PacedCheckpoints
 from vasso_jax.train.devices import processes
 from vasso_jax.train.devices.sharding import replicated
+from vasso_jax.train.devices.watchdog import Watchdog
 from vasso_jax.train.divergence import DivergenceCheck
 from vasso_jax.train.errors import DataError, Stopped, usage_errors
 from vasso_jax.train.evaluation import evaluate, skipped_images
@@ -57,6 +58,7 @@ class Trainer:
         self._records = records
         self._display = display
         self._stop = processes.StopRequests()
+        self._watchdog = Watchdog(self._options.stall_timeout)
 
         self._batches = self._pipeline.training(self._step)
         self._reset_metrics = jax.jit(
@@ -70,10 +72,11 @@ class Trainer:
 
     def run(self) -> None:
         """Trains to the end, and tests the final weights if that has not been done."""
-        if self._step < self._total_steps and not self._out_of_patience():
-            self._train()
-        if not is_complete(self._records.records, self._options.epochs, self._options.patience):
-            self._finish()
+        with self._watchdog:
+            if self._step < self._total_steps and not self._out_of_patience():
+                self._train()
+            if not is_complete(self._records.records, self._options.epochs, self._options.patience):
+                self._finish()
 
     def _train(self) -> None:
         self._display.start(self._total_steps, self._step, self._split)
@@ -85,7 +88,11 @@ class Trainer:
                     self._finish_epoch(epoch)
                     if self._out_of_patience():
                         break
+            except jax.errors.JaxRuntimeError as error:
+                processes.leave_the_lost(error)
+                raise
             finally:
+                self._watchdog.moved_on("the last save")
                 self._checkpoints.wait()
 
     def _finish(self) -> None:
@@ -147,6 +154,7 @@ class Trainer:
         while self._step < end:
             if self._step == end - 1 or not self._compiled:
                 self._directions.before(self._state)
+            self._watchdog.moved_on(f"step {self._step + 1}")
             self._state = self._program.train_step(self._state, self._next_item())
             self._step += 1
             if not self._compiled:
@@ -259,10 +267,18 @@ class Trainer:
             raise
 
     def _save(self, top1: float | None = None, *, at_once: bool = False) -> None:
+        self._watchdog.moved_on(f"the checkpoint of step {self._step}")
         arrays = self._check.state(self._step, self._state)
         self._checkpoints.save(self._step, self._state, arrays, top1, at_once=at_once)
 
     def _evaluate(self, split: str) -> dict[str, Any]:
-        means = evaluate(self._program, self._pipeline, self._state, split)
+        doing = f"a batch of the evaluation on the {split} split"
+        means = evaluate(
+            self._program,
+            self._pipeline,
+            self._state,
+            split,
+            lambda: self._watchdog.moved_on(doing),
+        )
         self._check.value(self._step, f"the {split} loss", means["loss"])
         return means

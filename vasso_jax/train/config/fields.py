@@ -7,6 +7,7 @@ each name stands for. Nothing here needs JAX, so that a wrong command line is an
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,9 @@ class RunOptions:
         record_every_steps: steps between two records of the training within an epoch; 0: none.
         sharpness_every_epochs: epochs between two measurements of the largest eigenvalue and the
             trace of the Hessian of 500 training images, each by about 40 products with it; 0: none.
+        stall_timeout: seconds within which a step, a batch of an evaluation or a save has to end; if
+            it does not, the stacks of all threads are printed, and the run ends so that it can be
+            resumed; 0: no limit.
         tensorboard: write event files where TensorFlow and TensorBoard are installed.
         wandb_project: Weights & Biases project to report to; empty: none.
         fsdp: number of devices that parameters and optimizer state are spread over; 1: a copy on
@@ -98,6 +102,7 @@ class RunOptions:
     keep_every_epochs: int = 0
     record_every_steps: int = 0
     sharpness_every_epochs: int = 0
+    stall_timeout: float = 1800.0
     tensorboard: bool = True
     wandb_project: str = ""
     fsdp: int = 1
@@ -126,6 +131,8 @@ class RunOptions:
         ):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must be >= 0, got {getattr(self, field)}")
+        if not 0 <= self.stall_timeout < math.inf:
+            raise ValueError(f"stall_timeout must be >= 0 seconds, got {self.stall_timeout}")
         if self.epochs and self.keep_every_epochs >= self.epochs:
             raise ValueError(
                 f"keep_every_epochs={self.keep_every_epochs} has no effect: the run has "

@@ -4,7 +4,9 @@ With one process, everything here is plain. With several (one per host or GPU), 
 call the functions that agree on something, and in the same order.
 """
 
+import os
 import signal
+import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -15,9 +17,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vasso_jax.train.errors import UsageError
+from vasso_jax.train.errors import RESUMABLE, UsageError
 
 _T = TypeVar("_T")
+
+# A process that has not been heard of for so long is taken for dead, and all others are ended.
+_HEARTBEAT_SECONDS = 20
 
 
 def join_cluster() -> None:
@@ -29,7 +34,7 @@ def join_cluster() -> None:
     if jax.distributed.is_initialized():
         return
     try:
-        jax.distributed.initialize()
+        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"distributed=True, but this process could not join a cluster ({error}): start one "
@@ -117,6 +122,24 @@ def on_all(make: Callable[[], tuple[_T, str]]) -> _T:
             "content"
         )
     return made
+
+
+def leave_the_lost(error: jax.errors.JaxRuntimeError) -> None:
+    """Ends this process, where the error means that another process of the run cannot be reached.
+
+    An ordinary end would wait for that one: at its exit, and for its part of each checkpoint.
+    """
+    text = str(error).partition("\n")[0]
+    if not several() or "RESOURCE_EXHAUSTED" in text:
+        return
+    print(
+        f"error: another process of this run has died or cannot be reached ({text[:300]}). See "
+        "its own message, and run the same command for all processes again to resume at the last "
+        "checkpoint.",
+        file=sys.__stderr__,
+        flush=True,
+    )
+    os._exit(RESUMABLE)
 
 
 class StopRequests:
