@@ -18,7 +18,6 @@ _SMALLER = {
 }
 
 
-
 def command(begins: str, workdir: pathlib.Path, *overrides: str) -> str:
     """The block of bash that begins so, for a run of digits in `workdir`."""
     page = (ROOT / "docs" / "scaling.md").read_text()

@@ -70,9 +70,9 @@ class RunOptions:
         record_every_steps: steps between two records of the training within an epoch; 0: none.
         sharpness_every_epochs: epochs between two measurements of the largest eigenvalue and the
             trace of the Hessian of 500 training images, each by about 40 products with it; 0: none.
-        stall_timeout: seconds within which a step, a batch of an evaluation or a save has to end; if
-            it does not, the stacks of all threads are printed, and the run ends so that it can be
-            resumed; 0: no limit.
+        stall_timeout: seconds within which a step, a batch of an evaluation or a save has to end;
+            if it does not, the stacks of all threads are printed, and the run ends so that it can
+            be resumed; 0: no limit.
         tensorboard: write event files where TensorFlow and TensorBoard are installed.
         wandb_project: Weights & Biases project to report to; empty: none.
         fsdp: number of devices that parameters and optimizer state are spread over; 1: a copy on

@@ -15,8 +15,9 @@ class Watchdog:
     """Inside this context, something has to move on within `timeout` seconds.
 
     If nothing does, such as a step that waits for a device or another host for ever, the stacks of
-    all threads and one message are printed, and the process ends with the status `RESUMABLE`: what hangs in
-    a library cannot be interrupted. Time in which the whole process was stopped does not count.
+    all threads and one message are printed, and the process ends with the status `RESUMABLE`: what
+    hangs in a library cannot be interrupted. Time in which the whole process was stopped does not
+    count.
     """
 
     def __init__(self, timeout: float):
