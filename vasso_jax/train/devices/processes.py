@@ -124,7 +124,7 @@ def on_all(make: Callable[[], tuple[_T, str]]) -> _T:
     return made
 
 
-def leave_the_lost(error: jax.errors.JaxRuntimeError) -> None:
+def leave_the_lost(error: Exception) -> None:
     """Ends this process, where the error means that another process of the run cannot be reached.
 
     An ordinary end would wait for that one: at its exit, and for its part of each checkpoint.

@@ -52,8 +52,8 @@ class Watchdog:
         while not self._ended.wait(_TICK):
             self._idle += 1
             if self._idle >= self._ticks:
-                # sys.stderr itself goes through the progress bar.
-                faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+                # Not sys.stderr, which goes through the progress bar.
+                faulthandler.dump_traceback(file=2, all_threads=True)
                 print(
                     f"error: {self._doing} has not ended within stall_timeout={self._timeout:g} "
                     "seconds; above is where each thread stands. Run the same command again to "
