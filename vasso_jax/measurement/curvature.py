@@ -39,7 +39,6 @@ class Hessian(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # Of the message, what stands in parentheses is for the command.
         check_count("largest", self.largest)
         check_count("smallest", self.smallest, least=0)
         check_count("seed", self.seed, least=0)

@@ -5,11 +5,11 @@ written with. `RunFolder` compares config.json and dataset.json with what is to 
 these files can be changed, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from vasso_jax.runs.facts import differing_facts
-from vasso_jax.runs.records import Record, digest, is_complete, until
+from vasso_jax.runs.records import Record, digest, until
 from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 
 _REMEDY = "bring it back, or start in a new workdir"
@@ -44,6 +44,7 @@ def check_fingerprint(
     settings: Mapping[str, Any],
     facts: Mapping[str, Any],
     records: Sequence[Record],
+    earlier: Collection[int] = (),
 ) -> None:
     """Checks that a checkpoint is one of this run, to be resumed there.
 
@@ -52,13 +53,14 @@ def check_fingerprint(
         step: of the checkpoint.
         settings, facts: of the run that is to resume there.
         records: all of metrics.jsonl; those after the checkpoint do not count.
+        earlier: epochs of the run before it was given more; see `RunFolder.earlier_epochs`.
 
     Raises:
         ValueError: they are others; the message says which file was changed, and what to do.
     """
     kept = until(records, step)
     ignored = may_change(flatten(settings))
-    if _extends(found["settings"], settings, kept):
+    if found["settings"].get("epochs") in earlier:
         ignored |= {"epochs"}
     compared = {
         "config.json": differences(found["settings"], settings, ignored),
@@ -76,11 +78,3 @@ def check_fingerprint(
             f"metrics.jsonl was changed since the checkpoint of step {step} was written, with "
             f"{written['count']} records: {_REMEDY}"
         )
-
-
-def _extends(
-    old: Mapping[str, Any], settings: Mapping[str, Any], records: Sequence[Record]
-) -> bool:
-    """Whether the run had finished at this checkpoint, and has been given more epochs since."""
-    finished = is_complete(records, old["epochs"], old.get("patience") or 0)
-    return finished and settings["epochs"] > old["epochs"]

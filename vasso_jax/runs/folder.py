@@ -176,6 +176,14 @@ class RunFolder:
         for path, content in contents:
             write_text(path, json.dumps(as_json(content), indent=2) + "\n")
 
+    def earlier_epochs(self) -> list[int]:
+        """The epochs at which the run had finished before it was given more.
+
+        Raises:
+            OSError, ValueError: config.json cannot be read.
+        """
+        return read_object(self.config_path, _OTHER_WORKDIR).get("extended", [])
+
     def changed_facts(
         self, dataset_facts: Mapping[str, Any], remedy: str = _LEAVE_OUT
     ) -> list[str]:

@@ -9,7 +9,15 @@ import jax
 import numpy as np
 import optax
 
-from vasso_jax.runs import Record, RecordFile, is_complete, of_split, out_of_patience, rank
+from vasso_jax.runs import (
+    Record,
+    RecordFile,
+    fingerprint,
+    is_complete,
+    of_split,
+    out_of_patience,
+    rank,
+)
 from vasso_jax.train.checkpoints.checkpoint import Checkpoints
 from vasso_jax.train.checkpoints.healing import restore_first_whole
 from vasso_jax.train.checkpoints.pacing import PacedCheckpoints
@@ -42,6 +50,7 @@ class Trainer:
         display: Display,
     ):
         self._options = experiment.plan.options
+        self._facts = experiment.plan.settings, experiment.dataset_facts
         self._check = DivergenceCheck(experiment.plan.settings)
         self._pipeline = experiment.pipeline
         self._program = experiment.program
@@ -269,7 +278,10 @@ class Trainer:
     def _save(self, top1: float | None = None, *, at_once: bool = False) -> None:
         self._watchdog.moved_on(f"the checkpoint of step {self._step}")
         arrays = self._check.state(self._step, self._state)
-        self._checkpoints.save(self._step, self._state, arrays, top1, at_once=at_once)
+        others = fingerprint(*self._facts, self._records.digest)
+        self._checkpoints.save(
+            self._step, self._state, arrays, top1, at_once=at_once, others=others
+        )
 
     def _evaluate(self, split: str) -> dict[str, Any]:
         doing = f"a batch of the evaluation on the {split} split"

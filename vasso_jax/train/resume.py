@@ -17,6 +17,7 @@ def start_or_resume(
     weights: pathlib.Path | None,
     checkpoints: Checkpoints,
     records: runs.RecordFile,
+    folder: runs.RunFolder,
     display: Display,
 ) -> TrainState:
     """The state to begin with; drops the records after it.
@@ -27,10 +28,12 @@ def start_or_resume(
         checkpoints: of the run. The newest that is whole is restored, and damaged ones are put
             aside.
         records: of the run.
+        folder: of the run, with its config.json.
         display: is told of what was damaged.
 
     Raises:
-        UsageError: no checkpoint is whole, or one cannot be read, or the records end before it.
+        UsageError: no checkpoint is whole, or one cannot be read, or it is not of this run: of
+            other settings or data, or with other records.
     """
     program = experiment.program
     if not (steps := checkpoints.steps()):
@@ -42,6 +45,14 @@ def start_or_resume(
         return state
     restored = restore_first_whole(checkpoints, steps[::-1], program.abstract_state)
     with usage_errors():
+        runs.check_fingerprint(
+            restored.about,
+            restored.step,
+            experiment.plan.settings,
+            experiment.dataset_facts,
+            records.records,
+            folder.earlier_epochs(),
+        )
         records.keep_until(restored.step)
     recorded = max((record["epoch"] for record in records.records), default=0)
     epoch = restored.step // program.steps_per_epoch if restored.step else 0

@@ -146,7 +146,7 @@ def _train(
     with usage_errors():
         extended_from = folder.extended_from(plan.settings)
     processes.on_first(open_folder)
-    state = start_or_resume(experiment, weights, checkpoints, records, display)
+    state = start_or_resume(experiment, weights, checkpoints, records, folder, display)
     display.opening(_opening(experiment, state, weights))
     if extended_from:
         display.note(_extension(extended_from, experiment, records))
