@@ -27,6 +27,8 @@ SETTINGS = {
     "tensorboard": True,
     "wandb_project": "",
     "checkpoint_every_steps": 0,
+    "keep_last": 3,
+    "stall_timeout": 1800.0,
 }
 
 
