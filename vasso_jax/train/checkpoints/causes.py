@@ -9,6 +9,8 @@ import jax
 from vasso_jax.train.devices import processes
 from vasso_jax.train.errors import UsageError
 
+# Not the fault of the files of a checkpoint, nor of where they lie.
+NOT_OF_FILES = (MemoryError, ImportError, jax.errors.JaxRuntimeError, UsageError)
 # These say that a file is not there, is no file, or has become unreadable on the disk.
 _OF_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 _REMEDIES = {
@@ -29,13 +31,11 @@ def is_damage(error: Exception) -> bool:
 
     It is not where memory, permissions, code, a device or another process is missing.
     """
-    if isinstance(error, MemoryError | ImportError | jax.errors.JaxRuntimeError | UsageError):
-        return False
     number = _errno(error)
-    return number is None or number in _OF_DAMAGE
+    return not isinstance(error, NOT_OF_FILES) and (number is None or number in _OF_DAMAGE)
 
 
-def unreadable(checkpoint: pathlib.Path, error: OSError) -> UsageError:
+def unreadable(checkpoint: pathlib.Path, error: Exception) -> UsageError:
     """The message about a checkpoint that is not damaged, but cannot be read here."""
     return UsageError(
         f"the checkpoint {checkpoint} cannot be read ({brief(error)}): {_remedy(error)}"
@@ -45,17 +45,22 @@ def unreadable(checkpoint: pathlib.Path, error: OSError) -> UsageError:
 def unwritable(directory: pathlib.Path, error: Exception) -> Exception:
     """The message about a checkpoint that could not be written, or `error` where there is none."""
     what = f"a checkpoint could not be written to {directory}"
-    again = "then run the same command again to resume at the last complete one"
-    if isinstance(error, UsageError):
+    if isinstance(error, jax.errors.JaxRuntimeError) and processes.several():
+        return lost(what, error)
+    if isinstance(error, NOT_OF_FILES):
         return error
-    if isinstance(error, jax.errors.JaxRuntimeError):
-        if not processes.several():
-            return error
-        return UsageError(
-            f"{what}, as another process of this run has ended or does not answer: see its "
-            f"message, {again}.\n({brief(error)})"
-        )
-    return UsageError(f"{what}: {_remedy(error)}, {again}.\n({brief(error)})")
+    return UsageError(
+        f"{what}: {_remedy(error)}, then run the same command again to resume at the last complete "
+        f"one.\n({brief(error)})"
+    )
+
+
+def lost(what: str, error: Exception) -> UsageError:
+    """The message about `what` failed as the other processes cannot be reached."""
+    return UsageError(
+        f"{what}, as another process of this run has ended or does not answer: see its message, "
+        f"then run the same command again.\n({brief(error)})"
+    )
 
 
 def brief(error: Exception) -> str:

@@ -5,11 +5,12 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
 from vasso_jax.train.checkpoints.about import examine, paths, read_about
-from vasso_jax.train.checkpoints.causes import brief, is_damage, unreadable
+from vasso_jax.train.checkpoints.causes import NOT_OF_FILES, brief, is_damage, lost, unreadable
 from vasso_jax.train.checkpoints.logs import errors_only
 from vasso_jax.train.devices import processes
 from vasso_jax.train.errors import DamagedCheckpoint, UsageError
@@ -95,12 +96,12 @@ def _read(checkpoint: pathlib.Path, choose: Callable[[Arrays], Any]) -> Contents
         # Not by a checkpointer, which waits for other processes even if one of them has failed.
         with errors_only(), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
             return Contents(handler.restore(epath.Path(checkpoint / "state"), args=args), about)
+    except NOT_OF_FILES:
+        raise
     except Exception as error:  # damaged files raise many kinds of error
         if is_damage(error):
             raise DamagedCheckpoint(checkpoint, brief(error)) from error
-        if isinstance(error, OSError):
-            raise unreadable(checkpoint, error) from error
-        raise
+        raise unreadable(checkpoint, error) from error
 
 
 def _on_all(checkpoint: pathlib.Path, make: Callable[[], Contents]) -> Contents:
@@ -111,7 +112,10 @@ def _on_all(checkpoint: pathlib.Path, make: Callable[[], Contents]) -> Contents:
     except Exception as error:
         failure = error
     grade = 0 if failure is None else 1 if isinstance(failure, DamagedCheckpoint) else 2
-    worst = max(processes.gather(grade))
+    try:
+        worst = max(processes.gather(grade))
+    except jax.errors.JaxRuntimeError as error:
+        raise lost(f"{checkpoint} cannot be read", error) from error
     if failure and grade == worst:
         raise failure
     if worst == 2:
