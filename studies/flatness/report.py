@@ -21,6 +21,8 @@ MEASURES = {
     "adaptive_worst_l2_0.25_m128": "worst, adaptive L2 0.25",
     "adaptive_worst_linf_0.005_normalized_m128": "worst, adaptive Linf 0.005, normalised logits",
 }
+# Of the figure; ASAM's radii are five times as large.
+_TICKS = (0.05, 0.1, 0.2, 0.4)
 PAIRS = (
     ("SAM", "SGD"),
     ("ASAM", "SGD"),
@@ -59,6 +61,8 @@ def as_markdown(rows: Rows) -> str:
                 [],
             ),
         ]
+    over_all = ["ratio over all radii (not in the protocol)", *MEASURES.values()]
+    parts.append(markdown(over_all, _differences_over_radii(rows), []))
     parts.append(
         markdown(["Kendall's tau with test top-1", "runs", *MEASURES.values()], _ranks(rows), [])
     )
@@ -107,6 +111,30 @@ def _differences(rows: Rows) -> list[Sequence[str]]:
     return lines
 
 
+def _differences_over_radii(rows: Rows) -> list[Sequence[str]]:
+    """Of methods with the same radii: at each seed the mean over all of them."""
+    lines = []
+    for method, baseline in PAIRS[2:]:
+        cells = []
+        for name in MEASURES:
+            ours, theirs = (_mean_log_by_seed(rows, each, name) for each in (method, baseline))
+            if min(len(ours), len(theirs)) < 2:
+                break
+            ratio = paired_difference(ours, theirs)
+            cells.append("{:.2f} [{:.2f}, {:.2f}]".format(*map(math.exp, ratio_ends(ratio))))
+        if cells:
+            lines.append((f"{method} / {baseline}", *cells))
+    return lines
+
+
+def _mean_log_by_seed(rows: Rows, method: str, name: str) -> dict[int, float]:
+    logs: dict[int, list[float]] = {}
+    for row in rows:
+        if row["method"] == method:
+            logs.setdefault(row["seed"], []).append(math.log(row[name]))
+    return {seed: math.fsum(values) / len(values) for seed, values in logs.items()}
+
+
 def ratio_ends(difference: Any) -> tuple[float, float, float]:
     """Mean and ends of the interval."""
     return difference.mean, difference.low, difference.high
@@ -133,6 +161,7 @@ def plot(rows: Rows, path: pathlib.Path) -> None:
     """Test accuracy and each measure over the radius, with 95 % intervals over seeds, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
     shown = {"test_top1": "test top-1 accuracy, %", **MEASURES}
     figure = Figure(figsize=(13, 6.4), layout="constrained")
@@ -143,8 +172,12 @@ def plot(rows: Rows, path: pathlib.Path) -> None:
         for method in dict.fromkeys(row["method"] for row in rows):
             _draw(axes, [row for row in rows if row["method"] == method], name, scale)
         axes.set_xscale("log")
+        axes.set_xticks(_TICKS, map("{:g}".format, _TICKS))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         if name != "test_top1":
             axes.set_yscale("log")
+            for form in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                form(FormatStrFormatter("%g"))
         axes.set_title(label, fontsize="small")
         axes.grid(alpha=0.3)
         axes.set_xlabel("radius rho (ASAM: rho / 5)")

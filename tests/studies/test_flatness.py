@@ -2,12 +2,16 @@
 
 import argparse
 import itertools
+import json
 import math
 
 import pytest
 from matplotlib.figure import Figure
 
 from studies.flatness import report, study
+from studies.flatness.__main__ import HERE, main
+from tests.studies.pictures import assert_alike
+from tests.studies.small import use_small_networks
 from vasso_jax.train import check
 
 
@@ -71,3 +75,30 @@ def test_every_run_of_the_protocol_can_be_planned(tmp_path):
         settings = check(run.config).settings
         assert settings["method"].get("rho") == rho
         assert settings["validation"]["share"] == 0.15
+
+
+def test_the_numbers_that_are_kept_give_the_figure_and_the_tables_that_are_kept(tmp_path, capsys):
+    (tmp_path / "study.json").write_bytes((HERE / "results/study.json").read_bytes())
+    main(["--redraw", f"--results={tmp_path}"])
+    assert_alike(tmp_path / "figure.png", HERE / "results/figure.png")
+    page = (HERE.parents[1] / "docs/results.md").read_text()
+    section = page.split("## Does VaSSO end in flatter minima?")[1].split("\n## ")[0]
+    printed = capsys.readouterr().out.splitlines()
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) == 8 + 8 + 8 + 6
+    assert set(rows) <= set(printed)
+
+
+@pytest.mark.slow
+def test_it_trains_and_measures_and_does_neither_again(tmp_path, monkeypatch, capsys):
+    use_small_networks(monkeypatch, study)
+    monkeypatch.setattr(study, "METHODS", {"SAM": study.METHODS["SAM"]})
+    monkeypatch.setattr(study, "RADII", {"SAM": (0.1,)})
+    options = ["--seeds=2", "--epochs=1", f"--runs={tmp_path}", f"--results={tmp_path}"]
+    main(options)
+    assert "| SAM | 0.1 |" in capsys.readouterr().out
+    first = (tmp_path / "study.json").read_text()
+    assert len(json.loads(first)["runs"]) == 2
+    main(options)
+    assert "2 runs, 2 of them finished before" in capsys.readouterr().out
+    assert json.loads((tmp_path / "study.json").read_text())["runs"] == json.loads(first)["runs"]
