@@ -25,6 +25,10 @@ class DataError(UsageError):
     """An image cannot be read or decoded in the middle of a run."""
 
 
+class LostProcess(UsageError):
+    """Another process of the run has died, or cannot be reached."""
+
+
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
     """Turns a ValueError or OSError of the enclosed set-up call into a UsageError.

@@ -81,7 +81,7 @@ class Trainer:
 
     def run(self) -> None:
         """Trains to the end, and tests the final weights if that has not been done."""
-        with self._watchdog:
+        with self._watchdog, processes.leaving_the_lost():
             if self._step < self._total_steps and not self._out_of_patience():
                 self._train()
             if not is_complete(self._records.records, self._options.epochs, self._options.patience):
@@ -92,14 +92,12 @@ class Trainer:
         first = self._step // self._program.steps_per_epoch
         with self._stop, contextlib.closing(self._batches):
             try:
-                for epoch in range(first, self._options.epochs):
-                    self._train_epoch(epoch)
-                    self._finish_epoch(epoch)
-                    if self._out_of_patience():
-                        break
-            except jax.errors.JaxRuntimeError as error:
-                processes.leave_the_lost(error)
-                raise
+                with processes.leaving_the_lost():
+                    for epoch in range(first, self._options.epochs):
+                        self._train_epoch(epoch)
+                        self._finish_epoch(epoch)
+                        if self._out_of_patience():
+                            break
             finally:
                 self._watchdog.moved_on("the last save")
                 self._checkpoints.wait()

@@ -7,7 +7,7 @@ import re
 import jax
 
 from vasso_jax.train.devices import processes
-from vasso_jax.train.errors import UsageError
+from vasso_jax.train.errors import LostProcess, UsageError
 
 # Not the fault of the files of a checkpoint, nor of where they lie.
 NOT_OF_FILES = (MemoryError, ImportError, jax.errors.JaxRuntimeError, UsageError)
@@ -55,9 +55,9 @@ def unwritable(directory: pathlib.Path, error: Exception) -> Exception:
     )
 
 
-def lost(what: str, error: Exception) -> UsageError:
+def lost(what: str, error: Exception) -> LostProcess:
     """The message about `what` failed as the other processes cannot be reached."""
-    return UsageError(
+    return LostProcess(
         f"{what}, as another process of this run has ended or does not answer: see its message, "
         f"then run the same command again.\n({brief(error)})"
     )

@@ -4,12 +4,13 @@ With one process, everything here is plain. With several (one per host or GPU), 
 call the functions that agree on something, and in the same order.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vasso_jax.train.errors import RESUMABLE, UsageError
+from vasso_jax.train.errors import RESUMABLE, LostProcess, UsageError
 
 _T = TypeVar("_T")
 
@@ -124,22 +125,26 @@ def on_all(make: Callable[[], tuple[_T, str]]) -> _T:
     return made
 
 
-def leave_the_lost(error: Exception) -> None:
-    """Ends this process, where the error means that another process of the run cannot be reached.
+@contextlib.contextmanager
+def leaving_the_lost() -> Iterator[None]:
+    """Ends this process at once, where another process of the run cannot be reached any more.
 
     An ordinary end would wait for that one: at its exit, and for its part of each checkpoint.
     """
-    text = str(error).partition("\n")[0]
-    if not several() or "RESOURCE_EXHAUSTED" in text:
-        return
-    print(
-        f"error: another process of this run has died or cannot be reached ({text[:300]}). See "
-        "its own message, and run the same command for all processes again to resume at the last "
-        "checkpoint.",
-        file=sys.__stderr__,
-        flush=True,
-    )
-    os._exit(RESUMABLE)
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, LostProcess) as error:
+        text = str(error)
+        if not several() or "RESOURCE_EXHAUSTED" in text:
+            raise
+        if not isinstance(error, LostProcess):
+            reason = text.partition("\n")[0][:300]
+            text = (
+                f"another process of this run has died or does not answer ({reason}): see its "
+                "message, then run the same command again to resume at the last checkpoint"
+            )
+        print(f"error: {text}", file=sys.__stderr__, flush=True)
+        os._exit(RESUMABLE)
 
 
 class StopRequests:
