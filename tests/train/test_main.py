@@ -91,8 +91,8 @@ def test_killed_at_random_steps_and_resumed_is_bit_identical(unbroken, tmp_path)
     assert_same_end(tmp_path, unbroken[0])
 
 
-def wait_for_checkpoint(workdir, process):
-    while not runs.steps_saved(workdir):
+def wait_for_checkpoint(workdir, process, after=0):
+    while max(runs.steps_saved(workdir), default=0) <= after:
         assert process.poll() is None
         time.sleep(0.01)
 
@@ -139,9 +139,18 @@ def test_four_devices_give_the_losses_of_one(one_device, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_go_on_and_give_the_losses_of_one(one_device, tmp_path):
+def test_two_processes_end_together_go_on_and_give_the_losses_of_one(one_device, tmp_path):
+    first, second = runs.start_two(tmp_path, *EVERY_STEP)
+    wait_for_checkpoint(tmp_path, first)
+    second.kill()
+    runs.finish(second)
+    status, _, err = runs.finish(first, timeout=60)
+    # JAX itself may be the first to notice.
+    assert status in (75, -signal.SIGABRT)
+    assert "another process of this run" in err or "another task died" in err
+
     processes = runs.start_two(tmp_path, *EVERY_STEP)
-    wait_for_checkpoint(tmp_path, processes[0])
+    wait_for_checkpoint(tmp_path, processes[0], after=max(runs.steps_saved(tmp_path)))
     for process in processes:
         process.send_signal(signal.SIGTERM)
     ends = [runs.finish(process) for process in processes]
