@@ -32,11 +32,11 @@ def write(folder, method="none", seed=0, factor=1.0, **fields):
     reader = RunFolder(folder)
     reader.open_for(settings)
     reader.write_facts(settings, read_again(settings)[1])
-    checkpoints = Checkpoints(reader.checkpoints_path)
+    checkpoints = Checkpoints(reader.checkpoints_path, keep_last=len(STEPS))
     lines = []
     for epoch, (step, top1) in enumerate(STEPS.items(), start=1):
         scaled = jax.tree.map(lambda x: factor * x, variables(seed, step))
-        checkpoints.save(step, scaled, top1)
+        checkpoints.save(step, scaled)
         for split in ("train", "test"):
             record = {"step": step, "epoch": epoch, "split": split, "top1": top1, "loss": 0.5}
             lines.append(json.dumps({**record, "seconds": 1.0}) + "\n")
