@@ -68,7 +68,9 @@ def test_a_run_is_what_its_folder_says(unbroken, trained):
 def test_the_best_checkpoint_is_that_of_the_best_test(tmp_path):
     # A learning rate that grows makes it worse and worse.
     config = digits_config("none")
-    config.update({"epochs": 4, "model": {"name": NAME}, "base": {"name": "sgd", "lr": 3.0}})
+    config.update(
+        {"epochs": 4, "keep_last": 1, "model": {"name": NAME}, "base": {"name": "sgd", "lr": 3.0}}
+    )
     config.schedule = {"name": "constant", "warmup_epochs": 3.9}
     train(config, str(tmp_path))
     tests = [r for r in RunFolder(tmp_path).records() if r["split"] == "test"]

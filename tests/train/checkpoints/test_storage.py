@@ -177,7 +177,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monke
         (ValueError("CRC mismatch"), True),
         (KeyError("tree"), True),
         (PermissionError(errno.EACCES, "Permission denied"), False),
-        (ValueError("Error opening [OS error 24: EMFILE Too many open files]"), False),
+        (ValueError("Error opening file: Too many open files [os_error_code='24']"), False),
         (MemoryError(), False),
         (ModuleNotFoundError("zstandard"), False),
         (jax.errors.JaxRuntimeError("UNAVAILABLE: Connection closed by peer"), False),
@@ -191,7 +191,7 @@ def test_what_damage_is(error, damage):
     ("error", "remedy"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "free some space, then run the same"),
-        (ValueError("RESOURCE_EXHAUSTED [OS error 28: ENOSPC No space]"), "free some space"),
+        (ValueError("RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']"), "free some space"),
         (OSError(errno.EROFS, "Read-only file system"), "make the disk writable again"),
         (PermissionError(errno.EACCES, "Permission denied"), "allow it to this user"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory"), "bring that folder back"),

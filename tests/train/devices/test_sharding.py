@@ -137,7 +137,7 @@ def test_the_order_in_memory_of_gpus_changes_no_number_and_no_checkpoint(copied,
     jax.tree.map(np.testing.assert_array_equal, started.params, run.state.params)
     assert is_in_cudnn_order(started)
     for other in (resumed, elsewhere):
-        other.state = checkpoints.restore(3, other.abstract_state)
+        other.state = checkpoints.restore(3, other.abstract_state).tree
         jax.tree.map(np.testing.assert_array_equal, other.state, run.state)
     checkpoints.close()
     assert is_in_cudnn_order(resumed.state)
@@ -167,7 +167,7 @@ def test_evaluation_and_checkpoints_do_not_depend_on_how_it_lies(copied, tmp_pat
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(3, ours.state)
     checkpoints.wait()
-    restored = checkpoints.restore(3, theirs.abstract_state)
+    restored = checkpoints.restore(3, theirs.abstract_state).tree
     checkpoints.close()
     started = start_from(find_checkpoint(tmp_path), theirs.state, keep_head=True)
     for state in (restored, started):

@@ -4,6 +4,7 @@ A JSON object of `arrays`, {path: {"shape", "dtype", "checksum"}}, what else the
 and `crc32`, of all that. So a damaged checkpoint and one of another network can be told apart.
 """
 
+import contextlib
 import json
 import pathlib
 import zlib
@@ -49,8 +50,13 @@ def examine(tree: Any) -> dict[str, Examined]:
     """
     examined = {}
     for path, x in paths(tree).items():
+        sharding = getattr(x, "sharding", None)
+        # The caller may have set another mesh.
+        is_named = isinstance(sharding, jax.sharding.NamedSharding)
+        with jax.set_mesh(sharding.mesh) if is_named else contextlib.nullcontext():
+            found = _survey(x)
         # Each array waits: programs with collectives that queue up can deadlock on CPU devices.
-        checksum, flags = map(int, jax.device_get(_survey(x)))
+        checksum, flags = map(int, jax.device_get(found))
         examined[path] = Examined(x.shape, str(x.dtype), checksum, bool(flags & 1), bool(flags & 2))
     return examined
 

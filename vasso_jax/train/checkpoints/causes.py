@@ -1,6 +1,7 @@
 """Why a checkpoint cannot be read or written, and what to do."""
 
 import errno
+import os
 import pathlib
 import re
 
@@ -65,8 +66,10 @@ def lost(what: str, error: Exception) -> LostProcess:
 
 def brief(error: Exception) -> str:
     """The first line of an error, without the pages that storage libraries append."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
+    lines = str(error).strip().splitlines() or [""]
+    number = None if isinstance(error, OSError) else _errno(error)
+    cause = f"{os.strerror(number)}: " if number else ""
+    return f"{type(error).__name__}: {cause}{lines[0][:300]}"
 
 
 def _remedy(error: Exception) -> str:
@@ -77,5 +80,5 @@ def _errno(error: Exception) -> int | None:
     """The number of an error of the operating system, also where tensorstore only quotes it."""
     if isinstance(error, OSError):
         return error.errno
-    quoted = re.search(r"\[OS error (\d+)", str(error))
+    quoted = re.search(r"os_error_code='(\d+)'", str(error))
     return int(quoted[1]) if quoted else None

@@ -1,7 +1,6 @@
 """The checkpoints of a run (orbax): the newest and the best, written in the background."""
 
 import contextlib
-import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,9 +128,10 @@ class Checkpoints:
             UsageError: it cannot be renamed.
         """
         damaged = self.directory / str(step)
-        numbers = itertools.chain([""], itertools.count(2))
-        names = (self.directory / f"{step}.damaged{number}" for number in numbers)
-        aside = next(name for name in names if not name.exists())
+        names = [f"{step}.damaged", *(f"{step}.damaged{number}" for number in range(2, 1000))]
+        free = next(i for i, name in enumerate(names) if not damaged.with_name(name).exists())
+        # As the first process sees it, before it renames.
+        aside = damaged.with_name(names[processes.gather(free)[0]])
         processes.on_first(lambda: damaged.rename(aside))
         self._manager.reload()
         return aside
