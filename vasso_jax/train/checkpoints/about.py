@@ -50,10 +50,9 @@ def examine(tree: Any) -> dict[str, Examined]:
     """
     examined = {}
     for path, x in paths(tree).items():
-        sharding = getattr(x, "sharding", None)
         # The caller may have set another mesh.
-        is_named = isinstance(sharding, jax.sharding.NamedSharding)
-        with jax.set_mesh(sharding.mesh) if is_named else contextlib.nullcontext():
+        mesh: Any = getattr(getattr(x, "sharding", None), "mesh", None)
+        with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
             found = _survey(x)
         # Each array waits: programs with collectives that queue up can deadlock on CPU devices.
         checksum, flags = map(int, jax.device_get(found))
