@@ -147,7 +147,8 @@ def _measure(
         kind=measure.kind,
         settings=target.settings(measure),
         figures=figures,
-        details={"value": value, "examples": int(loss.weights.sum()), **details},
+        # Last, as some details have a value of their own, which is among the figures.
+        details={**details, "value": value, "examples": int(loss.weights.sum())},
         seconds=round(time.perf_counter() - start, 3),
     )
     with usage_errors():

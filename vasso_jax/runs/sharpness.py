@@ -8,8 +8,9 @@ were made. Each is an object with
     settings    how, an object; `loss` in it has the choices of the loss: the images, the statistics
                 of BatchNorm and so on
     figures     numbers by name, such as `lambda_1`; see `is_figure`
-    details     anything else, such as all eigenvalues, or the loss on a grid; `examples` among
-                them is how many images there were in fact, without those that were damaged
+    details     anything else, such as all eigenvalues, or the loss on a grid; among them `value`,
+                the loss itself, and `examples`, how many images there were in fact, without those
+                that were damaged
     seconds     that it took
 
 An entry is never changed. Step, kind and settings tell whether something has been measured before;
