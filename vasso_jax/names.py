@@ -30,7 +30,13 @@ def did_you_mean(value: object, known: Sequence[str]) -> str:
 
 
 def is_own(name: str) -> bool:
-    """Whether `name` has the form `pkg.module:Name`."""
+    """Whether `name` has the form `pkg.module:Name`.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"a name must be text, got {name!r}")
     return ":" in name
 
 

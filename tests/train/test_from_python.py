@@ -91,6 +91,11 @@ def test_a_workdir_of_nobody_is_one_message():
         train(config(), "~nosuchuser/x", model=Linear(2), dataset=halves())
 
 
+def test_a_workdir_that_cannot_be_is_one_message():
+    with pytest.raises(UsageError, match="cannot be written .File name too long.: give another"):
+        train(config(), "x" * 300, model=Linear(2), dataset=halves())
+
+
 @pytest.mark.parametrize("workdir", [None, 3])
 def test_a_workdir_of_another_type_is_one_message(workdir):
     with pytest.raises(UsageError, match=f"workdir must be the path of a folder, got {workdir}"):

@@ -84,7 +84,7 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
     display = Display(enabled=processes.is_first())
     with usage_errors():
         folder = runs.RunFolder(expanded(workdir).absolute())
-    is_new = processes.is_first() and not folder.path.exists()
+    is_new = processes.is_first() and not os.path.exists(folder.path)
     with contextlib.ExitStack() as held:
         processes.on_first(lambda: held.enter_context(folder.lock(display.warn)))
         try:

@@ -52,6 +52,16 @@ def test_what_is_not_needed_is_left_alone(tmp_path):
     assert steps_on_disk(tmp_path) == [1, 2, 3]
 
 
+def test_one_under_the_name_of_another_is_damaged(tmp_path):
+    save_all(tmp_path, [None] * 3, keep_last=3)
+    (tmp_path / "checkpoints/3").rename(tmp_path / "checkpoints/between")
+    (tmp_path / "checkpoints/2").rename(tmp_path / "checkpoints/3")
+    (tmp_path / "checkpoints/between").rename(tmp_path / "checkpoints/2")
+    restored = heal(tmp_path, [3, 2, 1])
+    assert (restored.step, restored.put_aside) == (1, ["3.damaged", "2.damaged"])
+    assert [*restored.damaged.values()] == ["it is that of step 2", "it is that of step 3"]
+
+
 def test_if_none_is_whole_all_stay(tmp_path):
     save_all(tmp_path, [None] * 2, keep_last=2)
     for step in (1, 2):

@@ -28,6 +28,9 @@ def config(**fields):
     ("fields", "message"),
     [
         ({"model__name": "resnet81"}, "Did you mean resnet18"),
+        ({"model": {"name": []}}, r"a name must be text, got \[\]"),
+        ({"data": {"name": 7}}, "a name must be text, got 7"),
+        ({"schedule": {"name": 0.5}}, "a name must be text, got 0.5"),
         ({"model__dtype": "float16"}, "model.dtype 'float16'.*float32, bfloat16"),
         ({"method__name": "vaso"}, "Did you mean vasso"),
         ({"method__rho": -1.0}, "rho must be.*>= 0"),

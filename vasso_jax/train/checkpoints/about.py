@@ -1,7 +1,7 @@
 """What a checkpoint says of itself, in its item `about`: what it must hold to be whole.
 
-A JSON object of `arrays`, {path: {"shape", "dtype", "checksum"}}, what else the trainer has to say,
-and `crc32`, of all that. So a damaged checkpoint and one of another network can be told apart.
+A JSON object of its `step`, `arrays`, {path: {"shape", "dtype", "checksum"}}, what else the trainer
+has to say, and `crc32`, of all that. So a damaged checkpoint and one of another network can be told apart.
 """
 
 import contextlib
@@ -68,10 +68,13 @@ def paths(tree: Any) -> dict[str, Any]:
     }
 
 
-def to_save(arrays: Mapping[str, Examined], others: Mapping[str, Any]) -> ocp.args.JsonSave:
+def to_save(
+    step: int, arrays: Mapping[str, Examined], others: Mapping[str, Any]
+) -> ocp.args.JsonSave:
     """The item to be saved.
 
     Args:
+        step: of the checkpoint.
         arrays: of the state, as they were examined.
         others: what else is to be kept; values that JSON can hold.
     """
@@ -79,7 +82,7 @@ def to_save(arrays: Mapping[str, Examined], others: Mapping[str, Any]) -> ocp.ar
         path: {"shape": [*array.shape], "dtype": array.dtype, "checksum": array.checksum}
         for path, array in arrays.items()
     }
-    content = {**others, "arrays": kept}
+    content = {**others, "step": step, "arrays": kept}
     return ocp.args.JsonSave({**content, "crc32": _crc32(content)})
 
 
@@ -87,13 +90,16 @@ def read_about(checkpoint: pathlib.Path) -> dict[str, Any]:
     """The item of a checkpoint, without its crc32.
 
     Raises:
-        ValueError: it is missing or damaged.
+        ValueError: it is missing or damaged, or the checkpoint has been renamed.
         OSError: it cannot be read.
     """
     path = checkpoint / ITEM / "metadata"
     content = read_object(path, "an older version of vasso_jax wrote none")
     if content.pop("crc32", None) != _crc32(content):
         raise ValueError(f"{path} is damaged (its checksum)")
+    # Those written before it was kept have none.
+    if str(step := content.get("step", checkpoint.name)) != checkpoint.name:
+        raise ValueError(f"it is that of step {step}")
     return content
 
 

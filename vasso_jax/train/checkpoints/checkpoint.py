@@ -98,7 +98,8 @@ class Checkpoints:
         Raises:
             UsageError: this or the previous checkpoint could not be written.
         """
-        item = about.to_save(about.examine(state) if arrays is None else arrays, others or {})
+        arrays = about.examine(state) if arrays is None else arrays
+        item = about.to_save(step, arrays, others or {})
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), **{about.ITEM: item})
         with self._writing(), errors_only():
             # An older one is deleted only once the previous one is durable.
