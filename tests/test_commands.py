@@ -31,7 +31,7 @@ NOT_RUN = {
 }
 # With these, a command only says what it would do.
 ONLY_READ = {
-    r"python -m benchmarks": "--help",
+    r"python -m (benchmarks|tests.faults.campaign)": "--help",
     r"vasso-jax sweep (?!.*--seeds=3 --jobs=2)": "--list",
     r".*--config.distributed=True": "--help_config",
 }
@@ -82,7 +82,7 @@ def arguments_of(command):
 @pytest.fixture
 def folder(tmp_path):
     """Where a reader is who has cloned the repository, with data and images of their own."""
-    for name in ("main.py", "configs", "benchmarks", "studies"):
+    for name in ("main.py", "configs", "benchmarks", "studies", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     tiny_cifar.prepare(tmp_path / "cifar", train=64, test=16)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3)).astype(np.uint8)
@@ -115,7 +115,7 @@ def test_every_command_on_the_pages_does_what_it_is_there_for(folder):
             timeout=300,
         )
         assert done.returncode == 0, f"{page}: {command}\n{done.stdout[-2000:]}{done.stderr}"
-        if program == "python" and "benchmarks" in command:
+        if re.match(r"python -m (benchmarks|tests)", command):
             for flag in re.findall(r" (--\w+)", command):
                 assert flag in done.stdout, f"{page}: {command}: no {flag}"
         ran += 1

@@ -105,7 +105,7 @@ def read_or_refuse(read, name):
         Whether it was read.
     """
     refusals = []
-    with _bounded(), warnings.catch_warnings():
+    with bounded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries warn of odd files that they can read
         try:
             read()
@@ -126,7 +126,7 @@ def _causes(error):
 
 
 @contextlib.contextmanager
-def _bounded():
+def bounded():
     """Within, this process may work for `_SECONDS`, and take `_BYTES` more than it has."""
 
     def stop(number, frame):

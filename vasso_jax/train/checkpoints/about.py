@@ -1,7 +1,8 @@
 """What a checkpoint says of itself, in its item `about`: what it must hold to be whole.
 
 A JSON object of its `step`, `arrays`, {path: {"shape", "dtype", "checksum"}}, what else the trainer
-has to say, and `crc32`, of all that. So a damaged checkpoint and one of another network can be told apart.
+has to say, and `crc32`, of all that. So a damaged checkpoint and one of another network can be told
+apart.
 """
 
 import contextlib
