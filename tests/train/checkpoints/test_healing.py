@@ -59,7 +59,8 @@ def test_one_under_the_name_of_another_is_damaged(tmp_path):
     (tmp_path / "checkpoints/between").rename(tmp_path / "checkpoints/2")
     restored = heal(tmp_path, [3, 2, 1])
     assert (restored.step, restored.put_aside) == (1, ["3.damaged", "2.damaged"])
-    assert [*restored.damaged.values()] == ["it is that of step 2", "it is that of step 3"]
+    reasons = [*restored.damaged.values()]
+    assert reasons == ["ValueError: it is that of step 2", "ValueError: it is that of step 3"]
 
 
 def test_if_none_is_whole_all_stay(tmp_path):

@@ -98,8 +98,7 @@ def read_about(checkpoint: pathlib.Path) -> dict[str, Any]:
     content = read_object(path, "an older version of vasso_jax wrote none")
     if content.pop("crc32", None) != _crc32(content):
         raise ValueError(f"{path} is damaged (its checksum)")
-    # Those written before it was kept have none.
-    if str(step := content.get("step", checkpoint.name)) != checkpoint.name:
+    if str(step := content.get("step")) != checkpoint.name:
         raise ValueError(f"it is that of step {step}")
     return content
 
