@@ -27,7 +27,7 @@ NOT_RUN = {
     r"vasso-jax prepare|.*download_and_prepare": "downloads",
     r"vasso-jax import-torch|.*init_from=runs/imported": "torch; tests/cli/test_import_torch.py",
     r".*--torch$": "a ResNet-18; tests/inference/test_export.py",
-    r"#SBATCH|#!/bin/bash": "Slurm; the command that it starts is below",
+    r"#SBATCH|#!/bin/bash|status=|if \[|exit": "Slurm; the command that it starts is below",
 }
 # With these, a command only says what it would do.
 ONLY_READ = {

@@ -89,7 +89,8 @@ def test_a_damaged_checkpoint_is_one_message(unbroken, images, tmp_path, command
     ended = subprocess.run(arguments, cwd=runs.ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
     (message,) = ended.stderr.splitlines()
-    assert "cannot be read" in message
+    assert "/22 is damaged (" in message
+    assert "that of step 21 is whole, take " in message
 
 
 def test_a_reader_that_goes_away_is_no_error(unbroken, images):

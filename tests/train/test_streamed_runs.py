@@ -108,7 +108,7 @@ def test_a_damaged_test_image_costs_no_epoch(folder, tmp_path):
     status, _, err = runs.finish(runs.start(tmp_path / "run", *settings))
     assert status == 2
     assert "val/bee/001.jpg" in err
-    assert runs.steps_saved(tmp_path / "run") == [10]
+    assert runs.steps_saved(tmp_path / "run")[-1] == 10
     (data / "val/bee/001.jpg").write_bytes(whole)
     result, _ = runs.run(tmp_path / "run", *settings)
     splits = [(record["epoch"], record["split"]) for record in runs.records(tmp_path / "run")]
