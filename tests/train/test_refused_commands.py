@@ -200,7 +200,10 @@ def test_damaged_run_folders_are_one_message(unbroken, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(unbroken[0], workdir)
     (workdir / "metrics.jsonl").unlink()
-    refused(runs.start(workdir, *runs.SHORT), "metrics.jsonl was changed since the checkpoint of step 22 was written, with 4")
+    refused(
+        runs.start(workdir, *runs.SHORT),
+        "metrics.jsonl was changed since the checkpoint of step 22 was written, with 4",
+    )
     shutil.copy(unbroken[0] / "metrics.jsonl", workdir)
     shutil.rmtree(workdir / "checkpoints")
     refused(runs.start(workdir, *runs.SHORT, "method.rho=0.07"), "method.rho=0.1 there, 0.07 here")

@@ -42,9 +42,9 @@ def survey(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     zero = np.uint32(0)
     # Not two reductions: XLA for CPUs would write down the operands of each.
     return jax.lax.reduce(
-        jnp.broadcast_arrays(*operands),
-        [zero, zero],
-        lambda left, right: [left[0] + right[0], left[1] | right[1]],
+        tuple(jnp.broadcast_arrays(*operands)),
+        (zero, zero),
+        lambda left, right: (left[0] + right[0], left[1] | right[1]),
         tuple(range(bits.ndim)),
     )
 
