@@ -12,7 +12,6 @@ _SMALLER = {
     r"#SBATCH --gres=gpu:8\n": "",
     r"#SBATCH --signal=.*\n": "",
     r" --gpu-bind=none": "",
-    r"-np 16": "-np 2",
     r"python main.py": f"{sys.executable} main.py",
     r"--config.data.dir=\S+ ": "",
 }

@@ -106,6 +106,7 @@ def cluster(folder: pathlib.Path) -> Iterator[Slurm]:
             cpus=os.cpu_count(),
         )
     )
+    folder.chmod(0o755)  # munged wants its socket to be within everybody's reach
     (folder / "state").mkdir()
     key = folder / "munge.key"
     key.write_bytes(random.randbytes(128))
