@@ -14,13 +14,19 @@ def content(records):
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def is_refused(records):
+def refusal(records):
+    """Why these records are refused; empty if they are not."""
     try:
         parse(content(records), "metrics.jsonl", "repair it")
     except ValueError as error:
-        assert "does not follow" in str(error)  # noqa: PT017
-        return True
-    return False
+        return str(error)
+    return ""
+
+
+def is_refused(records):
+    text = refusal(records)
+    assert not text or "does not follow" in text
+    return bool(text)
 
 
 def at_end_of_epoch(record):

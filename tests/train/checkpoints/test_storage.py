@@ -237,9 +237,13 @@ def test_no_thread_waits_for_a_disk_that_is_gone(tmp_path):
     (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
     (tmp_path / "checkpoints").touch()
     started = time.monotonic()
-    with pytest.raises(UsageError, match="bring that folder back"):  # noqa: PT012
+
+    def save():
         checkpoints.save(2, {"w": jnp.zeros(3)})
         checkpoints.wait()
+
+    with pytest.raises(UsageError, match="bring that folder back"):
+        save()
     checkpoints.close()
     # The end of the program waits for these.
     for thread in {*threading.enumerate()} - before:

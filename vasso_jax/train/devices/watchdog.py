@@ -1,10 +1,10 @@
 """Ends a run in which nothing moves on any more, and says where it stands."""
 
 import faulthandler
+import math
 import os
 import sys
 import threading
-from types import TracebackType
 
 from vasso_jax.train.errors import RESUMABLE
 
@@ -22,7 +22,7 @@ class Watchdog:
 
     def __init__(self, timeout: float):
         """`timeout`: in seconds; 0: there is no limit."""
-        self._ticks = round(timeout / _TICK)
+        self._ticks = math.ceil(timeout / _TICK)
         self._timeout = timeout
         self._idle = 0
         self._doing = ""
@@ -34,12 +34,7 @@ class Watchdog:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
 
     def moved_on(self, doing: str) -> None:
