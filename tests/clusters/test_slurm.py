@@ -11,8 +11,8 @@ from tests.train.networks import SMALL
 
 pytestmark = pytest.mark.cluster
 
-EPOCHS = 40
-# Saved often, so that it takes a minute or more.
+EPOCHS = 20
+# Saved often, so that it takes a minute.
 LONG = (SMALL, f"epochs={EPOCHS}", "checkpoint_every_steps=2")
 
 
