@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from tests import runs
+
 START = """
 import time
 from vasso_jax.train.devices.watchdog import Watchdog
@@ -60,3 +62,27 @@ def test_time_in_which_the_process_is_stopped_does_not_count():
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=60) == ("ended\n", "")
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_run_whose_step_hangs_ends_and_goes_on_where_it_was_saved(tmp_path):
+    workdir, file = tmp_path / "run", tmp_path / "there"
+    # It takes longer than the limit, and no step of it does.
+    settings = (
+        *("model.name=tests.train.networks:Waiting", "epochs=20"),
+        *("checkpoint_every_steps=3", "stall_timeout=5"),
+    )
+    options = {"env": {"WAIT_WHILE": str(file)}}
+    process = runs.start(workdir, *settings, **options)
+    while max(runs.steps_saved(workdir), default=0) < 30:
+        assert process.poll() is None
+        time.sleep(0.01)
+    file.touch()
+    status, _, err = runs.finish(process, timeout=60)
+    assert status == 75
+    assert "in _wait" in err
+    assert "has not ended within stall_timeout=5 seconds" in err
+    file.unlink()
+    result, out = runs.run(workdir, *settings, **options)
+    assert "resuming at step" in out
+    assert result["epochs"] == 20
