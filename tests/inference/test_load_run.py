@@ -154,15 +154,17 @@ def test_a_mesh_that_the_caller_has_set_changes_nothing(unbroken, trained, digit
 def test_a_checkpoint_that_a_run_under_way_replaces(unbroken, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     shutil.copytree(unbroken[0], folder)
-    old, new = (folder / "checkpoints" / str(step) for step in (runs.TOTAL_STEPS, 99))
+    last = folder / "checkpoints" / str(runs.TOTAL_STEPS)
+    last.rename(tmp_path / "not_yet_saved")
 
     def replaced(checkpoint, like, **options):
-        if checkpoint == old:
-            old.rename(new)
+        if checkpoint != last:
+            shutil.rmtree(checkpoint)
+            (tmp_path / "not_yet_saved").rename(last)
         return read_variables(checkpoint, like, **options)
 
     monkeypatch.setattr(trained_run, "read_variables", replaced)
-    assert vasso_jax.load_run(folder).step == 99
+    assert vasso_jax.load_run(folder).step == runs.TOTAL_STEPS
 
 
 @pytest.mark.parametrize(
