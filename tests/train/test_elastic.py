@@ -39,7 +39,12 @@ def unbroken(tmp_path_factory):
 # (devices, fsdp)
 @pytest.mark.parametrize(
     ("before", "after"),
-    [((4, 1), (8, 4)), ((4, 1), (1, 1)), ((4, 4), (8, 1)), ((4, 4), (2, 2))],
+    [
+        ((4, 1), (8, 4)),
+        pytest.param((4, 1), (1, 1), marks=pytest.mark.weekly),
+        pytest.param((4, 4), (8, 1), marks=pytest.mark.weekly),
+        ((4, 4), (2, 2)),
+    ],
 )
 def test_a_run_resumes_on_any_number_of_devices(unbroken, tmp_path, monkeypatch, before, after):
     append = RecordFile.append
