@@ -25,6 +25,7 @@ def plan(devices, fsdp):
     config.batch_size = 1432
     config.method = {"name": "vasso", "rho": 0.05, "theta": 0.9}
     config.epochs, config.fsdp, config.tensorboard = EPOCHS, fsdp, False
+    config.recheck_every_steps = 2
     return check(config, devices=jax.devices()[:devices])
 
 
