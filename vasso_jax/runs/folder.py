@@ -19,6 +19,7 @@ FORMAT = 4
 
 _CONFIG = "config.json"
 _LEAVE_OUT = "leave this run out"
+_REPAIR = f"repair it, or {_LEAVE_OUT}"
 _OTHER_WORKDIR = "give another --workdir"
 
 
@@ -258,7 +259,7 @@ class RunFolder:
         """
         return read_object(self.dataset_path, remedy)
 
-    def records(self, remedy: str = f"repair it, or {_LEAVE_OUT}") -> list[Record]:
+    def records(self, remedy: str = _REPAIR) -> list[Record]:
         """The records in metrics.jsonl; none if there is no such file yet.
 
         Args:
