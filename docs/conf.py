@@ -3,6 +3,8 @@
 import pathlib
 import sys
 
+from sphinx.application import Sphinx
+
 import vasso_jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
@@ -45,3 +47,11 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+
+
+def setup(app: Sphinx) -> None:
+    def add_picture(app: Sphinx, page: str, *_: object) -> None:
+        if page == "method":
+            app.add_js_file("directions.js", loading_method="defer")
+
+    app.connect("html-page-context", add_picture)

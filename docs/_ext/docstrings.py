@@ -14,13 +14,13 @@ SECTION = re.compile(r"(Args|Attributes|Example|Raises|References|Returns|Yields
 
 
 def setup(app: "Sphinx") -> dict[str, bool]:
-    app.connect("autodoc-process-docstring", _mark_equations, priority=400)  # before napoleon
-    app.connect("autodoc-process-signature", _signature_as_written)
+    app.connect("autodoc-process-docstring", mark_equations, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", signature_as_written)
     app.connect("autodoc-skip-member", _skip_fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def _mark_equations(
+def mark_equations(
     app: "Sphinx", what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Puts `::` before the indented blocks above the first section, such as Args.
@@ -41,7 +41,7 @@ def _mark_equations(
     lines[:] = marked
 
 
-def _signature_as_written(
+def signature_as_written(
     app: "Sphinx", what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
 ) -> tuple[str, str] | None:
     """The annotations of the source: `optax.Params`, not the union that it stands for."""
@@ -51,10 +51,11 @@ def _signature_as_written(
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(obj)))).body
     except (TypeError, OSError, SyntaxError):
         return None
+    _without_quotes(tree)
     if isinstance(tree, ast.FunctionDef):
         if tree.args.args and tree.args.args[0].arg in {"self", "cls"}:
             del tree.args.args[0]
-        return f"({_text(tree.args)})", _text(tree.returns) if tree.returns else ""
+        return f"({ast.unparse(tree.args)})", ast.unparse(tree.returns) if tree.returns else ""
     if isinstance(tree, ast.ClassDef):
         return f"({', '.join(_fields(tree))})", ""
     return None
@@ -63,18 +64,17 @@ def _signature_as_written(
 def _fields(tree: ast.ClassDef) -> Iterable[str]:
     """The fields of a NamedTuple or a dataclass, which its constructor takes."""
     for line in tree.body:
-        if isinstance(line, ast.AnnAssign) and not _text(line.annotation).startswith("ClassVar"):
-            yield _text(line)
+        if isinstance(line, ast.AnnAssign) and "ClassVar" not in ast.unparse(line.annotation):
+            yield ast.unparse(line)
 
 
-def _text(tree: ast.AST) -> str:
-    """As Python, with names in quotes without them."""
+def _without_quotes(tree: ast.AST) -> None:
+    """Annotations in quotes, as of classes that are defined below, become names."""
     for node in ast.walk(tree):
         for field in ("annotation", "returns"):
             quoted = getattr(node, field, None)
             if isinstance(quoted, ast.Constant) and isinstance(quoted.value, str):
                 setattr(node, field, ast.parse(quoted.value, mode="eval").body)
-    return ast.unparse(tree)
 
 
 def _skip_fields(

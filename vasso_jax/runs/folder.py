@@ -248,7 +248,7 @@ class RunFolder:
         return settings
 
     def facts(self, remedy: str = _LEAVE_OUT) -> dict[str, Any]:
-        """The facts about the data set in dataset.json; see `vasso_jax.runs.facts`.
+        """The facts about the data set in dataset.json; see `facts.py`.
 
         Args:
             remedy: what the user can do if they cannot be read; ends the message.
