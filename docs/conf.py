@@ -33,12 +33,17 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?s)(?!vasso_jax\.).*")]
 autodoc_default_options = {"members": True, "member-order": "bysource"}
+add_module_names = False
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the extension `docstrings` has them
 python_maximum_signature_line_length = 80
 napoleon_use_ivar = True
+napoleon_use_param = False
 napoleon_attr_annotations = False  # the signature has them
 napoleon_use_rtype = False
+
+highlight_language = "none"
+pygments_dark_style = "github-dark"
 
 html_theme = "furo"
 html_title = f"vasso_jax {release}"
@@ -47,6 +52,7 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 
 
 def setup(app: Sphinx) -> None:

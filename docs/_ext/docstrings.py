@@ -56,8 +56,8 @@ def signature_as_written(
         if tree.args.args and tree.args.args[0].arg in {"self", "cls"}:
             del tree.args.args[0]
         return f"({ast.unparse(tree.args)})", ast.unparse(tree.returns) if tree.returns else ""
-    if isinstance(tree, ast.ClassDef):
-        return f"({', '.join(_fields(tree))})", ""
+    if isinstance(tree, ast.ClassDef) and (fields := list(_fields(tree))):
+        return f"({', '.join(fields)})", ""
     return None
 
 
