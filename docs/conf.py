@@ -37,9 +37,8 @@ add_module_names = False
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the extension `docstrings` has them
 python_maximum_signature_line_length = 80
-napoleon_use_ivar = True
 napoleon_use_param = False
-napoleon_attr_annotations = False  # the signature has them
+napoleon_custom_sections = [("Attributes", "params_style")]
 napoleon_use_rtype = False
 
 highlight_language = "none"

@@ -17,6 +17,7 @@ def setup(app: "Sphinx") -> dict[str, bool]:
     app.connect("autodoc-process-docstring", mark_equations, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", signature_as_written)
     app.connect("autodoc-skip-member", _skip_fields)
+    app.connect("doctree-read", _link_within_package)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -82,3 +83,15 @@ def _skip_fields(
 ) -> bool | None:
     """Fields of a NamedTuple are described under Attributes."""
     return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def _link_within_package(app: "Sphinx", doctree: Any) -> None:
+    """A name in a signature is that of the same package, and not of any other that has one.
+
+    Sphinx 9.0 looks everywhere as soon as there is this attribute, even where it is False.
+    """
+    from sphinx.addnodes import pending_xref  # here, so that the tests need no Sphinx
+
+    for reference in doctree.findall(pending_xref):
+        if reference.get("refspecific") is False:
+            del reference["refspecific"]
