@@ -38,8 +38,8 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the extension `docstrings` has them
 python_maximum_signature_line_length = 80
 napoleon_use_param = False
-napoleon_custom_sections = [("Attributes", "params_style")]
-napoleon_use_rtype = False
+# A returned value is described in sentences. Napoleon would take what is before a colon for a type.
+napoleon_custom_sections = [("Attributes", "params_style"), "Returns"]
 
 highlight_language = "none"
 pygments_dark_style = "github-dark"
