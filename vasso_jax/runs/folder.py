@@ -10,7 +10,7 @@ from typing import Any
 
 from vasso_jax.runs.facts import differing_facts
 from vasso_jax.runs.files import read_object, write_text
-from vasso_jax.runs.lock import lock_of_run
+from vasso_jax.runs.lock import HeldLock, lock_of_run
 from vasso_jax.runs.records import Record, is_complete, out_of_patience, read
 from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 
@@ -46,7 +46,7 @@ class RunFolder:
         self.lock_path = self.path / "run.lock"
         self.checkpoints_path = self.path / "checkpoints"
 
-    def lock(self, warn: Callable[[str], object]) -> contextlib.AbstractContextManager[None]:
+    def lock(self, warn: Callable[[str], object]) -> contextlib.AbstractContextManager[HeldLock]:
         """Keeps other runs out; creates the folder where it is missing. See `lock_of_run`."""
         return lock_of_run(self.lock_path, warn)
 
