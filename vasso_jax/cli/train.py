@@ -5,9 +5,9 @@ a Python file, or the name of a config that comes with the package, such as cifa
 is vasso, sam, asam, none (the base optimizer alone) or another one. Any field can be set, as
 --config.method.rho=0.1 --config.epochs=5; --help_config lists all of them. The last line of
 standard output is the result as one JSON object. Exit status: 0 finished; 2 wrong input or
-environment, with one message on standard error; 75 where the run hung or lost another process; 128
-+ signal number where a signal stopped it. After the latter two, the same command resumes it at its
-last checkpoint.
+environment, with one message on standard error; 75 where the run hung, or lost or did not find
+another process; 128 + signal number where a signal stopped it. After the latter two, the same
+command resumes it at its last checkpoint.
 """
 
 import json
@@ -94,9 +94,11 @@ def run_here(config: Config, workdir: str) -> None:
 def fail_in_cluster(error: Exception) -> NoReturn:
     """As `fail`, where the process may belong to a cluster."""
     from vasso_jax.train.devices import processes
+    from vasso_jax.train.errors import RESUMABLE, LostProcess
 
     print_error(error)
+    status = RESUMABLE if isinstance(error, LostProcess) else 2
     if processes.joined():
         # An ordinary end would wait for the other processes, and they for this one.
-        os._exit(2)
-    sys.exit(2)
+        os._exit(status)
+    sys.exit(status)
