@@ -85,7 +85,7 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
     with usage_errors():
         folder = runs.RunFolder(expanded(workdir).absolute())
     is_new = processes.is_first() and not os.path.exists(folder.path)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, processes.leaving_the_lost():
         processes.on_first(lambda: held.enter_context(folder.lock(display.warn)))
         try:
             return _run(plan, folder, display)
@@ -105,12 +105,13 @@ def _run(plan: Plan, folder: runs.RunFolder, display: Display) -> dict[str, Any]
         ranked=lambda steps: runs.by_rank(records.records, steps),
     )
     try:
-        finished = _has_finished(plan, checkpoints, records)
-        if finished:
-            display.note("this run has finished; nothing to do")
-        else:
-            _train(plan, folder, records, checkpoints, display)
-        return _report(plan, folder, records, display, draw=not finished)
+        with processes.leaving_the_lost():  # closing the checkpoints may wait for it
+            finished = _has_finished(plan, checkpoints, records)
+            if finished:
+                display.note("this run has finished; nothing to do")
+            else:
+                _train(plan, folder, records, checkpoints, display)
+            return _report(plan, folder, records, display, draw=not finished)
     finally:
         display.stop()
         records.close()
