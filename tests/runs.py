@@ -12,11 +12,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from tests.train.networks import SMALL
-from vasso_jax.runs import RunFolder
+from vasso_jax.runs import OF_TIME, RunFolder
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Differ from run to run.
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", *OF_TIME}
 # Two epochs of digits, saved often: the run that most tests start, stop or damage.
 SHORT = (SMALL, "epochs=2", "checkpoint_every_steps=3")
 TOTAL_STEPS = 22

@@ -31,7 +31,10 @@ def blocks(language, page="README.md"):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.slow if p == "docs/sharpness.md" else []) for p in PAGES],
+)
 def test_python_on_a_page_runs_from_top_to_bottom(page):
     names = {}
     for code in blocks("python", page):

@@ -23,13 +23,13 @@ LEARNED = {
 }
 # With the number of devices there are; the longest first.
 RUNS = [
-    ("language_model", 1),
+    pytest.param("language_model", 1, marks=pytest.mark.weekly),
     ("linen_batchnorm", 4),
-    ("flax_nnx", 8),
+    pytest.param("flax_nnx", 8, marks=pytest.mark.weekly),
     ("sharded", 8),
     ("plain_jax", 1),
-    ("equinox_mlp", 4),
-    ("sharded", 1),
+    pytest.param("equinox_mlp", 4, marks=pytest.mark.weekly),
+    pytest.param("sharded", 1, marks=pytest.mark.weekly),
 ]
 
 
@@ -53,11 +53,14 @@ def test_it_learns(name, devices):
 
 # Parts of one's own, which the trainer runs, with the epochs that they need. All with the network
 # of the first, which compiles faster than that of the digits.
-OWN = {"own_network": 20, "own_dataset": 6, "own_method": 20}
+OWN = {"own_method": 20, "own_network": 20, "own_dataset": 6}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.weekly if name != "own_method" else []) for name in OWN],
+)
 def test_the_trainer_runs_parts_of_ones_own(name, tmp_path):
     overrides = (f"epochs={OWN[name]}", "base.lr=0.1", "tensorboard=False")
     overrides += ("model.name=examples.own_network:SmallCNN",)
@@ -67,7 +70,7 @@ def test_the_trainer_runs_parts_of_ones_own(name, tmp_path):
 
 
 def test_every_example_is_run():
-    started = {name for name, _ in RUNS}
+    started = {getattr(run, "values", run)[0] for run in RUNS}
     assert {path.stem for path in FOLDER.glob("*.py")} == started | {*OWN}
     assert started == set(LEARNED)
 

@@ -34,6 +34,7 @@ def small_networks(monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
 
 
+@pytest.mark.weekly
 def test_rehearsal(small_networks, tmp_path, monkeypatch, capsys):
     """Every stage but the last, which is as the first, in processes; then all is there already."""
     toy = ["benchmarks.gpu", "--data_dir", str(tmp_path), "--out", str(tmp_path), "--toy"]

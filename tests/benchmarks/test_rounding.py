@@ -12,7 +12,7 @@ from benchmarks.rounding.__main__ import apart
 from tests.runs import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_step_is_right_with_the_installed_jaxlib(tmp_path):
     """If it fails, sums of this jaxlib are wrong where the trainer uses them; see the benchmark."""
     out = tmp_path / "out.json"

@@ -15,6 +15,7 @@ from tests.train.networks import NAME
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize(
     ("script", "arguments", "rows"),
     [

@@ -11,7 +11,7 @@ from vasso_jax.data import epoch_order, evaluation_batch, take_batch
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=8)  # each is compiled
 @given(st.integers(1, 50), st.integers(1, 50))
 def test_an_epoch_shows_no_example_twice_and_drops_less_than_a_batch(num_examples, batch_size):
     batch_size = min(batch_size, num_examples)
@@ -38,7 +38,7 @@ def test_batches_follow_the_order_over_epochs():
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.integers(1, 30), st.integers(1, 12))
 def test_evaluation_counts_every_example_exactly_once(num_examples, batch_size):
     images = jnp.arange(num_examples, dtype=jnp.uint8).reshape(-1, 1, 1, 1)

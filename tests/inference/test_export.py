@@ -109,6 +109,7 @@ def test_what_it_refuses(unbroken, tmp_path, arguments, message, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.weekly
 def test_a_vit_can_be_exported(tmp_path):
     rng = np.random.default_rng(0)
     pair = rng.integers(0, 256, (8, 64, 64, 3)).astype(np.uint8), np.arange(8) % 2

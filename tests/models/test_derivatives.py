@@ -27,7 +27,8 @@ FAMILIES = {
 
 def slow_but_for_vgg(family):
     """Parameters of a test; VGG compiles fastest."""
-    return pytest.param(family, marks=[] if family == "vgg" else pytest.mark.slow)
+    marks = {"vgg": [], "resnet": pytest.mark.slow}
+    return pytest.param(family, marks=marks.get(family, pytest.mark.weekly))
 
 
 families = pytest.mark.parametrize("family", [slow_but_for_vgg(name) for name in FAMILIES])
@@ -93,7 +94,7 @@ def test_every_way_to_a_hessian_vector_product(family, x64):
 
 
 @pytest.mark.skipif(not hasattr(optax.second_order, "hvp"), reason="optax 0.2.9 removes it")
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_hessian_vector_product_of_optax():
     loss, params, direction, *batch = make("wrn", train=False)
     flat = ravel_pytree(direction)[0]
@@ -110,7 +111,12 @@ def test_the_hessian_vector_product_of_optax():
 @pytest.mark.parametrize(
     ("family", "axis_type"),
     [
-        *((family, AxisType.Auto) for family in FAMILIES),
+        *(
+            pytest.param(family, AxisType.Auto, marks=pytest.mark.weekly)
+            for family in FAMILIES
+            if family != "vgg_remat"
+        ),
+        ("vgg_remat", AxisType.Auto),
         ("vgg", AxisType.Explicit),
     ],
 )

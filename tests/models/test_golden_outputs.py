@@ -51,6 +51,7 @@ def assert_close(actual, expected, tolerance=RTOL):
 # answer is 1.1 % (ResNet-18), 5.6 % (ResNet-50) and 0.007 % (VGG-11) of the largest logit away from
 # its float64 one. Training mode is compared strictly in float64 for them.
 AMPLIFYING = ["resnet18", "resnet50", "vgg11_bn"]
+LARGE = ["resnet50", "pyramidnet14_20"]  # take long to compile
 # The first BatchNorm of each.
 FIRST_NORM = {
     "resnet18": "bn1",
@@ -62,7 +63,10 @@ FIRST_NORM = {
 }
 
 
-@pytest.mark.parametrize("name", FIRST_NORM)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.weekly if name in LARGE else []) for name in FIRST_NORM],
+)
 def test_outputs_and_running_statistics(name):
     golden, weights, x = load(name)
     variables = from_torch(name, weights)
@@ -83,6 +87,7 @@ def test_outputs_and_running_statistics(name):
     np.testing.assert_allclose(statistics["var"], golden["bn_var"], rtol=RTOL)
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize("name", AMPLIFYING)
 def test_training_mode_in_float64(name, x64):
     _, weights, x = load(name)

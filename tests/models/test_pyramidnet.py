@@ -29,6 +29,7 @@ def block():
     return block, jax.jit(lambda: block.init(jax.random.key(0), x, train=False))()
 
 
+@pytest.mark.slow
 def test_the_shortcut_averages_and_has_no_more_channels_than_the_input(block):
     block, variables = block
     x = np.random.default_rng(0).normal(size=(1, 5, 3, 2)).astype(np.float32)

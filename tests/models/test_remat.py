@@ -25,7 +25,7 @@ FAMILIES = {
 }
 families = pytest.mark.parametrize(
     "family",
-    [pytest.param(name, marks=[] if name == "vgg" else pytest.mark.slow) for name in FAMILIES],
+    [pytest.param(name, marks=[] if name == "vgg" else pytest.mark.weekly) for name in FAMILIES],
 )
 
 
@@ -80,7 +80,7 @@ def test_initial_values_outputs_statistics_and_gradients_are_the_same(family):
         assert_equal(result, other)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_a_gradient_computes_anything_again(family):
     def programs(remat):
@@ -129,7 +129,7 @@ def block_loss(remat):
     return loss, variables["params"], images
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_derivatives_of_derivatives_and_of_many():
     def of(remat):
         loss, params, images = block_loss(remat)

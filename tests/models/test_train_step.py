@@ -26,7 +26,13 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=[] if name in ("wrn", "vit") else pytest.mark.weekly)
+        for name in FAMILIES
+    ],
+)
 def test_a_bfloat16_step_with_vasso(family):
     model, tx = FAMILIES[family], vasso(optax.sgd(0.1), rho=0.05, theta=0.2)
     step = make_train_step(

@@ -42,18 +42,19 @@ BASES = {
     "lion": lambda: optax.lion(0.01),
 }
 
-# The others differ from these in one part, and run with the slow tests.
 QUICK = ("sam", "vasso", "vasso, reusing")
+# One for each kind of step and state; the others differ from these in one part.
+KINDS = (*QUICK, "vasso, one pass", "vasso, window", "vasso_gsam", "looksam", "ssam")
 
-every_recipe = pytest.mark.parametrize(
-    "recipe",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in REUSING],
-)
 
-# One for each kind of step and state; what the others add to these is in their own tests.
-every_kind = pytest.mark.parametrize(
-    "recipe", [*QUICK, "vasso, one pass", "vasso, window", "vasso_gsam", "looksam", "ssam"]
-)
+def of_recipe(name, *more):
+    """A parameter of a test."""
+    marks = [] if name in QUICK else pytest.mark.slow if name in KINDS else pytest.mark.weekly
+    return pytest.param(name, *more, marks=marks)
+
+
+every_recipe = pytest.mark.parametrize("recipe", [of_recipe(name) for name in REUSING])
+every_kind = pytest.mark.parametrize("recipe", KINDS)
 
 
 def make(recipe, base="momentum", **options):

@@ -36,7 +36,9 @@ def adding_the_gradient(tx):
         lambda tx: optax.partition({"all": tx}, "all"),
     ],
 )
-@pytest.mark.parametrize("options", [{}, {"refresh_every": 2}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({}, marks=pytest.mark.weekly), {"refresh_every": 2}]
+)
 def test_wrappers_change_nothing_but_what_is_saved(wrap, options):
     tx, w = optim.vasso(optax.sgd(0.1), 0.1, 0.4, **options), params()
     wrapped = wrap(tx)

@@ -32,10 +32,11 @@ WINDOWED = RECIPES | {
 }
 
 
-def quick_first(recipes):
-    """All of them; those that differ from VaSSO in another part are among the slow tests."""
+def quick_first(recipes, *more):
+    """Parameters of a test: those that differ from VaSSO in another part take part less often."""
+    marks = {"vasso": [], "ssam": pytest.mark.slow, "gsam": pytest.mark.slow}
     return [
-        name if name == "vasso" else pytest.param(name, marks=pytest.mark.slow) for name in recipes
+        pytest.param(name, *more, marks=marks.get(name, pytest.mark.weekly)) for name in recipes
     ]
 
 
@@ -86,6 +87,7 @@ def evaluations(tx, count, plain=False):
     return len(counted)
 
 
+@pytest.mark.weekly
 @every_windowed
 def test_outside_of_the_window_the_step_is_that_of_the_base(recipe):
     tx, base = WINDOWED[recipe](active=(3, None)), optax.sgd(LR, 0.9)
@@ -99,14 +101,9 @@ def test_outside_of_the_window_the_step_is_that_of_the_base(recipe):
 @pytest.mark.parametrize(
     ("recipe", "active"),
     [
-        ("vasso", (0, None)),
         ("vasso", (0, 9)),
         ("vasso", lambda t: t >= 0),
-        *(
-            pytest.param(recipe, (0, None), marks=pytest.mark.slow)
-            for recipe in WINDOWED
-            if recipe != "vasso"
-        ),
+        *quick_first(WINDOWED, (0, None)),
     ],
 )
 def test_a_window_that_is_always_open_changes_nothing(recipe, active):
@@ -162,14 +159,9 @@ def test_evaluations_of_a_window(plain):
 @pytest.mark.parametrize(
     ("recipe", "plain"),
     [
-        ("vasso", False),
         ("vasso", True),
-        pytest.param("ssam", True, marks=pytest.mark.slow),
-        *(
-            pytest.param(recipe, False, marks=pytest.mark.slow)
-            for recipe in RECIPES
-            if recipe != "vasso"
-        ),
+        pytest.param("ssam", True, marks=pytest.mark.weekly),
+        *quick_first(RECIPES, False),
     ],
 )
 def test_fed_by_the_descent_a_step_is_one_evaluation(recipe, plain):

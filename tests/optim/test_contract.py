@@ -18,6 +18,7 @@ from tests.optim.problems import (
     every_recipe,
     loss,
     make,
+    of_recipe,
     params,
     run,
     spec,
@@ -30,11 +31,7 @@ from vasso_jax import optim
     ("recipe", "base"),
     [
         *((recipe, base) for recipe in QUICK for base in BASES),
-        *(
-            pytest.param(recipe, "adam", marks=pytest.mark.slow)
-            for recipe in REUSING
-            if recipe not in QUICK
-        ),
+        *(of_recipe(recipe, "adam") for recipe in REUSING if recipe not in QUICK),
     ],
 )
 def test_compiled_once_learns_and_keeps_its_state_in_shape(recipe, base):
@@ -80,11 +77,7 @@ def test_unknown_extra_arguments_are_accepted(recipe):
     ("recipe", "axis"),
     [
         *((recipe, axis) for recipe in QUICK for axis in (None, "x")),
-        *(
-            pytest.param(recipe, "x", marks=pytest.mark.slow)
-            for recipe in REUSING
-            if recipe not in QUICK
-        ),
+        *(of_recipe(recipe, "x") for recipe in REUSING if recipe not in QUICK),
     ],
 )
 def test_the_state_is_sharded_as_the_parameters_and_stays_so(recipe, axis):

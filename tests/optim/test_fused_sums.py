@@ -152,7 +152,7 @@ def test_steps_are_those_of_numpy(recipe, theta, mapped):
     assert_close(found, stacked(expected)(v))
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @every_kind
 def test_steps_are_those_of_single_operations(recipe):
     x, v = normal(0, FEATURES, EXAMPLES), normal(1, 10)

@@ -48,7 +48,7 @@ COMBINED = (
 QUICK = ("vasso", "vasso, reusing", "looksam", "random ssam", "sam, microbatches")
 every_case = pytest.mark.parametrize(
     "case",
-    [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+    [case if case in QUICK else pytest.param(case, marks=pytest.mark.weekly) for case in CASES],
 )
 
 

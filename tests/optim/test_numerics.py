@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vasso_jax.optim._numerics import inner, inners, norm_and_cosine, norm_of
@@ -37,6 +37,7 @@ def exact(a, b):
 
 
 @pytest.mark.slow
+@settings(max_examples=30)  # each is compiled
 @given(leaves=trees, seed=st.integers(0, 99))
 def test_inner_products_of_any_arrays(leaves, seed):
     a, b = drawn(leaves, seed)

@@ -28,6 +28,7 @@ SETTINGS = {
     "wandb_project": "",
     "checkpoint_every_steps": 0,
     "keep_last": 3,
+    "recheck_every_steps": 0,
     "stall_timeout": 1800.0,
 }
 

@@ -29,6 +29,7 @@ def problem(examples, seed=0):
     return jax.tree.map(lambda x: x.astype(np.float32), (params, data))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6)
 @given(examples=st.integers(1, 9), batch_size=st.integers(1, 11))
 def test_every_example_counts_once(examples, batch_size):

@@ -18,7 +18,7 @@ from vasso_jax.train.config.optimizer import METHODS
 from vasso_jax.train.config.window import epoch_window
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 # Two processes, each of which imports JAX and compiles a step of its own, of a small network.
 def test_it_writes_its_results_and_does_not_train_twice(monkeypatch, tmp_path, capsys):
     chosen = {name: methods.METHODS[name] for name in ("SGD", "VaSSO, late window")}

@@ -89,7 +89,7 @@ def test_the_numbers_that_are_kept_give_the_figure_and_the_tables_that_are_kept(
     assert set(rows) <= set(printed)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_it_trains_and_measures_and_does_neither_again(tmp_path, monkeypatch, capsys):
     use_small_networks(monkeypatch, study)
     monkeypatch.setattr(study, "METHODS", {"SAM": study.METHODS["SAM"]})

@@ -26,7 +26,7 @@ def small(monkeypatch, tmp_path):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 # Two processes, each of which imports JAX and compiles a step of its own, of a small network.
 def test_it_writes_its_results_and_does_not_train_twice(small, tmp_path, capsys):
     main(small)

@@ -30,7 +30,7 @@ def run(*arguments):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_script_writes_its_numbers_and_its_picture(tmp_path):
     results, figure = tmp_path / "new/numbers.json", tmp_path / "picture.png"
     paths = (f"--results={results}", f"--figure={figure}")
@@ -49,7 +49,7 @@ def test_the_script_writes_its_numbers_and_its_picture(tmp_path):
         assert of_phase["own"]["SAM"]["bias_over_sam"] is None
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_errors_are_those_of_the_direction_that_the_run_has_taken():
     dataset = data.load("digits")
     model = trajectory.Perceptron(10)

@@ -25,6 +25,7 @@ def plan(devices, fsdp):
     config.batch_size = 1432
     config.method = {"name": "vasso", "rho": 0.05, "theta": 0.9}
     config.epochs, config.fsdp, config.tensorboard = EPOCHS, fsdp, False
+    config.recheck_every_steps = 2
     return check(config, devices=jax.devices()[:devices])
 
 
@@ -39,7 +40,12 @@ def unbroken(tmp_path_factory):
 # (devices, fsdp)
 @pytest.mark.parametrize(
     ("before", "after"),
-    [((4, 1), (8, 4)), ((4, 1), (1, 1)), ((4, 4), (8, 1)), ((4, 4), (2, 2))],
+    [
+        ((4, 1), (8, 4)),
+        pytest.param((4, 1), (1, 1), marks=pytest.mark.weekly),
+        pytest.param((4, 4), (8, 1), marks=pytest.mark.weekly),
+        ((4, 4), (2, 2)),
+    ],
 )
 def test_a_run_resumes_on_any_number_of_devices(unbroken, tmp_path, monkeypatch, before, after):
     append = RecordFile.append

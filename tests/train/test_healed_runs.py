@@ -1,7 +1,10 @@
 """A run whose checkpoints are damaged goes on from one that is whole, to the same bits."""
 
+import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +13,9 @@ from tests.train.checkpoints.test_healing import flip
 from tests.train.test_validation import fit, without_times
 from vasso_jax.runs import RunFolder, read_run
 from vasso_jax.train import UsageError
+from vasso_jax.train.errors import SilentCorruption
 from vasso_jax.train.loop import Trainer
+from vasso_jax.train.recheck import RecheckedStep
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,6 +58,13 @@ def whole(tmp_path_factory):
     return workdir
 
 
+def assert_same_arrays(workdir, whole, step):
+    arrays, expected = (runs.checkpoint(folder, step) for folder in (workdir, whole))
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
 def test_damaged_checkpoints_cost_no_bit_of_the_run(whole, tmp_path, monkeypatch, capsys):
     fit_until(tmp_path, monkeypatch, "_train_epoch", 5)
     newest = RunFolder(tmp_path).saved_steps()[-3:]
@@ -69,12 +81,42 @@ def test_damaged_checkpoints_cost_no_bit_of_the_run(whole, tmp_path, monkeypatch
     assert all((tmp_path / "checkpoints" / name / "state").is_dir() for name in aside)
     records = [r for r in without_times(tmp_path) if r["split"] != "healed"]
     assert records == without_times(whole)
-    last = 8 * steps_per_epoch
-    arrays, expected = runs.checkpoint(tmp_path, last), runs.checkpoint(whole, last)
-    assert arrays.keys() == expected.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert_same_arrays(tmp_path, whole, 8 * steps_per_epoch)
     assert read_run(tmp_path).finished
+    # Two epochs had to be made again, and nothing else.
+    lost = [r["lost_seconds"] for r in RunFolder(tmp_path).records() if r["split"] == "train"]
+    assert lost[:3] == [0, 0, 0]
+    assert lost[3:] == [lost[-1]] * 5
+    assert lost[-1] > 0
+    assert " % lost (of " in out
+
+
+def test_a_flipped_bit_ends_a_run_that_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch):
+    calls = []
+
+    def flipping(program, every):
+        def train_step(state, item):
+            calls.append(item)
+            state = program.train_step(state, item)
+            if len(calls) < 14 + 14 // 2:
+                return state
+            # In the second computation of step 14, of epoch 5.
+            kernel = state.params["Dense_0"]["kernel"]
+            bits = jax.lax.bitcast_convert_type(kernel, jnp.uint32).at[3, 1].add(1)
+            kernel = jax.lax.bitcast_convert_type(bits, jnp.float32)
+            params = {**state.params, "Dense_0": {**state.params["Dense_0"], "kernel": kernel}}
+            return state.replace(params=params)
+
+        return RecheckedStep(dataclasses.replace(program, train_step=train_step), every)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vasso_jax.train.loop.RecheckedStep", flipping)
+        with pytest.raises(SilentCorruption, match=r"^step 14 .* \(params/Dense_0/kernel; on"):
+            fit(tmp_path, recheck_every_steps=2)
+    assert RunFolder(tmp_path).saved_steps()[-1] == 12
+    fit(tmp_path, recheck_every_steps=1)
+    assert without_times(tmp_path) == without_times(whole)
+    assert_same_arrays(tmp_path, whole, 24)
 
 
 def test_a_run_without_a_whole_checkpoint_stops_as_it_is(tmp_path, monkeypatch):

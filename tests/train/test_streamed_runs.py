@@ -45,7 +45,7 @@ def test_the_opening_and_the_folder_tell_the_data(whole):
     assert "label_noise" not in facts
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.weekly)])
 def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(whole, folder, tmp_path, workers):
     settings = (
         *LONG,

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests import runs
 from tests.train.own_parts import Linear, config
 from vasso_jax import data, load_run
 from vasso_jax.runs import RunFolder, read_run
@@ -41,10 +42,7 @@ def splits(workdir):
 
 
 def without_times(workdir):
-    return [
-        {k: v for k, v in record.items() if k not in ("seconds", "images_per_second")}
-        for record in RunFolder(workdir).records()
-    ]
+    return runs.records(workdir)
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ a Python file, or the name of a config that comes with the package, such as cifa
 is vasso, sam, asam, none (the base optimizer alone) or another one. Any field can be set, as
 --config.method.rho=0.1 --config.epochs=5; --help_config lists all of them. The last line of
 standard output is the result as one JSON object. Exit status: 0 finished; 2 wrong input or
-environment, with one message on standard error; 75 where the run hung, or lost or did not find
-another process; 128 + signal number where a signal stopped it. After the latter two, the same
-command resumes it at its last checkpoint.
+environment, with one message on standard error; 75 where the run hung, lost or did not find
+another process, or computed a step twice with two results; 128 + signal number where a signal
+stopped it. After the latter two, the same command resumes it at its last checkpoint.
 """
 
 import json
@@ -25,6 +25,7 @@ from vasso_jax.cli.config_file import define_config, parse, run_name
 from vasso_jax.cli.failure import fail, print_error
 from vasso_jax.cli.interruption import EndedByCtrlC
 from vasso_jax.train.config.fields import Config
+from vasso_jax.train.errors import UsageError
 from vasso_jax.train.reporting.quiet import quieten_libraries
 
 _CONFIG = define_config()
@@ -73,7 +74,7 @@ def run_here(config: Config, workdir: str) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     with EndedByCtrlC(lambda: "interrupted; what was saved before is kept"):
         # JAX and all that comes with it load only once the command line has been understood.
-        from vasso_jax.train import Stopped, UsageError, check, run_plan, usage_errors
+        from vasso_jax.train import Stopped, check, run_plan, usage_errors
         from vasso_jax.train.devices import processes
         from vasso_jax.train.devices.compiled_programs import keep_compiled_programs
 
@@ -91,14 +92,12 @@ def run_here(config: Config, workdir: str) -> None:
         print(json.dumps(result), flush=True)
 
 
-def fail_in_cluster(error: Exception) -> NoReturn:
+def fail_in_cluster(error: UsageError) -> NoReturn:
     """As `fail`, where the process may belong to a cluster."""
     from vasso_jax.train.devices import processes
-    from vasso_jax.train.errors import RESUMABLE, LostProcess
 
     print_error(error)
-    status = RESUMABLE if isinstance(error, LostProcess) else 2
     if processes.joined():
         # An ordinary end would wait for the other processes, and they for this one.
-        os._exit(status)
-    sys.exit(status)
+        os._exit(error.status)
+    sys.exit(error.status)

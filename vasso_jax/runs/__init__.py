@@ -30,6 +30,7 @@ from vasso_jax.runs.files import read_object, sync_folder, write_bytes, write_te
 from vasso_jax.runs.fingerprint import check_fingerprint, fingerprint
 from vasso_jax.runs.folder import FORMAT, RunFolder, run_folders
 from vasso_jax.runs.records import (
+    OF_TIME,
     Dashboard,
     Record,
     RecordFile,
@@ -63,6 +64,7 @@ from vasso_jax.runs.statistics import (
 __all__ = [
     "FORMAT",
     "MAY_CHANGE",
+    "OF_TIME",
     "SEEDS",
     "Choice",
     "Dashboard",

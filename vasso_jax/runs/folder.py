@@ -10,7 +10,7 @@ from typing import Any
 
 from vasso_jax.runs.facts import differing_facts
 from vasso_jax.runs.files import read_object, write_text
-from vasso_jax.runs.lock import lock_of_run
+from vasso_jax.runs.lock import HeldLock, lock_of_run
 from vasso_jax.runs.records import Record, is_complete, out_of_patience, read
 from vasso_jax.runs.settings import as_json, differences, flatten, may_change
 
@@ -19,6 +19,7 @@ FORMAT = 4
 
 _CONFIG = "config.json"
 _LEAVE_OUT = "leave this run out"
+_REPAIR = f"repair it, or {_LEAVE_OUT}"
 _OTHER_WORKDIR = "give another --workdir"
 
 
@@ -45,7 +46,7 @@ class RunFolder:
         self.lock_path = self.path / "run.lock"
         self.checkpoints_path = self.path / "checkpoints"
 
-    def lock(self, warn: Callable[[str], object]) -> contextlib.AbstractContextManager[None]:
+    def lock(self, warn: Callable[[str], object]) -> contextlib.AbstractContextManager[HeldLock]:
         """Keeps other runs out; creates the folder where it is missing. See `lock_of_run`."""
         return lock_of_run(self.lock_path, warn)
 
@@ -247,7 +248,7 @@ class RunFolder:
         return settings
 
     def facts(self, remedy: str = _LEAVE_OUT) -> dict[str, Any]:
-        """The facts about the data set in dataset.json; see `vasso_jax.runs.facts`.
+        """The facts about the data set in dataset.json; see `facts.py`.
 
         Args:
             remedy: what the user can do if they cannot be read; ends the message.
@@ -258,7 +259,7 @@ class RunFolder:
         """
         return read_object(self.dataset_path, remedy)
 
-    def records(self, remedy: str = f"repair it, or {_LEAVE_OUT}") -> list[Record]:
+    def records(self, remedy: str = _REPAIR) -> list[Record]:
         """The records in metrics.jsonl; none if there is no such file yet.
 
         Args:

@@ -10,12 +10,16 @@ SMB since Linux 5.5: those of all hosts. On Lustre: those of all hosts where it 
 `flock`, those of one host with `localflock`; without either there are no locks. On a bucket that is
 mounted by FUSE: as a rule those of one host, as the kernel then locks by itself. Where there are no
 locks, a warning says so, and the run goes on.
+
+The file holds a JSON object: `host`, `process` and `since` of who took the lock last, and
+`seconds`, how long all its holders are known to have trained.
 """
 
 import contextlib
 import datetime
 import fcntl
 import json
+import math
 import os
 import pathlib
 import socket
@@ -24,9 +28,51 @@ from typing import BinaryIO
 
 from vasso_jax.runs.files import NO_LOCKS
 
+# A damaged number can be any.
+_LONGEST_SECONDS = 1e9
+
+
+class HeldLock:
+    """A lock that is held.
+
+    Attributes:
+        seconds: how long the holders before this one are known to have trained.
+    """
+
+    def __init__(self, file: BinaryIO, path: pathlib.Path):
+        """Says who holds the lock; `file` is locked.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self.seconds = _seconds(path)
+        since = datetime.datetime.now().astimezone().isoformat(" ", timespec="seconds")
+        self._holder = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
+        self._file = file
+        try:
+            file.truncate(0)
+            self._write(self.seconds)
+        except OSError as error:
+            raise OSError(f"{path} cannot be written ({error.strerror})") from error
+
+    def sign(self, seconds: float) -> None:
+        """Leaves a sign of life, as far as that can be written.
+
+        Args:
+            seconds: how long all holders have trained until now; not less than before.
+        """
+        with contextlib.suppress(OSError):
+            self._write(seconds)
+
+    def _write(self, seconds: float) -> None:
+        # Over what is there, which is not longer: so the file is never empty.
+        self._file.seek(0)
+        tenths = math.floor(10 * seconds)
+        self._file.write(json.dumps({**self._holder, "seconds": tenths / 10}).encode())
+
 
 @contextlib.contextmanager
-def lock_of_run(path: pathlib.Path, warn: Callable[[str], object]) -> Iterator[None]:
+def lock_of_run(path: pathlib.Path, warn: Callable[[str], object]) -> Iterator[HeldLock]:
     """Keeps other runs out of a folder, which is created where it is missing.
 
     Args:
@@ -39,8 +85,7 @@ def lock_of_run(path: pathlib.Path, warn: Callable[[str], object]) -> Iterator[N
         OSError: the file cannot be created or locked.
     """
     with contextlib.closing(_locked(path, warn)) as file:
-        _sign(file, path)
-        yield
+        yield HeldLock(file, path)
 
 
 def _locked(path: pathlib.Path, warn: Callable[[str], object]) -> BinaryIO:
@@ -72,7 +117,7 @@ def _open(path: pathlib.Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # For writing, as NFS wants it; what is in it is the holder's.
-        return path.open("ab", buffering=0)
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
     except OSError as error:
         raise OSError(
             f"the run folder {path.parent} cannot be written ({error.strerror}): give another "
@@ -80,15 +125,12 @@ def _open(path: pathlib.Path) -> BinaryIO:
         ) from error
 
 
-def _sign(file: BinaryIO, path: pathlib.Path) -> None:
-    """Says who holds the lock."""
-    since = datetime.datetime.now().astimezone().isoformat(" ", timespec="seconds")
-    holder = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
+def _seconds(path: pathlib.Path) -> float:
     try:
-        file.truncate(0)
-        file.write(json.dumps(holder).encode())
-    except OSError as error:
-        raise OSError(f"{path} cannot be written ({error.strerror})") from error
+        seconds = json.loads(path.read_bytes())["seconds"]
+        return float(seconds) if 0 <= seconds < _LONGEST_SECONDS else 0.0
+    except (OSError, ValueError, KeyError, TypeError):  # there is none
+        return 0.0
 
 
 def _holder(path: pathlib.Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from vasso_jax.runs.folder import RunFolder
 from vasso_jax.runs.records import (
+    OF_TIME,
     Record,
     evaluations,
     is_complete,
@@ -19,7 +20,7 @@ from vasso_jax.runs.settings import SEEDS, flatten
 from vasso_jax.runs.sharpness import Measurement, figures_at, is_figure, read_measurements
 
 # What else a record of an evaluation holds.
-_NO_METRICS = ("step", "epoch", "split", "checkpoint", "seconds", "lr")
+_NO_METRICS = ("step", "epoch", "split", "checkpoint", "seconds", "lr", *OF_TIME)
 
 
 @dataclasses.dataclass(frozen=True)

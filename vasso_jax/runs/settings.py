@@ -18,7 +18,7 @@ MAY_CHANGE = frozenset(
         *("data.dir", "data.workers", "data.on_damaged", "distributed", "fsdp"),
         "model.remat",
         *("tensorboard", "wandb_project"),
-        *("checkpoint_every_steps", "keep_last", "stall_timeout"),
+        *("checkpoint_every_steps", "keep_last", "recheck_every_steps", "stall_timeout"),
     }
 )
 # These do not make it another experiment either, but a run keeps them: what is in its folder

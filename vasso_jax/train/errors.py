@@ -10,7 +10,13 @@ RESUMABLE = 75
 
 
 class UsageError(Exception):
-    """Bad input or environment; the message says what to do, and commands print just that."""
+    """Bad input or environment; the message says what to do, and commands print just that.
+
+    Attributes:
+        status: the exit status of a command that ends with it.
+    """
+
+    status = 2
 
 
 class DamagedCheckpoint(UsageError):
@@ -27,6 +33,14 @@ class DataError(UsageError):
 
 class LostProcess(UsageError):
     """Another process of the run has died, or cannot be reached."""
+
+    status = RESUMABLE
+
+
+class SilentCorruption(UsageError):
+    """A step that was computed twice came out differently; on another machine it may be right."""
+
+    status = RESUMABLE
 
 
 @contextlib.contextmanager

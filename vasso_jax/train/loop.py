@@ -1,7 +1,6 @@
 """The training loop: steps, progress, evaluation, records and checkpoints."""
 
 import contextlib
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +24,14 @@ from vasso_jax.train.devices import processes
 from vasso_jax.train.devices.sharding import replicated
 from vasso_jax.train.devices.watchdog import Watchdog
 from vasso_jax.train.divergence import DivergenceCheck
-from vasso_jax.train.errors import DataError, Stopped, usage_errors
+from vasso_jax.train.errors import DataError, usage_errors
 from vasso_jax.train.evaluation import evaluate, skipped_images
+from vasso_jax.train.goodput import Account
 from vasso_jax.train.plan import Experiment
+from vasso_jax.train.recheck import RecheckedStep
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.reporting.diagnosis import symptoms
-from vasso_jax.train.steps.state import METRICS, MetricSum, TrainState
+from vasso_jax.train.steps.state import MetricSum, TrainState, means
 from vasso_jax.train.steps.successive import SuccessiveDirections
 from vasso_jax.train.timer import Timer
 
@@ -48,12 +49,14 @@ class Trainer:
         checkpoints: Checkpoints,
         records: RecordFile,
         display: Display,
+        account: Account,
     ):
         self._options = experiment.plan.options
         self._facts = experiment.plan.settings, experiment.dataset_facts
         self._check = DivergenceCheck(experiment.plan.settings)
         self._pipeline = experiment.pipeline
         self._program = experiment.program
+        self._train_step = RecheckedStep(self._program, self._options.recheck_every_steps)
         self._total_steps = experiment.total_steps
         self._sharpness = experiment.sharpness
         self._split = "validation" if experiment.has_validation else "test"
@@ -66,6 +69,7 @@ class Trainer:
         self._checkpoints = PacedCheckpoints(checkpoints)
         self._records = records
         self._display = display
+        self._account = account
         self._stop = processes.StopRequests()
         self._watchdog = Watchdog(self._options.stall_timeout)
 
@@ -76,8 +80,6 @@ class Trainer:
         self._directions = SuccessiveDirections()
         self._timer = Timer(self._options.batch_size, self._pipeline.steps_ahead)
         self._compiled = False
-        earlier = records.records[-1]["seconds"] if records.records else 0.0
-        self._started = time.perf_counter() - earlier
 
     def run(self) -> None:
         """Trains to the end, and tests the final weights if that has not been done."""
@@ -100,7 +102,8 @@ class Trainer:
                             break
             finally:
                 self._watchdog.moved_on("the last save")
-                self._checkpoints.wait()
+                with self._account.doing("saving"):
+                    self._checkpoints.wait()
 
     def _finish(self) -> None:
         """Evaluates the final weights, as far as that has not been done, and records and saves.
@@ -108,6 +111,7 @@ class Trainer:
         There is something to do after a run with a validation split, after one whose last
         evaluation failed, and in a run of 0 epochs.
         """
+        self._account.begin("evaluating")
         if self._split == "validation" and self._total_steps:
             validations = of_split(self._records.records, "validation")
             if not validations or validations[-1]["step"] != self._step:
@@ -119,8 +123,7 @@ class Trainer:
 
     def _append_evaluation(self, split: str) -> None:
         record = self._record(self._step, split, self._evaluate(split))
-        with usage_errors():
-            self._records.append(record)
+        self._append(record | self._account.fields())
         self._save(rank(record))
 
     def _test_best_and_last(self) -> None:
@@ -136,19 +139,19 @@ class Trainer:
             self._state = restored.state
             if restored.damaged:
                 self._display.warn(restored.warning())
-                healed = self._record(self._step, "healed", {"put_aside": restored.put_aside})
-                with usage_errors():
-                    self._records.append(healed)
+                put_aside = {"put_aside": restored.put_aside}
+                self._append(self._record(self._step, "healed", put_aside))
             best = self._record(restored.step, "test", self._evaluate("test"))
-        with usage_errors():
-            self._records.append({**best, "checkpoint": "best"}, last)
+        self._append({**best, "checkpoint": "best"}, last | self._account.fields())
+
+    def _append(self, *records: Record) -> None:
+        with self._account.doing("saving"), usage_errors():
+            self._records.append(*records)
 
     def _record(self, step: int, split: str, metrics: Mapping[str, Any]) -> Record:
         epoch = step // self._program.steps_per_epoch if step else 0
-        return {"step": step, "epoch": epoch, "split": split, **metrics, "seconds": self._seconds()}
-
-    def _seconds(self) -> float:
-        return round(time.perf_counter() - self._started, 3)
+        seconds = self._account.seconds_of_run()
+        return {"step": step, "epoch": epoch, "split": split, **metrics, "seconds": seconds}
 
     def _out_of_patience(self) -> bool:
         return out_of_patience(self._records.records, self._options.patience)
@@ -161,8 +164,8 @@ class Trainer:
         while self._step < end:
             if self._step == end - 1 or not self._compiled:
                 self._directions.before(self._state)
-            self._watchdog.moved_on(f"step {self._step + 1}")
-            self._state = self._program.train_step(self._state, self._next_item())
+            self._moved_on(f"step {self._step + 1}")
+            self._state = self._train_step(self._step + 1, self._state, self._next_item())
             self._step += 1
             if not self._compiled:
                 # The reported speed leaves out compilation.
@@ -171,6 +174,7 @@ class Trainer:
                     self._directions.after(self._state)
                 self._compiled = True
                 self._timer.restart()
+                self._account.begin("training")
             elif self._timer.due():
                 metrics = self._mean_metrics(self._state.metric_sums)
                 self._timer.looked()
@@ -181,15 +185,14 @@ class Trainer:
             stopping = self._stop.arrived(self._step)
             if self._step < end and (stopping or (save_every and self._step % save_every == 0)):
                 self._save(at_once=True)
-                self._end_if_told()
+                self._stop.end_if_told(self._step, self._total_steps)
                 self._timer.restart()
 
     def _record_window(self) -> None:
         """Records the means over the steps since the last call, on disk before any checkpoint."""
         metrics = self._mean_metrics(self._state.window_sums)
         self._state = self._state.replace(window_sums=self._reset_metrics(self._state.window_sums))
-        with usage_errors():
-            self._records.append(self._record(self._step, "train_steps", metrics | self._rate()))
+        self._append(self._record(self._step, "train_steps", metrics | self._rate()))
 
     def _rate(self) -> dict[str, float]:
         """The learning rate of the last step, where it is known."""
@@ -216,12 +219,13 @@ class Trainer:
         rate = self._rate()
         speed = self._timer.images_per_second()
         self._timer.reset()
-        train = self._record(self._step, "train", {**metrics, **rate, "images_per_second": speed})
-        records = [train, {**evaluated, **rate}] if evaluated else [train]
+        records = [{**evaluated, **rate}] if evaluated else []
         if self._sharpness and (epoch + 1) % self._options.sharpness_every_epochs == 0:
-            records += self._measured(self._sharpness)
-        with usage_errors():
-            self._records.append(*records)
+            with self._account.doing("evaluating"):
+                records += self._measured(self._sharpness)
+        others = {**rate, "images_per_second": speed, **self._account.fields()}
+        train = self._record(self._step, "train", {**metrics, **others})
+        self._append(train, *records)
         self._display.epoch(self._options.epochs, train, evaluated)
         for warning in symptoms(of_split(self._records.records, "train"), ended=False):
             self._display.warn(warning)
@@ -231,7 +235,7 @@ class Trainer:
         if failure:
             raise failure
         if not self._is_last(epoch) and not self._out_of_patience():
-            self._end_if_told()
+            self._stop.end_if_told(self._step, self._total_steps)
 
     def _measured(self, sharpness: "EpochSharpness") -> list[Record]:
         """The record of the sharpness; none, with a warning, where it cannot be measured."""
@@ -246,23 +250,12 @@ class Trainer:
     def _is_last(self, epoch: int) -> bool:
         return epoch + 1 == self._options.epochs
 
-    def _end_if_told(self) -> None:
-        if self._stop.signal:
-            raise Stopped(self._step, self._total_steps, self._stop.signal)
-
     def _mean_metrics(self, metric_sums: dict[str, MetricSum]) -> dict[str, float]:
-        """Means over the steps that have the pass in question; waits for the device.
-
-        Steps that reuse their direction have no clean pass; an epoch may have such steps only.
-        """
-        sums = jax.device_get(metric_sums)
-        measured = [name for name in METRICS if name in sums and sums[name].steps]
-        means = {name: float(sums[name].total / sums[name].steps) for name in measured}
-        if "nonfinite_gradients" in means:
-            means["nonfinite_gradients"] = int(sums["nonfinite_gradients"].total)
-        if "loss" in means:
-            self._check.value(self._step, "the training loss", means["loss"])
-        return means
+        """Means over the steps since the sums were zero; waits for the device."""
+        mean_metrics = means(metric_sums)
+        if "loss" in mean_metrics:
+            self._check.value(self._step, "the training loss", mean_metrics["loss"])
+        return mean_metrics
 
     def _next_item(self) -> Any:
         try:
@@ -274,21 +267,24 @@ class Trainer:
             raise
 
     def _save(self, top1: float | None = None, *, at_once: bool = False) -> None:
-        self._watchdog.moved_on(f"the checkpoint of step {self._step}")
-        arrays = self._check.state(self._step, self._state)
-        others = fingerprint(*self._facts, self._records.digest)
-        self._checkpoints.save(
-            self._step, self._state, arrays, top1, at_once=at_once, others=others
-        )
+        self._moved_on(f"the checkpoint of step {self._step}")
+        jax.block_until_ready(self._state)  # that is training
+        others = fingerprint(*self._facts, self._records.digest) | {"time": self._account.fields()}
+        with self._account.doing("saving"):
+            arrays = self._check.state(self._step, self._state)
+            self._checkpoints.save(
+                self._step, self._state, arrays, top1, at_once=at_once, others=others
+            )
 
     def _evaluate(self, split: str) -> dict[str, Any]:
         doing = f"a batch of the evaluation on the {split} split"
-        means = evaluate(
-            self._program,
-            self._pipeline,
-            self._state,
-            split,
-            lambda: self._watchdog.moved_on(doing),
-        )
-        self._check.value(self._step, f"the {split} loss", means["loss"])
-        return means
+        with self._account.doing("evaluating"):
+            evaluated = evaluate(
+                self._program, self._pipeline, self._state, split, lambda: self._moved_on(doing)
+            )
+        self._check.value(self._step, f"the {split} loss", evaluated["loss"])
+        return evaluated
+
+    def _moved_on(self, doing: str) -> None:
+        self._watchdog.moved_on(doing)
+        self._account.alive()

@@ -31,7 +31,7 @@ from vasso_jax.train.reporting.dashboards import check_installed
 from vasso_jax.train.run_data import as_trained
 from vasso_jax.train.steps.accumulation import check_batches
 from vasso_jax.train.steps.batch_stats import check_passes
-from vasso_jax.train.steps.compiler_options import check_deterministic
+from vasso_jax.train.steps.compiler_options import check_deterministic, check_repeatable
 from vasso_jax.train.steps.program import DataSpec, Program, make_program
 
 if TYPE_CHECKING:
@@ -184,6 +184,10 @@ class Plan:
         for field in ("checkpoint_every_steps", "record_every_steps"):
             if (every := getattr(options, field)) >= total:
                 raise ValueError(f"{field}={every} has no effect: the run has {total} steps")
+        if (every := options.recheck_every_steps) > total:
+            raise ValueError(
+                f"recheck_every_steps={every} has no effect: the run has {total} steps"
+            )
 
 
 def check(
@@ -223,6 +227,8 @@ def check(
     mesh = make_mesh(options.fsdp, devices)
     if options.deterministic:
         check_deterministic(mesh.devices.flat[0])
+    if options.recheck_every_steps:
+        check_repeatable(mesh.devices.flat[0], deterministic=options.deterministic)
     own_settings = dict(parts[""].settings)
     if per_device := own_settings.pop("batch_size_per_device"):
         batch_size = per_device * mesh.size

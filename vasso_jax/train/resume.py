@@ -7,6 +7,7 @@ from vasso_jax.train.checkpoints.checkpoint import Checkpoints
 from vasso_jax.train.checkpoints.healing import restore_first_whole
 from vasso_jax.train.checkpoints.weights import start_from
 from vasso_jax.train.errors import UsageError, usage_errors
+from vasso_jax.train.goodput import Account
 from vasso_jax.train.plan import Experiment
 from vasso_jax.train.reporting.console import Display
 from vasso_jax.train.steps.state import TrainState
@@ -19,6 +20,7 @@ def start_or_resume(
     records: runs.RecordFile,
     folder: runs.RunFolder,
     display: Display,
+    account: Account,
 ) -> TrainState:
     """The state to begin with; drops the records after it.
 
@@ -30,6 +32,7 @@ def start_or_resume(
         records: of the run.
         folder: of the run, with its config.json.
         display: is told of what was damaged.
+        account: goes on with the times of the checkpoint.
 
     Raises:
         UsageError: no checkpoint is whole, or one cannot be read, or it is not of this run: of
@@ -40,6 +43,7 @@ def start_or_resume(
         state = program.create_state()
         if weights:
             state = start_from(weights, state, keep_head=not experiment.plan.options.epochs)
+        account.resume([], records.records)
         with usage_errors():
             records.keep_until(-1)
         return state
@@ -53,7 +57,10 @@ def start_or_resume(
             records.records,
             folder.earlier_epochs(),
         )
+        before = records.records
         records.keep_until(restored.step)
+    kept = [restored.about.get("time", {}), *records.records]
+    account.resume(kept, dropped=before[len(records.records) :])
     recorded = max((record["epoch"] for record in records.records), default=0)
     epoch = restored.step // program.steps_per_epoch if restored.step else 0
     if recorded != epoch:

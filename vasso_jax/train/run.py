@@ -26,6 +26,7 @@ from vasso_jax.train.checkpoints.checkpoint import Checkpoints
 from vasso_jax.train.checkpoints.weights import checkpoint_of
 from vasso_jax.train.devices import processes
 from vasso_jax.train.errors import UsageError, usage_errors
+from vasso_jax.train.goodput import Account
 from vasso_jax.train.loop import Trainer
 from vasso_jax.train.plan import Experiment, Plan, check
 from vasso_jax.train.reporting.closing import closing_rows, result_of
@@ -84,17 +85,18 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
     display = Display(enabled=processes.is_first())
     with usage_errors():
         folder = runs.RunFolder(expanded(workdir).absolute())
+    account = Account()
     is_new = processes.is_first() and not os.path.exists(folder.path)
     with contextlib.ExitStack() as held, processes.leaving_the_lost():
-        processes.on_first(lambda: held.enter_context(folder.lock(display.warn)))
+        processes.on_first(lambda: account.sign_at(held.enter_context(folder.lock(display.warn))))
         try:
-            return _run(plan, folder, display)
+            return _run(plan, folder, display, account)
         finally:
             if is_new:
                 folder.remove_if_empty()
 
 
-def _run(plan: Plan, folder: runs.RunFolder, display: Display) -> dict[str, Any]:
+def _run(plan: Plan, folder: runs.RunFolder, display: Display, account: Account) -> dict[str, Any]:
     """Runs a plan in a folder that no other run uses."""
     processes.on_first(lambda: folder.open_for(plan.settings))
     with usage_errors():
@@ -110,7 +112,7 @@ def _run(plan: Plan, folder: runs.RunFolder, display: Display) -> dict[str, Any]
             if finished:
                 display.note("this run has finished; nothing to do")
             else:
-                _train(plan, folder, records, checkpoints, display)
+                _train(plan, folder, records, checkpoints, display, account)
             return _report(plan, folder, records, display, draw=not finished)
     finally:
         display.stop()
@@ -124,6 +126,7 @@ def _train(
     records: runs.RecordFile,
     checkpoints: Checkpoints,
     display: Display,
+    account: Account,
 ) -> None:
     """Reads the data, and trains or evaluates to the end."""
     weights = None
@@ -147,13 +150,13 @@ def _train(
     with usage_errors():
         extended_from = folder.extended_from(plan.settings)
     processes.on_first(open_folder)
-    state = start_or_resume(experiment, weights, checkpoints, records, folder, display)
+    state = start_or_resume(experiment, weights, checkpoints, records, folder, display, account)
     display.opening(_opening(experiment, state, weights))
     if extended_from:
         display.note(_extension(extended_from, experiment, records))
     for doubt in doubts(plan.settings):
         display.warn(doubt)
-    trainer = Trainer(experiment, state, checkpoints, records, display)
+    trainer = Trainer(experiment, state, checkpoints, records, display, account)
     del state  # the trainer replaces it, and there may be no room for two
     trainer.run()
 

@@ -20,7 +20,15 @@ _FIELDS = (
         "microbatches",
         "keep_last",
     ),
-    *("ema_decay", "patience", "fsdp", "stall_timeout", "eval_every_epochs", "tensorboard"),
+    *(
+        "ema_decay",
+        "patience",
+        "fsdp",
+        "stall_timeout",
+        "recheck_every_steps",
+        "eval_every_epochs",
+        "tensorboard",
+    ),
     *("method.rho", "method.theta", "method.name", "method.mask", "base.lr", "base.momentum"),
     *("base.weight_decay", "base.name", "schedule.name", "schedule.warmup_epochs", "model.name"),
     *(

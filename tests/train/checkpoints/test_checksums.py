@@ -5,6 +5,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vasso_jax.train.checkpoints.about import examine
 from vasso_jax.train.devices.sharding import make_mesh, replicated, spread
@@ -54,6 +55,7 @@ def sums(tree):
     return {path: array.checksum for path, array in examine(tree).items()}
 
 
+@pytest.mark.slow
 def test_every_dtype_has_the_sum_of_the_equation():
     arrays = {dtype: draw((3, 5), dtype) for dtype in DTYPES}
     found = examine(arrays)

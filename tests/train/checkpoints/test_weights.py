@@ -91,6 +91,7 @@ def test_weights_of_another_network_are_refused(digits, tmp_path):
         train(config(**fields), str(tmp_path / "colour"))
 
 
+@pytest.mark.weekly
 def test_weights_from_pytorch_can_be_evaluated(tmp_path, monkeypatch, capsys):
     _, weights, _ = golden("wrn10_1")
     monkeypatch.setattr(import_torch, "_state_dict", lambda path: weights)

@@ -115,6 +115,8 @@ def config(**fields):
         ({"epochs": 0}, "with init_from"),
         ({"init_from": "/nowhere"}, "no checkpoint in /nowhere/checkpoints"),
         ({"checkpoint_every_steps": -1}, "checkpoint_every_steps must be"),
+        ({"recheck_every_steps": -1}, "recheck_every_steps must be"),
+        ({"epochs": 2, "recheck_every_steps": 23}, "recheck_every_steps=23 has no effect: the run"),
         (
             {"epochs": 2, "checkpoint_every_steps": 22},
             "checkpoint_every_steps=22 has no effect: the run has 22 steps",

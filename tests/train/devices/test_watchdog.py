@@ -64,7 +64,7 @@ def test_time_in_which_the_process_is_stopped_does_not_count():
     assert process.returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_run_whose_step_hangs_ends_and_goes_on_where_it_was_saved(tmp_path):
     workdir, file = tmp_path / "run", tmp_path / "there"
     # It takes longer than the limit, and no step of it does.

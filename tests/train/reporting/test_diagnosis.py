@@ -114,6 +114,7 @@ def test_rho_follows_its_schedule(tmp_path):
     np.testing.assert_allclose([r["norm_over_rho"] for r in records], 1, rtol=1e-4)
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize("name", ["asam", "none", f"{HERE}:sam_twice"])
 def test_a_norm_that_is_not_rho_is_not_compared_with_it(tmp_path, name):
     method = {"name": name, **({"factor": 2.0} if "twice" in name else {})}

@@ -152,7 +152,7 @@ class TinyCounting(nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
-    [TinyOurs, TinyFlax, TinyCounting],
+    [TinyOurs, pytest.param(TinyFlax, marks=pytest.mark.weekly), TinyCounting],
 )
 def test_running_statistics_follow_the_chosen_passes(batch, network):
     model, tx = network(), sam(optax.sgd(LR), RHO)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.train.networks import NAME, Small
-from vasso_jax.train import check, default_config
+from vasso_jax.train import check, default_config, plan
 from vasso_jax.train.steps import compiler_options, program
 
 GPU = SimpleNamespace(platform="gpu")
@@ -51,6 +51,18 @@ def test_deterministic_is_an_option_of_gpus():
     config = default_config()
     config.deterministic = True
     with pytest.raises(ValueError, match="deterministic has no effect on cpu devices"):
+        check(config)
+
+
+def test_on_gpus_a_step_is_rechecked_only_where_it_repeats_itself(monkeypatch):
+    for device, deterministic in ((GPU, True), (jax.devices()[0], False)):
+        compiler_options.check_repeatable(device, deterministic=deterministic)
+    refuse = compiler_options.check_repeatable
+    monkeypatch.setattr(plan, "check_repeatable", lambda device, **how: refuse(GPU, **how))
+    config = default_config()
+    check(config)
+    config.recheck_every_steps = 100
+    with pytest.raises(ValueError, match="same only with deterministic=True: set that, or leave"):
         check(config)
 
 

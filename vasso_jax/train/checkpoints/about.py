@@ -51,14 +51,32 @@ def examine(tree: Any) -> dict[str, Examined]:
     """
     examined = {}
     for path, x in paths(tree).items():
-        # The caller may have set another mesh.
-        mesh: Any = getattr(getattr(x, "sharding", None), "mesh", None)
-        with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
-            found = _survey(x)
-        # Each array waits: programs with collectives that queue up can deadlock on CPU devices.
-        checksum, flags = map(int, jax.device_get(found))
+        checksum, flags = map(int, jax.device_get(_surveyed(x)))
         examined[path] = Examined(x.shape, str(x.dtype), checksum, bool(flags & 1), bool(flags & 2))
     return examined
+
+
+def copies(tree: Any) -> dict[str, set[int]]:
+    """The checksums of each array as the devices of this process hold it; the keys are `paths`.
+
+    One for each array, unless devices hold copies of it that differ.
+
+    Args:
+        tree: as for `examine`.
+    """
+    checksums = {path: _surveyed(x)[0] for path, x in paths(tree).items()}
+    return {
+        path: {int(shard.data) for shard in checksum.addressable_shards}
+        for path, checksum in checksums.items()
+    }
+
+
+def _surveyed(x: Any) -> tuple[jax.Array, jax.Array]:
+    # The caller may have set another mesh.
+    mesh: Any = getattr(getattr(x, "sharding", None), "mesh", None)
+    with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
+        # Each array waits: programs with collectives that queue up can deadlock on CPU devices.
+        return jax.block_until_ready(_survey(x))
 
 
 def paths(tree: Any) -> dict[str, Any]:

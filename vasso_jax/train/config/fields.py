@@ -70,6 +70,9 @@ class RunOptions:
         record_every_steps: steps between two records of the training within an epoch; 0: none.
         sharpness_every_epochs: epochs between two measurements of the largest eigenvalue and the
             trace of the Hessian of 500 training images, each by about 40 products with it; 0: none.
+        recheck_every_steps: steps between two that are computed twice, to compare the bits; if they
+            differ, the machine is at fault, and the run ends so that it can be resumed elsewhere;
+            needs room for one more state, and on GPUs `deterministic`; 0: none.
         stall_timeout: seconds within which a step, a batch of an evaluation or a save has to end;
             if it does not, the stacks of all threads are printed, and the run ends so that it can
             be resumed; 0: no limit.
@@ -102,6 +105,7 @@ class RunOptions:
     keep_every_epochs: int = 0
     record_every_steps: int = 0
     sharpness_every_epochs: int = 0
+    recheck_every_steps: int = 0
     stall_timeout: float = 1800.0
     tensorboard: bool = True
     wandb_project: str = ""
@@ -127,7 +131,7 @@ class RunOptions:
         check_choice("batch_stats_over", self.batch_stats_over, BATCH_STATS_OVER)
         for field in (
             *("checkpoint_every_steps", "keep_every_epochs", "record_every_steps", "patience"),
-            *("batch_size_per_device", "sharpness_every_epochs"),
+            *("batch_size_per_device", "sharpness_every_epochs", "recheck_every_steps"),
         ):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must be >= 0, got {getattr(self, field)}")

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vasso_jax.train.errors import RESUMABLE, LostProcess, UsageError
+from vasso_jax.train.errors import RESUMABLE, LostProcess, Stopped, UsageError
 
 _T = TypeVar("_T")
 
@@ -183,6 +183,11 @@ class StopRequests:
         if several() and multihost_utils.reached_preemption_sync_point(step):
             self.signal = signal.SIGTERM
         return self.signal is not None
+
+    def end_if_told(self, step: int, total_steps: int) -> None:
+        """Raises Stopped after `step`, of which everything is saved, if a signal has arrived."""
+        if self.signal:
+            raise Stopped(step, total_steps, self.signal)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vasso_jax.runs import Run
+from vasso_jax.runs import OF_TIME, Run
 from vasso_jax.train.reporting.console import percent
 
 
@@ -54,8 +54,24 @@ def closing_rows(run: Run) -> dict[str, str]:
         trained += f" of {run.epochs} (stopped early)"
     rows["epochs, steps"] = f"{trained}, {newest['step']:,}"
     rows["time"] = f"{newest['seconds']:.1f} s"
+    rows |= _of_time(run)
     rows["workdir"] = str(run.folder)
     return rows
+
+
+def _of_time(run: Run) -> dict[str, str]:
+    """Where the time went, as of the last record that says it."""
+    told = next((record for record in reversed(run.records) if "goodput" in record), None)
+    if told is None:
+        return {}
+    spent = {name: told[name] for name in OF_TIME if name.endswith("_seconds")}
+    total = sum(spent.values()) or 1.0
+    shares = ", ".join(
+        f"{100 * seconds / total:.0f} % {name.removesuffix('_seconds')}"
+        for name, seconds in spent.items()
+        if seconds
+    )
+    return {"where it went": f"{shares} (of {total:.1f} s in all starts)"}
 
 
 def _of_perturbation(run: Run) -> dict[str, str]:

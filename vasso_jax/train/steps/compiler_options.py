@@ -32,6 +32,15 @@ def check_deterministic(device: Any) -> None:
         )
 
 
+def check_repeatable(device: Any, *, deterministic: bool) -> None:
+    """Raises ValueError where the same step can come out differently on a sound device."""
+    if device.platform == "gpu" and not deterministic:
+        raise ValueError(
+            "recheck_every_steps compares the bits of a step that is computed twice, which on "
+            "GPUs are the same only with deterministic=True: set that, or leave it out"
+        )
+
+
 def for_initial_state(device: Any) -> Options:
     """For a program that runs once: on CPUs it takes a third of the time to compile."""
     return {"xla_backend_optimization_level": 1} if device.platform == "cpu" else None

@@ -1,5 +1,6 @@
 """The train state: what a run carries from step to step, and what a checkpoint holds."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -39,6 +40,19 @@ class MetricSum(NamedTuple):
     def plus(self, taken: jax.Array, value: jax.Array) -> "MetricSum":
         """The sum with `value`, where it was `taken`."""
         return MetricSum(self.total + jnp.where(taken, value, 0), self.steps + taken)
+
+
+def means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
+    """Means over the steps that have the pass in question; waits for the device.
+
+    Steps that reuse their direction have no clean pass; an epoch may have such steps only.
+    """
+    sums = jax.device_get(sums)
+    measured = [name for name in METRICS if name in sums and sums[name].steps]
+    means = {name: float(sums[name].total / sums[name].steps) for name in measured}
+    if "nonfinite_gradients" in means:
+        means["nonfinite_gradients"] = int(sums["nonfinite_gradients"].total)
+    return means
 
 
 class TrainState(flax.struct.PyTreeNode):
