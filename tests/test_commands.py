@@ -28,6 +28,7 @@ NOT_RUN = {
     r"vasso-jax import-torch|.*init_from=runs/imported": "torch; tests/cli/test_import_torch.py",
     r".*--torch$": "a ResNet-18; tests/inference/test_export.py",
     r"#SBATCH|#!/bin/bash|status=|if \[|exit": "Slurm; the command that it starts is below",
+    r"trap|wait": "Open MPI; the command that it starts is above",
 }
 # With these, a command only says what it would do.
 ONLY_READ = {
@@ -68,7 +69,7 @@ def shortened(arguments):
 
 def arguments_of(command):
     """What to run in its place."""
-    inner = re.search(r"python main\.py [^\"]*", command)
+    inner = re.search(r"python main\.py [^\"&]*", command)
     arguments = shlex.split(inner[0] if inner else command)
     for pattern, flag in ONLY_READ.items():
         if re.match(pattern, command):

@@ -3,6 +3,9 @@
 import pathlib
 import re
 import sys
+import time
+
+from tests import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 _SMALLER = {
@@ -12,6 +15,7 @@ _SMALLER = {
     r"#SBATCH --gres=gpu:8\n": "",
     r"#SBATCH --signal=.*\n": "",
     r" --gpu-bind=none": "",
+    r"mpirun -np 16": "mpirun -np 2",
     r"python main.py": f"{sys.executable} main.py",
     r"--config.data.dir=\S+ ": "",
 }
@@ -30,3 +34,11 @@ def command(begins: str, workdir: pathlib.Path, *overrides: str) -> str:
     for pattern, replacement in (_SMALLER | own).items():
         text = re.sub(pattern, replacement, text)
     return text
+
+
+def until_saved(workdir: pathlib.Path, steps: int) -> None:
+    """Waits until a run has saved that many steps."""
+    end = time.monotonic() + 300
+    while not any(step >= steps for step in runs.steps_saved(workdir)):
+        assert time.monotonic() < end, "the run does not get on"
+        time.sleep(0.2)

@@ -1,7 +1,6 @@
 """The batch script of docs/scaling.md, and an array of a sweep, under Slurm's own daemons."""
 
 import sys
-import time
 
 import pytest
 
@@ -18,14 +17,6 @@ LONG = (SMALL, f"epochs={EPOCHS}", "checkpoint_every_steps=2")
 
 def script(workdir):
     return documented.command("#!/bin/bash", workdir, *LONG)
-
-
-def until_training(workdir, steps=60):
-    """Waits until a run has saved that many steps."""
-    end = time.monotonic() + 300
-    while not any(step >= steps for step in runs.steps_saved(workdir)):
-        assert time.monotonic() < end, "the run does not get on"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,7 @@ def test_a_job_at_its_time_limit_saves_requeues_itself_and_ends_as_an_unbroken_o
 
 def test_scancel_saves_and_the_same_script_goes_on(slurm, unbroken, tmp_path):
     job = slurm.submit(script(tmp_path), cwd=documented.ROOT)
-    until_training(tmp_path)
+    documented.until_saved(tmp_path, 60)
     slurm.cancel(job)
     assert slurm.wait(job)["JobState"] == "CANCELLED"
     assert "everything saved" in slurm.log(job)

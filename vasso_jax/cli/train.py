@@ -5,9 +5,9 @@ a Python file, or the name of a config that comes with the package, such as cifa
 is vasso, sam, asam, none (the base optimizer alone) or another one. Any field can be set, as
 --config.method.rho=0.1 --config.epochs=5; --help_config lists all of them. The last line of
 standard output is the result as one JSON object. Exit status: 0 finished; 2 wrong input or
-environment, with one message on standard error; 75 where the run hung, lost another process, or
-computed a step twice with two results; 128 + signal number where a signal stopped it. After the
-latter two, the same command resumes it at its last checkpoint.
+environment, with one message on standard error; 75 where the run hung, lost or did not find
+another process, or computed a step twice with two results; 128 + signal number where a signal
+stopped it. After the latter two, the same command resumes it at its last checkpoint.
 """
 
 import json

@@ -34,6 +34,8 @@ class DataError(UsageError):
 class LostProcess(UsageError):
     """Another process of the run has died, or cannot be reached."""
 
+    status = RESUMABLE
+
 
 class SilentCorruption(UsageError):
     """A step that was computed twice came out differently; on another machine it may be right."""

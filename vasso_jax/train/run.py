@@ -87,7 +87,7 @@ def run_plan(plan: Plan, workdir: str) -> dict[str, Any]:
         folder = runs.RunFolder(expanded(workdir).absolute())
     account = Account()
     is_new = processes.is_first() and not os.path.exists(folder.path)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, processes.leaving_the_lost():
         processes.on_first(lambda: account.sign_at(held.enter_context(folder.lock(display.warn))))
         try:
             return _run(plan, folder, display, account)
@@ -107,12 +107,13 @@ def _run(plan: Plan, folder: runs.RunFolder, display: Display, account: Account)
         ranked=lambda steps: runs.by_rank(records.records, steps),
     )
     try:
-        finished = _has_finished(plan, checkpoints, records)
-        if finished:
-            display.note("this run has finished; nothing to do")
-        else:
-            _train(plan, folder, records, checkpoints, display, account)
-        return _report(plan, folder, records, display, draw=not finished)
+        with processes.leaving_the_lost():  # closing the checkpoints may wait for it
+            finished = _has_finished(plan, checkpoints, records)
+            if finished:
+                display.note("this run has finished; nothing to do")
+            else:
+                _train(plan, folder, records, checkpoints, display, account)
+            return _report(plan, folder, records, display, draw=not finished)
     finally:
         display.stop()
         records.close()

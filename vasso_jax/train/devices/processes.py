@@ -7,6 +7,7 @@ call the functions that agree on something, and in the same order.
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import zlib
@@ -30,6 +31,7 @@ def join_cluster() -> None:
     """Finds the other processes through Slurm, Open MPI, a TPU pod or Kubernetes.
 
     Raises:
+        LostProcess: the first process has no address yet.
         ValueError: there is no such cluster.
     """
     if jax.distributed.is_initialized():
@@ -37,6 +39,13 @@ def join_cluster() -> None:
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError) as error:
+        # Under Kubernetes, after half a minute. If it has one and does not answer within five
+        # minutes, JAX ends the process itself.
+        if isinstance(error.__cause__, socket.gaierror):
+            raise LostProcess(
+                f"the first process of this run cannot be found ({error.__cause__}): see whether "
+                "it has started, then run the same command again"
+            ) from error
         raise ValueError(
             f"distributed=True, but this process could not join a cluster ({error}): start one "
             "process per GPU under Slurm or Open MPI, one per host on a TPU pod or under "

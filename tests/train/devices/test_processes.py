@@ -1,0 +1,38 @@
+"""What becomes of a process whose run has lost another one."""
+
+import os
+
+import jax
+import pytest
+
+from tests.train.networks import NAME
+from vasso_jax.train import check, default_config, run, run_plan
+from vasso_jax.train.devices import processes
+from vasso_jax.train.errors import RESUMABLE
+
+
+class Ended(BaseException):
+    """In place of the end of this process."""
+
+
+def end(status):
+    raise Ended(status)
+
+
+@pytest.mark.parametrize("step", ["_has_finished", "open_experiment", "start_or_resume"])
+def test_another_process_lost_before_the_first_step_is_one_message_and_status_75(
+    step, tmp_path, monkeypatch, capfd
+):
+    def lose(*args, **kwargs):
+        monkeypatch.setattr(processes, "several", lambda: True)
+        raise jax.errors.JaxRuntimeError("UNKNOWN: Connection closed by peer")
+
+    config = default_config()
+    config.data = {"name": "digits"}
+    config.model = {"name": NAME}
+    monkeypatch.setattr(run, step, lose)
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(Ended) as ended:
+        run_plan(check(config), str(tmp_path))
+    assert ended.value.args == (RESUMABLE,)
+    assert "another process of this run has died" in capfd.readouterr().err
