@@ -15,9 +15,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from vasso_jax.data.files import reason
 from vasso_jax.data.jpeg_header import MAX_PIXELS, MAX_SCANS, Frame, plain_jpeg_frame, scans
 from vasso_jax.data.resizing import Box, cropped, resize_box, with_channels
+from vasso_jax.files import reason
 
 # Of the names of image files, in lower case.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))

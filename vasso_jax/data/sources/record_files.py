@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vasso_jax.data.files import check_file
+from vasso_jax.files import check_file
 
 
 class Records(Protocol):

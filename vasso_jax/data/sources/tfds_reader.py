@@ -11,8 +11,8 @@ import PIL.Image
 
 from vasso_jax.data.checks import valid_names
 from vasso_jax.data.datasets import EncodedExample, Split
-from vasso_jax.data.files import check_file, reason
 from vasso_jax.data.sources.record_files import Records, open_records
+from vasso_jax.files import check_file, reason
 
 # Sets to evaluate on another split than `test`; sets without `test` use `validation`.
 _TEST_SPLITS = {"imagenet2012": "validation"}  # its test split has no labels
