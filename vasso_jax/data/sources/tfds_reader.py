@@ -60,6 +60,11 @@ class TfdsCopy:
                 f"{name} in {directory} has {classes:,} classes, not 1 to {_MOST_CLASSES:,}"
             )
         self.class_names = valid_names(f"{name} in {directory}", self._features["label"].names)
+        if len(self.class_names) != classes:
+            raise ValueError(
+                f"{name} in {directory} has {len(self.class_names):,} names for {classes:,} "
+                "classes: delete that folder and prepare the data set again"
+            )
         wanted = _TEST_SPLITS.get(name, "test" if "test" in splits else "validation")
         if missing := {"train", wanted} - {*splits}:
             raise ValueError(f"{name} in {directory} has no split {missing.pop()}, only {splits}")
