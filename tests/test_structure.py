@@ -10,9 +10,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "vasso_jax"
 LEAVES = {"optim", "models", "data", "sharpness", "runs"}
-# The leaves that look names up, and may call what the user's own stand for.
+# The leaves that look names up, may call what the user's own stand for, and read files.
 WITH_NAMES = {"models", "data", "runs"}
-SHARED = ("vasso_jax.names.", "vasso_jax.own_code.")
+SHARED = ("vasso_jax.names.", "vasso_jax.own_code.", "vasso_jax.files.")
 CONFIG_READERS = {"train/config/parts.py"}
 CONFIG_MAKERS = {"train/config/fields.py", "train/presets.py"}
 

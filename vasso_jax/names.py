@@ -29,14 +29,18 @@ def did_you_mean(value: object, known: Sequence[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
-def is_own(name: str) -> bool:
+def is_own(name: str, field: str = "a name") -> bool:
     """Whether `name` has the form `pkg.module:Name`.
+
+    Args:
+        name: what was chosen.
+        field: where, as the user calls it.
 
     Raises:
         ValueError: it is no text.
     """
     if not isinstance(name, str):
-        raise ValueError(f"a name must be text, got {name!r}")
+        raise ValueError(f"{field} must be text, got {name!r}")
     return ":" in name
 
 
@@ -46,7 +50,7 @@ def lookup(field: str, name: str, known: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: there is none, or its module cannot be imported; the message says why.
     """
-    if is_own(name):
+    if is_own(name, f"{field}.name"):
         return import_object(field, name)
     check_choice(field, name, tuple(known), ", and your own as pkg.module:Name")
     return known[name]

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tests.data.photographs import (
     JPEG,
@@ -179,6 +179,33 @@ def test_where_pillow_only_warns_it_is_refused_too():
     large[frame.offset + 5 : frame.offset + 9] = struct.pack(">HH", 10_000, 10_000)
     with pytest.raises(ValueError, match="10000 x 10000 pixels"):
         decode(bytes(large))
+
+
+def blank(kind, side, mode="RGB", **options):
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "more"),
+    [
+        ("WEBP", {}, True),
+        ("JPEG2000", {}, True),
+        ("JPEG", {"mode": "CMYK", "progressive": True}, True),
+        ("JPEG", {"mode": "CMYK"}, False),
+        ("TIFF", {"tiffinfo": {ExifTags.Base.Orientation: 6}}, True),
+        ("TIFF", {}, False),
+        ("PNG", {}, False),
+    ],
+)
+def test_what_takes_more_memory_to_decode_must_be_smaller(kind, options, more, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
+    monkeypatch.setattr(images, "_MOST_OF_OTHERS", 2_500)
+    most = 50 if more else 100
+    assert decode(blank(kind, most, **options)).shape == (most, most, 3)
+    with pytest.raises(ValueError, match=f"{most + 1} x {most + 1} pixels are more than the "):
+        decode(blank(kind, most + 1, **options))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -23,6 +23,19 @@ def test_numbers_run_over_all_files_and_empty_ones_too(tmp_path):
     assert records.__getitems__([4, 2, 1]) == [b"e", b"", b"bb"]
 
 
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_a_file_without_permission_is_named(tmp_path, file_format, monkeypatch):
+    path = write(tmp_path / "x", [b"a"])
+
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    # Not by its mode, which does not stop root.
+    monkeypatch.setattr("vasso_jax.files.open", refuse, raising=False)
+    with pytest.raises(PermissionError, match=f"^{path} cannot be read .Permission denied.$"):
+        open_records(file_format, [path])
+
+
 def test_other_formats_are_refused(tmp_path):
     with pytest.raises(ValueError, match="array_record and tfrecord are supported"):
         open_records("riegeli", [tmp_path / "x"])

@@ -111,6 +111,17 @@ def copy(request, tmp_path_factory):
     return version, {path: path.read_bytes() for path in version.iterdir()}
 
 
+def test_a_copy_with_another_number_of_names(copy):
+    version, files = copy
+    path = version / "label.labels.txt"
+    try:
+        path.write_bytes(2 * files[path])
+        with pytest.raises(ValueError, match=f"{version} has 20 names for 10 classes: delete"):
+            load("cifar10", dir=str(version.parents[1]))
+    finally:
+        path.write_bytes(files[path])
+
+
 @examples(0.1)
 @given(data=st.data())
 def test_a_copy_by_tensorflow_datasets(copy, data):

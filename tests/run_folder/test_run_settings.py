@@ -177,29 +177,3 @@ def test_the_summary_of_the_facts():
     assert summary(FACTS | {"label_noise": noise}).endswith(
         "; symmetric label noise changed 719 training labels (50.0%)"
     )
-
-
-def test_a_run_made_before_there_was_a_field_is_one_with_what_it_did():
-    old = {"epochs": 2}
-    assert differences(old, {"epochs": 2, "microbatches": 1}) == []
-    assert differences(old, {"epochs": 2, "microbatches": 4}) == ["microbatches=1 there, 4 here"]
-    assert identity(old) == identity(
-        {**old, "microbatches": 1, "batch_stats_over": "batch", "deterministic": False}
-    )
-    assert identity(old) != identity({**old, "batch_stats_over": "device"})
-
-
-def test_a_run_made_before_images_were_mixed_is_one_without_mixing():
-    old = {"augment": {"flip": True, "crop_padding": 4}}
-    policy = {"policy": "", "operations": 2, "magnitude": 9}
-    mixing = {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}
-    new = {"augment": old["augment"] | policy | mixing}
-    assert differences(old, new) == []
-    assert identity(flatten(old)) == identity(flatten(new))
-    mixed = changed(new, augment__mixup_alpha=0.2, augment__policy="randaugment")
-    assert differences(old, mixed) == [
-        "augment.mixup_alpha=0.0 there, 0.2 here",
-        "augment.policy='' there, 'randaugment' here",
-    ]
-    assert differences({"epochs": 2}, new) == []
-    assert identity(flatten(old)) != identity(flatten(mixed))

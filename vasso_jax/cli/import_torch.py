@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 
 from vasso_jax.cli.failure import fail
-from vasso_jax.data.files import read_file
+from vasso_jax.files import read_file
 from vasso_jax.models import from_torch
 from vasso_jax.printable import printable
 from vasso_jax.train.checkpoints.weights import write_run

@@ -13,15 +13,19 @@ from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from vasso_jax.data.files import reason
 from vasso_jax.data.jpeg_header import MAX_PIXELS, MAX_SCANS, Frame, plain_jpeg_frame, scans
 from vasso_jax.data.resizing import Box, cropped, resize_box, with_channels
+from vasso_jax.files import reason
 
 # Of the names of image files, in lower case.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
 _STRIP_ROWS = 1024
+# Formats that Pillow decodes with at most 10 bytes of memory per pixel. Others take up to 25 (JPEG
+# 2000; WebP 16), and 12 a rotated TIFF or a progressive JPEG of four channels: fewer pixels then.
+_LEAN = frozenset(("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF"))
+_MOST_OF_OTHERS = 36_000_000
 _RATIO = (3 / 4, 4 / 3)
 # libjpeg-turbo's warning when the header promises fewer rows than there are, or stray bytes follow
 # the last one, and nothing else is wrong: the decoder did reach the end-of-image marker.
@@ -49,8 +53,8 @@ def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
         uint8 [H, W, channels], upright.
 
     Raises:
-        ValueError: not an image, truncated, damaged, larger than 89 megapixels, or of pixels whose
-            range is not known: floats, integers of 32 bits or with a sign.
+        ValueError: not an image, truncated, damaged, larger than 89 megapixels (36 of some kinds),
+            or of pixels whose range is not known: floats, integers of 32 bits or with a sign.
     """
     frame = plain_jpeg_frame(encoded)
     if frame is None:
@@ -194,10 +198,10 @@ def _decode_other(encoded: bytes, channels: int = 3) -> np.ndarray:
     """Any format and kind that Pillow knows: uint8 [H, W, channels], writable."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > (most := _most_pixels(image)):
                 raise ValueError(
-                    f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} that "
-                    "are decoded: make it smaller"
+                    f"{image.width} x {image.height} pixels are more than the {most:,} that are "
+                    "decoded of its kind: make it smaller"
                 )
             if image.format == "EPS":
                 raise ValueError("it is a PostScript program, which would be run")
@@ -221,6 +225,13 @@ def _decode_other(encoded: bytes, channels: int = 3) -> np.ndarray:
         raise  # not the fault of the file
     except Exception as error:  # Pillow raises many kinds of error for a damaged file
         raise _undecodable(error) from error
+
+
+def _most_pixels(image: Image.Image) -> int:
+    four_at_once = image.mode == "CMYK" and image.info.get("progressive")
+    rotated = image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    lean = image.format in _LEAN and not four_at_once and not rotated
+    return MAX_PIXELS if lean else _MOST_OF_OTHERS
 
 
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:

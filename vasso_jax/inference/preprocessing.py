@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vasso_jax.data.checks import valid_statistics
-from vasso_jax.data.files import read_file
 from vasso_jax.data.images import decode, resize_and_center_crop
 from vasso_jax.data.resizing import resize_to_cover, with_channels
+from vasso_jax.files import read_file
 
 # Of what the network is given: more than of any image that is decoded.
 _MOST_VALUES = 1 << 28

@@ -67,7 +67,7 @@ def constructor(name: str) -> Callable[..., nn.Module]:
     Raises:
         ValueError: there is no network of that name; the message has the nearest known one.
     """
-    if is_own(name):
+    if is_own(name, "model.name"):
         return import_object("model", name)
     if match := re.fullmatch(r"(wrn|pyramidnet)(\d+)_(\d+)", name):
         depth, widening = int(match[2]), int(match[3])

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from vasso_jax.files import check_file, read_file
+
 # None of our files has more than ten.
 _MAX_LEVELS = 100
 # What a file system answers to flock(2) that has no locks.
@@ -72,6 +74,8 @@ def locked(path: pathlib.Path) -> Iterator[None]:
     """
     lock = path.with_name(path.name + ".lock")
     with contextlib.ExitStack() as stack:
+        if lock.exists():
+            check_file(lock)
         try:
             file = stack.enter_context(lock.open("w"))
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -115,11 +119,11 @@ def read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
         OSError: it cannot be read; likewise.
     """
     try:
-        content = load_json(path.read_bytes())
+        content = load_json(read_file(path))
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing: {remedy}") from error
     except OSError as error:
-        raise OSError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+        raise OSError(f"{error}: {remedy}") from error
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
     if not isinstance(content, dict):

@@ -223,7 +223,7 @@ class RunFolder:
             OSError: config.json cannot be read.
         """
         path = self.config_path
-        if not path.is_file():
+        if not path.exists():
             raise ValueError(f"{self.path} is not a run folder (no config.json): {remedy}")
         settings = read_object(path, remedy)
         found = settings.pop("format", 1)

@@ -26,6 +26,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from vasso_jax.files import check_file
 from vasso_jax.runs.files import NO_LOCKS
 
 # A damaged number can be any.
@@ -116,12 +117,14 @@ def _locked(path: pathlib.Path, warn: Callable[[str], object]) -> BinaryIO:
 def _open(path: pathlib.Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            check_file(path)
         # For writing, as NFS wants it; what is in it is the holder's.
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
     except OSError as error:
         raise OSError(
-            f"the run folder {path.parent} cannot be written ({error.strerror}): give another "
-            "--workdir, or fix that"
+            f"the run folder {path.parent} cannot be written ({error.strerror or error}): give "
+            "another --workdir, or fix that"
         ) from error
 
 

@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from vasso_jax.files import read_file
 from vasso_jax.runs.continuity import Continuity
 from vasso_jax.runs.files import load_json, write_text
 
@@ -107,11 +108,9 @@ def read(path: pathlib.Path, remedy: str) -> list[Record]:
         OSError: the file cannot be read; the message names it.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise OSError(f"{path} cannot be read ({error.strerror})") from error
     return parse(content, path, remedy)
 
 

@@ -24,25 +24,6 @@ MAY_CHANGE = frozenset(
 # These do not make it another experiment either, but a run keeps them: what is in its folder
 # depends on them.
 _OF_RECORDS = frozenset({"record_every_steps", "keep_every_epochs", "sharpness_every_epochs"})
-# What the runs did that were made before there were these fields.
-_BEFORE: dict[str, Any] = {
-    "microbatches": 1,
-    "batch_stats_over": "batch",
-    "deterministic": False,
-    "augment": {
-        "policy": "",
-        "operations": 2,
-        "magnitude": 9,
-        "mixup_alpha": 0.0,
-        "cutmix_alpha": 0.0,
-    },
-    "validation": {},
-    "patience": 0,
-    "ema_decay": 0.0,
-    "record_every_steps": 0,
-    "keep_every_epochs": 0,
-    "sharpness_every_epochs": 0,
-}
 # Runs that differ in these fields only are repetitions of one experiment.
 SEEDS = ("seed", "label_noise.seed", "method.seed", "validation.seed")
 # These data sets are whatever lies in their folder.
@@ -94,7 +75,6 @@ def identity(fields: Mapping[str, Any]) -> dict[str, Any]:
         fields: all settings by dotted name, see `flatten`.
     """
     left_out = may_change(fields).union(SEEDS, _OF_RECORDS)
-    fields = {**flatten(_BEFORE), **fields}
     return {k: v for k, v in fields.items() if k not in left_out and is_set(v)}
 
 
@@ -123,17 +103,9 @@ def differences(
     """
     return [
         f"{name}={reprlib.repr(there)} there, {reprlib.repr(here)} here"
-        for name, there, here in _changed(_completed(old), _completed(new))
+        for name, there, here in _changed(as_json(old), as_json(new))
         if name not in ignored
     ]
-
-
-def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as they are after reading, with those that there were not yet."""
-    completed = _BEFORE | as_json(settings)
-    if isinstance(completed["augment"], dict):
-        completed["augment"] = _BEFORE["augment"] | completed["augment"]
-    return completed
 
 
 def _changed(

@@ -28,9 +28,11 @@ def config(**fields):
     ("fields", "message"),
     [
         ({"model__name": "resnet81"}, "Did you mean resnet18"),
-        ({"model": {"name": []}}, r"a name must be text, got \[\]"),
-        ({"data": {"name": 7}}, "a name must be text, got 7"),
-        ({"schedule": {"name": 0.5}}, "a name must be text, got 0.5"),
+        *(
+            ({section: {"name": value}}, rf"^{section}\.name must be text, got {text}$")
+            for section in ("method", "base", "schedule", "model", "data")
+            for value, text in (([], r"\[\]"), ({}, "{}"), (7, "7"))
+        ),
         ({"model__dtype": "float16"}, "model.dtype 'float16'.*float32, bfloat16"),
         ({"method__name": "vaso"}, "Did you mean vasso"),
         ({"method__rho": -1.0}, "rho must be.*>= 0"),

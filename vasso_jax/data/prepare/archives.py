@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Collection
 from typing import BinaryIO
 
-from vasso_jax.data.files import open_file, reason
+from vasso_jax.files import open_file, reason
 
 # Together, unpacked; either archive of CIFAR has 185 MB.
 _MOST_BYTES = 1 << 30

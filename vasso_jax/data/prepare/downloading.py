@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from vasso_jax.data.files import check_file, open_file
+from vasso_jax.files import check_file, open_file
 
 # A server that sends nothing for so long, or so little within a minute, has stalled.
 _TIMEOUT_SECONDS = 30.0

@@ -30,7 +30,7 @@ def constructor(name: str) -> Callable[..., Source]:
     Raises:
         ValueError: `name` is no name of a data set, or your own cannot be imported.
     """
-    if is_own(name):
+    if is_own(name, "data.name"):
         return _own(name, import_object("data set", name))
     if name in _SOURCES:
         return _SOURCES[name]

@@ -15,10 +15,10 @@ from vasso_jax.data.datasets import (
     StreamedDataset,
     Streaming,
 )
-from vasso_jax.data.files import read_file
 from vasso_jax.data.images import SUFFIXES
 from vasso_jax.data.sources.small_images import common_shape, read_all
 from vasso_jax.data.sources.source import Source
+from vasso_jax.files import read_file
 from vasso_jax.names import expanded
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from vasso_jax.data.checks import valid_names
 from vasso_jax.data.datasets import ImageDataset, checked
-from vasso_jax.data.files import open_file, reason
 from vasso_jax.data.sources.source import Source
+from vasso_jax.files import open_file, reason
 from vasso_jax.names import expanded
 
 _NAMES = ("images", "labels", "class_names")

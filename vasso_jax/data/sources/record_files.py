@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vasso_jax.data.files import check_file
+from vasso_jax.files import open_file
 
 
 class Records(Protocol):
@@ -37,7 +37,7 @@ def open_records(file_format: str, paths: Iterable[Any]) -> Records:
     if file_format not in ("array_record", "tfrecord"):
         raise ValueError(f"file format {file_format}: only array_record and tfrecord are supported")
     for name in names:
-        check_file(name)
+        open_file(name).close()  # its error says why not, and those of array_record do not
     if file_format == "array_record":
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 

@@ -11,8 +11,8 @@ import PIL.Image
 
 from vasso_jax.data.checks import valid_names
 from vasso_jax.data.datasets import EncodedExample, Split
-from vasso_jax.data.files import check_file, reason
 from vasso_jax.data.sources.record_files import Records, open_records
+from vasso_jax.files import check_file, reason
 
 # Sets to evaluate on another split than `test`; sets without `test` use `validation`.
 _TEST_SPLITS = {"imagenet2012": "validation"}  # its test split has no labels
@@ -60,6 +60,11 @@ class TfdsCopy:
                 f"{name} in {directory} has {classes:,} classes, not 1 to {_MOST_CLASSES:,}"
             )
         self.class_names = valid_names(f"{name} in {directory}", self._features["label"].names)
+        if len(self.class_names) != classes:
+            raise ValueError(
+                f"{name} in {directory} has {len(self.class_names):,} names for {classes:,} "
+                "classes: delete that folder and prepare the data set again"
+            )
         wanted = _TEST_SPLITS.get(name, "test" if "test" in splits else "validation")
         if missing := {"train", wanted} - {*splits}:
             raise ValueError(f"{name} in {directory} has no split {missing.pop()}, only {splits}")

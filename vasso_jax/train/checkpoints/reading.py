@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from vasso_jax.files import check_file
 from vasso_jax.train.checkpoints.about import examine, paths, read_about
 from vasso_jax.train.checkpoints.causes import NOT_OF_FILES, brief, is_damage, lost, unreadable
 from vasso_jax.train.checkpoints.logs import errors_only
@@ -86,6 +87,8 @@ def _read(checkpoint: pathlib.Path, choose: Callable[[Arrays], Any]) -> Contents
         for path in checkpoint.rglob("*"):
             if path.is_file():
                 path.open("rb").close()  # an OSError says why not, and those of orbax do not
+            elif not path.is_dir():
+                check_file(path)
         about = read_about(checkpoint)
         wanted = choose(about["arrays"])
         args = ocp.args.PyTreeRestore(

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from vasso_jax.files import read_file
 from vasso_jax.runs import Dashboard, RunFolder, write_text
 from vasso_jax.train.reporting.quiet import without_standard_error
 
@@ -63,7 +64,7 @@ class _WeightsAndBiases:
             write_text(id_file, uuid.uuid4().hex)
         self._run = wandb.init(
             project=project,
-            id=id_file.read_text(),
+            id=read_file(id_file).decode(),
             resume="allow",
             name=folder.path.name,
             dir=str(folder.path),
