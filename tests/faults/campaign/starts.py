@@ -93,6 +93,8 @@ class Start:
                     stderr=err,
                 )
         else:
+            for path in self._files:
+                path.touch()  # it may be killed before it opens them
             files = [str(path) for path in self._files]
             self._process = CONTEXT.Process(
                 target=_in_copy, args=(target or _main, arguments, files)
