@@ -24,7 +24,6 @@ extensions = [
     "notebooks",
     "offline",
 ]
-exclude_patterns = ["conf.py", "_ext"]
 
 # The pages are written for GitHub too: its anchors of headings, and its ```math blocks.
 myst_heading_anchors = 3
@@ -46,8 +45,8 @@ napoleon_use_param = False
 napoleon_custom_sections = [("Attributes", "params_style"), "Returns"]
 
 # Notebooks are programs with `# %%` before each cell, executed by each build. What they write to
-# stderr, such as a warning, is a warning of the build.
-nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+# stderr, such as a warning, is an error of the build.
+nb_custom_formats = {".nb.py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True

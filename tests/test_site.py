@@ -12,6 +12,7 @@ import vasso_jax
 from vasso_jax.optim import BallState
 
 ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOKS = [path.name.removesuffix(".nb.py") for path in (ROOT / "docs/notebooks").glob("*.nb.py")]
 API = sorted(path.stem for path in (ROOT / "docs/api").glob("*.rst"))
 
 
@@ -32,7 +33,8 @@ def test_a_page_of_the_reference_describes_every_public_name_once(page):
 def test_every_page_is_in_the_contents():
     contents = (ROOT / "docs/index.md").read_text().splitlines()
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
-    assert pages | {f"api/{name}" for name in API} <= set(contents)
+    pages |= {f"api/{name}" for name in API} | {f"notebooks/{name}" for name in NOTEBOOKS}
+    assert pages <= set(contents)
 
 
 def test_the_changelog_begins_with_this_version():
