@@ -51,6 +51,7 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_merge_streams = True
 nb_output_stderr = "error"
 os.environ["MATPLOTLIBRC"] = str(HERE / "notebooks/matplotlibrc")  # the kernels inherit it
 

@@ -37,6 +37,19 @@ def test_every_page_is_in_the_contents():
     assert pages <= set(contents)
 
 
+def test_every_notebook_names_its_kernel_and_first_installs_the_package_where_it_is_missing():
+    begins = set()
+    for name in NOTEBOOKS:
+        header, title, install, _ = (
+            (ROOT / f"docs/notebooks/{name}.nb.py").read_text().split("# %%", 3)
+        )
+        assert title.startswith(" [markdown]\n# # ")
+        begins.add((header, install))
+    ((header, install),) = begins
+    assert "name: python3" in header
+    assert 'find_spec("vasso_jax") is None' in install
+
+
 def test_the_changelog_begins_with_this_version():
     text = (ROOT / "CHANGELOG.md").read_text()
     assert re.search(r"^## (\S+)", text, re.MULTILINE)[1] == vasso_jax.__version__

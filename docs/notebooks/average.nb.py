@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # What the average does
 #
@@ -147,8 +155,9 @@ plt.show()
 # %%
 for color, theta in zip(("C1", "C2", "C3"), THETAS, strict=True):
     share = means(f"theta {theta}", "squared error") / means("SAM", "squared error")
-    plt.semilogy(middles, share, color=color, label=f"theta {theta}")
+    plt.plot(middles, share, color=color, label=f"theta {theta}")
     plt.axhline(theta / (2 - theta), color=color, linestyle=":")
+plt.ylim(0, 1)
 plt.xlabel("step")
 plt.ylabel("squared error, SAM's = 1")
 plt.legend()
@@ -164,15 +173,11 @@ plt.show()
 #   effect, for longer.
 
 # %%
-first, last = (
-    {
-        theta: means(f"theta {theta}", "squared error")[i] / means("SAM", "squared error")[i]
-        for theta in THETAS
-    }
-    for i in (0, -1)
-)
+first, last = {}, {}
 for theta in THETAS:
-    print(f"theta {theta}: {first[theta]:.2f} in the first 50 steps, {last[theta]:.2f} in the last")
+    share = means(f"theta {theta}", "squared error") / means("SAM", "squared error")
+    first[theta], last[theta] = share[0], share[-1]
+    print(f"theta {theta}: {share[0]:.2f} in the first 50 steps, {share[-1]:.2f} in the last 50")
 assert last[0.2] < last[0.4] < last[0.9] < 1
 assert first[0.2] > last[0.2]
 

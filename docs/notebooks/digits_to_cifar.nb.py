@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # From the digits to CIFAR
 #
@@ -105,7 +113,8 @@ for name, made in {"VaSSO": result, "SGD": baseline}.items():
 for name, folder in {"VaSSO": "runs/vasso", "SGD": "runs/sgd"}.items():
     tested = of_split(RunFolder(folder).records(), "test")
     epochs = [record["epoch"] for record in tested]
-    plt.semilogy(epochs, [record["loss"] for record in tested], label=name)
+    plt.plot(epochs, [record["loss"] for record in tested], label=name)
+plt.yscale("log")
 plt.xlabel("epoch")
 plt.ylabel("test loss")
 plt.legend()
