@@ -88,9 +88,10 @@ except ValueError as error:
 # ## Training
 #
 # The second argument is the run folder. It holds the settings, the records and the checkpoints,
-# and the same call resumes a run that was stopped.
+# and the same call resumes a run that was stopped. Training prints a line for each epoch and a
+# table at the end.
 
-# %%
+# %% tags=["hide-output"]
 result = train(vasso, "runs/vasso", model=Network())
 
 # %% tags=["hide-output"]
