@@ -1,5 +1,6 @@
 """The documentation site: `sphinx-build --fail-on-warning docs build/site`."""
 
+import os
 import pathlib
 import sys
 
@@ -7,18 +8,20 @@ from sphinx.application import Sphinx
 
 import vasso_jax
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
 
 project = "vasso_jax"
 release = vasso_jax.__version__
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "docstrings",
     "mathml",
+    "notebooks",
     "offline",
 ]
 
@@ -40,6 +43,17 @@ python_maximum_signature_line_length = 80
 napoleon_use_param = False
 # A returned value is described in sentences. Napoleon would take what is before a colon for a type.
 napoleon_custom_sections = [("Attributes", "params_style"), "Returns"]
+
+# Notebooks are programs with `# %%` before each cell, executed by each build. What they write to
+# stderr, such as a warning, is an error of the build.
+nb_custom_formats = {".nb.py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+nb_output_stderr = "error"
+os.environ["MATPLOTLIBRC"] = str(HERE / "notebooks/matplotlibrc")  # the kernels inherit it
 
 highlight_language = "none"
 pygments_dark_style = "github-dark"

@@ -12,6 +12,7 @@ import vasso_jax
 from vasso_jax.optim import BallState
 
 ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOKS = [path.name.removesuffix(".nb.py") for path in (ROOT / "docs/notebooks").glob("*.nb.py")]
 API = sorted(path.stem for path in (ROOT / "docs/api").glob("*.rst"))
 
 
@@ -32,7 +33,21 @@ def test_a_page_of_the_reference_describes_every_public_name_once(page):
 def test_every_page_is_in_the_contents():
     contents = (ROOT / "docs/index.md").read_text().splitlines()
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
-    assert pages | {f"api/{name}" for name in API} <= set(contents)
+    pages |= {f"api/{name}" for name in API} | {f"notebooks/{name}" for name in NOTEBOOKS}
+    assert pages <= set(contents)
+
+
+def test_every_notebook_names_its_kernel_and_first_installs_the_package_where_it_is_missing():
+    begins = set()
+    for name in NOTEBOOKS:
+        header, title, install, _ = (
+            (ROOT / f"docs/notebooks/{name}.nb.py").read_text().split("# %%", 3)
+        )
+        assert title.startswith(" [markdown]\n# # ")
+        begins.add((header, install))
+    ((header, install),) = begins
+    assert "name: python3" in header
+    assert 'find_spec("vasso_jax") is None' in install
 
 
 def test_the_changelog_begins_with_this_version():
