@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NETWORK = f"--config.model.name={NAME}"
 # What cannot be run here, and where it is tested, if anywhere.
 NOT_RUN = {
-    r"pip install|pytest": "CI does",
+    r"pip install|pytest|sphinx-build": "CI does",
     r"vasso-jax prepare|.*download_and_prepare": "downloads",
     r"vasso-jax import-torch|.*init_from=runs/imported": "torch; tests/cli/test_import_torch.py",
     r".*--torch$": "a ResNet-18; tests/inference/test_export.py",

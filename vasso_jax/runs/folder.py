@@ -19,6 +19,7 @@ FORMAT = 4
 
 _CONFIG = "config.json"
 _LEAVE_OUT = "leave this run out"
+_REPAIR = f"repair it, or {_LEAVE_OUT}"
 _OTHER_WORKDIR = "give another --workdir"
 
 
@@ -247,7 +248,7 @@ class RunFolder:
         return settings
 
     def facts(self, remedy: str = _LEAVE_OUT) -> dict[str, Any]:
-        """The facts about the data set in dataset.json; see `vasso_jax.runs.facts`.
+        """The facts about the data set in dataset.json; see `facts.py`.
 
         Args:
             remedy: what the user can do if they cannot be read; ends the message.
@@ -258,7 +259,7 @@ class RunFolder:
         """
         return read_object(self.dataset_path, remedy)
 
-    def records(self, remedy: str = f"repair it, or {_LEAVE_OUT}") -> list[Record]:
+    def records(self, remedy: str = _REPAIR) -> list[Record]:
         """The records in metrics.jsonl; none if there is no such file yet.
 
         Args:

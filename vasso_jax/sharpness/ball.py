@@ -100,7 +100,8 @@ def worst_case(
         params: w, pytree of arrays, float32 or float64.
         radius: rho > 0, in units of the parameters, or relative to their size where `adaptive`.
         norm: "l2", one norm over all parameters, or "linf".
-        adaptive: whether the ball is ||delta / |w| || <= rho, elementwise; else ||delta|| <= rho.
+        adaptive: whether the ball is `||delta / |w| || <= rho`, elementwise; else that of
+            `||delta|| <= rho`.
         normalize_logits: whether the outputs of each example are centred and divided by their
             L2 norm before the loss is taken, so that the scale of the last layer has no effect.
         per_batch: whether each batch of the objective has a perturbation of its own:

@@ -77,7 +77,7 @@ def averaged_direction(
         objective: whose batches are taken in their order, and again from the first.
         params: stay the same: the average has no memory of earlier parameters, as it has in
             training. (VaSSO's direction in training is `direction` of the optimizer's state.)
-        direction: transform g -> d, such as `vasso_jax.optim.suppress_variance(theta)`.
+        direction: transform g -> d, such as that of `vasso_jax.optim.suppress_variance`.
         batches: how many gradients it is fed, >= 1.
 
     Returns:
