@@ -11,6 +11,8 @@ import tomllib
 import pytest
 from absl import flags
 from ml_collections import config_flags
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from vasso_jax import optim
 from vasso_jax.cli import sweep
@@ -41,7 +43,7 @@ def test_python_on_a_page_runs_from_top_to_bottom(page):
         exec(compile(code, page, "exec"), names)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / target).exists(), target
@@ -202,3 +204,15 @@ def test_the_core_is_light():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
     assert names == {"jax", "optax", "numpy", "scipy", "matfree"}  # jax needs scipy itself
+
+
+def test_the_constraints_are_versions_that_the_package_takes():
+    """And of all that `pip install -e '.[test]'` asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    versions = {canonicalize_name(name): version for name, version in pinned.items()}
+    for line in (*project["dependencies"], *extras["train"], *extras["test"]):
+        wanted = Requirement(line)
+        if wanted.name != project["name"]:
+            assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), line

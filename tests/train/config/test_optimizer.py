@@ -46,7 +46,7 @@ SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": False, "weight_de
 COSINE = {"name": "cosine", "warmup_epochs": 5.0, "final_lr": 0.0}
 
 
-def test_the_summary_leaves_out_what_does_not_apply():
+def test_the_summary_leaves_out_what_does_not_apply(monkeypatch):
     method = {"name": "vasso", "rho": 0.1, "theta": 0.4, "mask": None}
     assert summary(method, {}, {}, SGD, COSINE) == (
         "VaSSO (rho 0.1, theta 0.4) on sgd (lr 0.05 cosine after 5 epochs of warm-up, "
@@ -65,6 +65,10 @@ def test_the_summary_leaves_out_what_does_not_apply():
     window = {"start_epoch": 5.0, "end_epoch": None}
     assert summary({"name": "sam", "rho": 0.1}, {}, window, adam, constant).startswith(
         "SAM (rho 0.1, epochs 5 to the end) on adam"
+    )
+    monkeypatch.setitem(METHODS, "linf_sam", METHODS["sam"])
+    assert summary({"name": "linf_sam", "rho": 0.1}, {}, {}, adam, constant).startswith(
+        "LINF-SAM (rho 0.1) on adam"
     )
     assert summary({"name": "my.module:Mine"}, {}, {}, adam, constant).startswith(
         "my.module:Mine ("

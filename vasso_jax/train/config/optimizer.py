@@ -195,7 +195,7 @@ def summary(
             f"{window['start_epoch']:g} to {'the end' if end is None else f'{end:g}'}"
         )
     name = method["name"]
-    title = _TITLES.get(name, name.upper() if name in METHODS else name)
+    title = _TITLES.get(name, name.upper().replace("_", "-") if name in METHODS else name)
     return f"{title} ({_listed(values)}) on {text}"
 
 
