@@ -57,6 +57,21 @@ every_recipe = pytest.mark.parametrize("recipe", [of_recipe(name) for name in RE
 every_kind = pytest.mark.parametrize("recipe", KINDS)
 
 
+def jit_counting(function):
+    """(jitted, traces): `traces` gets longer by one whenever the function is traced.
+
+    The number of compiled programs, `jitted._cache_size()`, is 0 where JAX's cache of 8,192 has
+    just become full, as in a process of many tests.
+    """
+    traces = []
+
+    def counting(*args):
+        traces.append(args)
+        return function(*args)
+
+    return jax.jit(counting), traces
+
+
 def make(recipe, base="momentum", **options):
     return REUSING[recipe](BASES[base](), **options)
 
