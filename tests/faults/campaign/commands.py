@@ -100,13 +100,26 @@ def _path(random, scratch):
 
 
 def run_limited(arguments):
-    """main.py with limited processor time and memory."""
+    """main.py with limited processor time and memory until it trains: then all was accepted."""
     from vasso_jax.cli.main import run
+    from vasso_jax.train.loop import Trainer
 
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + _BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+    limits = {
+        resource.RLIMIT_AS: pages * resource.getpagesize() + _BYTES,
+        resource.RLIMIT_CPU: _SECONDS,
+    }
+    before = {which: resource.getrlimit(which) for which in limits}
+    train = Trainer.run
+
+    def unlimited(trainer):
+        for which, limit in before.items():
+            resource.setrlimit(which, limit)
+        train(trainer)
+
+    Trainer.run = unlimited
+    for which, limit in limits.items():
+        resource.setrlimit(which, (limit, before[which][1]))
     run("train", arguments)
 
 

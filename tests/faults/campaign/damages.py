@@ -111,12 +111,14 @@ def _only_in(place, touched):
 def _must_heal(folder, touched):
     """Whether only checkpoints and the lock were damaged, and a checkpoint is whole."""
     others = [path for path in touched if path != folder.path / _LOCK]
-    whole = [
-        step
-        for step in folder.saved_steps()
-        if not any(_related(path, folder.checkpoints_path / str(step)) for path in others)
-    ]
-    return _only_in(folder.checkpoints_path, others) and bool(whole)
+    if not _only_in(folder.checkpoints_path, others):
+        return False
+    # An older one may have been half deleted when the run was killed.
+    newest = sorted(folder.saved_steps())[-folder.settings()["keep_last"] :]
+    return any(
+        not any(_related(path, folder.checkpoints_path / str(step)) for path in others)
+        for step in newest
+    )
 
 
 def _related(one, other):
