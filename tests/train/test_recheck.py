@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vasso_jax.cli.train import fail_in_cluster
+from vasso_jax.train.devices import processes
 from vasso_jax.train.devices.sharding import make_mesh
 from vasso_jax.train.errors import SilentCorruption
 from vasso_jax.train.recheck import RecheckedStep
@@ -106,6 +107,28 @@ def test_a_flipped_bit_is_found(setting, name, call, copies):
     take, _ = rechecked(setting, 5, flip)
     with pytest.raises(SilentCorruption, match=rf"^step 5 .*differently \({name}; on \S+, proc"):
         take(5, setting[2](), jnp.float32(1))
+
+
+@pytest.mark.parametrize(
+    ("of_the_other", "message"),
+    [
+        (lambda call, ours: 2 if call == 1 else ours, "differently on another process"),
+        (lambda call, ours: ours if call == 1 else ours ^ 1, "copies of the state that differ"),
+    ],
+)
+def test_what_is_wrong_on_another_process_ends_this_one(
+    setting, monkeypatch, of_the_other, message
+):
+    calls = []
+
+    def gather(ours):
+        calls.append(ours)
+        return [ours, of_the_other(len(calls), ours)]
+
+    monkeypatch.setattr(processes, "gather", gather)
+    take, _ = rechecked(setting, 1)
+    with pytest.raises(SilentCorruption, match=f"step 1 .*{message}"):
+        take(1, setting[2](), jnp.float32(1))
 
 
 def test_many_arrays_are_counted_and_the_run_can_be_resumed_elsewhere(setting, capsys):
