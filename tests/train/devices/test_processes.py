@@ -19,6 +19,21 @@ def end(status):
     raise Ended(status)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INVALID_ARGUMENT: No such compile option: 'xla_x'",
+        "UNIMPLEMENTED: no such operation",
+        "XLA: RESOURCE_EXHAUSTED: Out of memory",
+    ],
+)
+def test_an_error_of_the_program_is_not_taken_for_a_lost_process(text, monkeypatch):
+    monkeypatch.setattr(processes, "several", lambda: True)
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(jax.errors.JaxRuntimeError, match=text), processes.leaving_the_lost():
+        raise jax.errors.JaxRuntimeError(text)
+
+
 @pytest.mark.parametrize("step", ["_has_finished", "open_experiment", "start_or_resume"])
 def test_another_process_lost_before_the_first_step_is_one_message_and_status_75(
     step, tmp_path, monkeypatch, capfd

@@ -144,7 +144,7 @@ def leaving_the_lost() -> Iterator[None]:
         yield
     except (jax.errors.JaxRuntimeError, LostProcess) as error:
         text = str(error)
-        if not several() or "RESOURCE_EXHAUSTED" in text:
+        if not several() or _is_of_the_program(text):
             raise
         if not isinstance(error, LostProcess):
             reason = text.partition("\n")[0][:300]
@@ -154,6 +154,11 @@ def leaving_the_lost() -> Iterator[None]:
             )
         print(f"error: {text}", file=sys.__stderr__, flush=True)
         os._exit(RESUMABLE)
+
+
+def _is_of_the_program(text: str) -> bool:
+    """Whether an error of JAX is one that would come again, with all processes there."""
+    return "RESOURCE_EXHAUSTED" in text or text.startswith(("INVALID_ARGUMENT", "UNIMPLEMENTED"))
 
 
 class StopRequests:
