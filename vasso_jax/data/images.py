@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from vasso_jax.data.jpeg_header import MAX_PIXELS, MAX_SCANS, Frame, plain_jpeg_frame, scans
 from vasso_jax.data.resizing import Box, cropped, resize_box, with_channels
@@ -23,8 +23,8 @@ from vasso_jax.files import reason
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"))
 _STRIP_ROWS = 1024
 # Formats that Pillow decodes with at most 10 bytes of memory per pixel. Others take up to 25 (JPEG
-# 2000; WebP 16), and 12 a rotated TIFF or a progressive JPEG of four channels: fewer pixels then.
-_LEAN = frozenset(("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF"))
+# 2000; WebP 16, TIFF 13), and 12 a progressive JPEG of four channels: fewer pixels then.
+_LEAN = frozenset(("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM"))
 _MOST_OF_OTHERS = 36_000_000
 _RATIO = (3 / 4, 4 / 3)
 # libjpeg-turbo's warning when the header promises fewer rows than there are, or stray bytes follow
@@ -229,8 +229,7 @@ def _decode_other(encoded: bytes, channels: int = 3) -> np.ndarray:
 
 def _most_pixels(image: Image.Image) -> int:
     four_at_once = image.mode == "CMYK" and image.info.get("progressive")
-    rotated = image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    lean = image.format in _LEAN and not four_at_once and not rotated
+    lean = image.format in _LEAN and not four_at_once
     return MAX_PIXELS if lean else _MOST_OF_OTHERS
 
 
