@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from vasso_jax.runs import Run, RunFolder
+from vasso_jax.runs import Run, RunFolder, read_run
 from vasso_jax.train import goodput
+from vasso_jax.train.checkpoints.about import read_about
 from vasso_jax.train.goodput import Account
 from vasso_jax.train.reporting.closing import closing_rows
 
@@ -110,6 +111,16 @@ def test_what_is_known_to_be_beyond_the_checkpoint_was_lost(clock, lock):
     assert third.fields() == seconds(11, 2, 0.5, 12, 10)
 
 
+def test_what_was_trained_between_the_last_record_and_the_checkpoint_counts(clock, lock):
+    account = start(clock, lock)
+    clock.now += 3000
+    saved = account.to_save()
+    again = start(clock, lock, [saved, {"seconds": 1.0}])
+    clock.now += 3000
+    # And one second of each start after its data was read.
+    assert again.seconds_of_run() == 6002
+
+
 def test_records_that_are_dropped_were_lost_too(clock, lock):
     account = start(clock, lock)
     saved = train_on(clock, account)
@@ -154,10 +165,24 @@ def test_the_lock_keeps_the_signs_of_all_its_holders(tmp_path):
     for _ in range(2):  # the second time by one that left none
         with folder.lock(pytest.fail) as lock:
             assert lock.seconds == 12.3
+    # By a holder who had more to say.
+    folder.lock_path.write_text(json.dumps({"seconds": 5.5, "host": 500 * "x"}))
+    with folder.lock(pytest.fail) as lock:
+        assert lock.seconds == 5.5
+        assert json.loads(folder.lock_path.read_text())["seconds"] == 5.5
     for damaged in (b"", b"[]", b'{"seconds": "1"}', b'{"seconds": NaN}', b'{"seconds": 1e99}'):
         folder.lock_path.write_bytes(damaged)
         with folder.lock(pytest.fail) as lock:
             assert lock.seconds == 0
+
+
+@pytest.mark.slow
+def test_a_checkpoint_knows_the_seconds_of_its_run(unbroken):
+    folder = RunFolder(unbroken[0])
+    steps = folder.saved_steps()
+    times = [read_about(folder.checkpoints_path / str(step))["time"] for step in sorted(steps)]
+    assert 0 < times[0]["seconds"] < times[-1]["seconds"]
+    assert times[-1]["seconds"] >= read_run(unbroken[0]).records[-1]["seconds"]
 
 
 def test_the_closing_table_says_where_the_time_went():

@@ -51,8 +51,9 @@ class HeldLock:
         self._holder = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
         self._file = file
         try:
-            file.truncate(0)
+            # What is longer is cut off afterwards: so the file is never empty.
             self._write(self.seconds)
+            file.truncate(file.tell())
         except OSError as error:
             raise OSError(f"{path} cannot be written ({error.strerror})") from error
 
@@ -66,7 +67,7 @@ class HeldLock:
             self._write(seconds)
 
     def _write(self, seconds: float) -> None:
-        # Over what is there, which is not longer: so the file is never empty.
+        # Over what is there, which is not longer, but for what another holder has left.
         self._file.seek(0)
         tenths = math.floor(10 * seconds)
         self._file.write(json.dumps({**self._holder, "seconds": tenths / 10}).encode())

@@ -5,10 +5,11 @@ complete) and `split`: `train`, `validation` or `test`, `train_steps` for the me
 steps within an epoch, `sharpness` for `lambda_1` and `trace` of the Hessian after it, or `healed`
 where the run went on from the checkpoint of this step, as later ones were damaged (`put_aside` has
 their new names). A record of validation or test also has `top1` (in 0..1), `loss` and `seconds`
-(since the run began, over all its starts, without what was lost). A record of `train`, and the last
-one of a run, also say where its time went until then, over all its starts: `training_seconds`,
-`evaluating_seconds`, `saving_seconds`, `starting_seconds`, `lost_seconds`, and `goodput`, the share
-of the first in their sum; see `vasso_jax.train.goodput`. Everything else is optional.
+(since the run began, over all its starts, without what was lost). A record of `train`, and of what
+is tested after the last of these, also say where the time of the run went until then, over all its
+starts: `training_seconds`, `evaluating_seconds`, `saving_seconds`, `starting_seconds`,
+`lost_seconds`, and `goodput`, the share of the first in their sum; see `vasso_jax.train.goodput`.
+Everything else is optional.
 
 Without a validation split, the test split is evaluated while the run is trained. With one, that
 split is, and at the end two records of the test split follow: first, with `checkpoint` = `best`,

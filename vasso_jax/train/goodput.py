@@ -63,8 +63,8 @@ class Account:
             if doing != "lost":
                 self._seconds[doing] += _number(earlier, field)
         self._seconds["lost"] = known - (_total(earlier) - _number(earlier, _FIELDS["lost"]))
-
-        self._began = time.perf_counter() - (kept[-1].get("seconds", 0.0) if kept else 0.0)
+        before = max((_number(record, "seconds") for record in kept), default=0.0)
+        self._began = time.perf_counter() - before
 
     def seconds_of_run(self) -> float:
         """Seconds since the run began, without what was lost and what came before `resume`."""
@@ -92,6 +92,10 @@ class Account:
             self.begin(self._doing)
             self._signed = self._since
             self._lock.sign(sum(self._seconds.values()))
+
+    def to_save(self) -> dict[str, float]:
+        """What a checkpoint says, for `resume`."""
+        return {**self.fields(), "seconds": self.seconds_of_run()}
 
     def fields(self) -> dict[str, float]:
         """The fields of a record (`runs.OF_TIME`) as of now."""

@@ -269,7 +269,7 @@ class Trainer:
     def _save(self, top1: float | None = None, *, at_once: bool = False) -> None:
         self._moved_on(f"the checkpoint of step {self._step}")
         jax.block_until_ready(self._state)  # that is training
-        others = fingerprint(*self._facts, self._records.digest) | {"time": self._account.fields()}
+        others = fingerprint(*self._facts, self._records.digest) | {"time": self._account.to_save()}
         with self._account.doing("saving"):
             arrays = self._check.state(self._step, self._state)
             self._checkpoints.save(
