@@ -93,7 +93,7 @@ def run_here(config: Config, workdir: str) -> None:
 
 
 def fail_in_cluster(error: UsageError) -> NoReturn:
-    """As `fail`, where the process may belong to a cluster."""
+    """Ends the process, which may belong to a cluster, with the message and status of the error."""
     from vasso_jax.train.devices import processes
 
     print_error(error)

@@ -70,7 +70,8 @@ def train(
 
     Raises:
         UsageError: bad config, missing data, unusable workdir, damaged checkpoint, full disk, or
-            divergence.
+            divergence. Where its `status` is 75, the same call may succeed: another process was
+            lost, or a step that was computed twice came out differently.
         Stopped: by SIGINT or SIGTERM, after saving; the same call resumes there.
     """
     with usage_errors():
