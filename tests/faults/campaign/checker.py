@@ -132,7 +132,7 @@ def _draw(random):
             try:
                 with place.unlocked(), place.ignore_type():
                     place[field if dot and section in config else name] = value
-            except (TypeError, KeyError, ValueError, AttributeError):
+            except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
                 return kind, f"{chosen}, {wrong_fields!r:.500}", None
     return kind, f"{chosen}, {wrong_fields!r:.500}", config
 

@@ -51,7 +51,7 @@ def trial(random, references, scratch, figures, *, most=1000):
         if end.status:
             raise Failure(f"left alone: status {end.status}; it said:\n{end.out[-500:]}{end.err}")
     reference.check_same(workdir)
-    figures.count(PART, "runs that were compared", "the same bits and records")
+    figures.count("whole runs", "compared with an unbroken one", "the same bits and records")
 
 
 def _interrupted(random, reference, workdir, scratch, figures, kind, fresh):
