@@ -14,7 +14,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_LONGEST_REASON = 200
+_LONGEST = 200
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -61,8 +61,13 @@ def reason(error: BaseException) -> str:
     Args:
         error: any exception; of one without text, its type.
     """
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+    return one_line(str(error)) or type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """Text from a file, with single spaces and its beginning only, if it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> OSError:

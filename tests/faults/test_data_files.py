@@ -122,6 +122,26 @@ def test_a_copy_with_another_number_of_names(copy):
         path.write_bytes(files[path])
 
 
+@pytest.mark.parametrize(
+    "name, valid, wrong",
+    [
+        ("features.json", '"dtype": "uint8"', '"dtype": ""'),
+        ("features.json", '"label": {', '"la\\n\\nbel": {'),
+        ("dataset_info.json", '"train"', f'"{20_000 * "x"}"'),
+    ],
+)
+def test_a_copy_with_odd_text_in_its_description(copy, name, valid, wrong):
+    version, files = copy
+    path = version / name
+    text = files[path].decode()
+    assert valid in text
+    try:
+        path.write_text(text.replace(valid, wrong))
+        assert not read_or_refuse(lambda: load("cifar10", dir=str(version.parents[1])), version)
+    finally:
+        path.write_bytes(files[path])
+
+
 @examples(0.1)
 @given(data=st.data())
 def test_a_copy_by_tensorflow_datasets(copy, data):

@@ -9,9 +9,9 @@ With s steps per epoch, and n steps between two records within an epoch, the tra
     test of the best checkpoint, and then of the last one       after a validation
 
 What the file alone cannot tell: whether an evaluation or a measurement of the sharpness is missing,
-as an epoch may have none, and either can fail; in which order these two came; and whether there
-were further records at the end, as of a run that was killed there are none. `fingerprint.py` tells
-it with what a checkpoint says.
+as an epoch may have none, and either can fail; in which order these two came, or two tests of one
+best checkpoint, as of a run that was extended; and whether there were further records at the end,
+as of a run that was killed there are none. `fingerprint.py` tells it with what a checkpoint says.
 """
 
 from collections.abc import Mapping

@@ -12,7 +12,7 @@ import PIL.Image
 from vasso_jax.data.checks import valid_names
 from vasso_jax.data.datasets import EncodedExample, Split
 from vasso_jax.data.sources.record_files import Records, open_records
-from vasso_jax.files import check_file, reason
+from vasso_jax.files import check_file, one_line, reason
 
 # Sets to evaluate on another split than `test`; sets without `test` use `validation`.
 _TEST_SPLITS = {"imagenet2012": "validation"}  # its test split has no labels
@@ -23,7 +23,7 @@ class TfdsCopy:
     """A prepared image classification set on disk.
 
     Attributes:
-        name, directory: as given.
+        directory: as given.
         class_names: by label.
     """
 
@@ -40,7 +40,8 @@ class TfdsCopy:
         # Local: only these data sets need tensorflow-datasets.
         import tensorflow_datasets as tfds
 
-        self.name, self.directory = name, directory
+        self.directory = directory
+        self._name = f"{name} in {directory}"
         with self._naming_damage():
             for path in (*directory.glob("*.json"), *directory.glob("*.txt")):
                 check_file(path)
@@ -51,23 +52,23 @@ class TfdsCopy:
             self._features.get("label"), tfds.features.ClassLabel
         ):
             raise ValueError(
-                f"{name} is no image classification set: it lacks an image or a class label, and "
-                f"has only {', '.join(self._features)}"
+                f"{self._name} is no image classification set: it lacks an image or a class label, "
+                f"and has only {one_line(', '.join(self._features))}"
             )
         classes = self._features["label"].num_classes or 0
         if not 0 < classes <= _MOST_CLASSES:
-            raise ValueError(
-                f"{name} in {directory} has {classes:,} classes, not 1 to {_MOST_CLASSES:,}"
-            )
-        self.class_names = valid_names(f"{name} in {directory}", self._features["label"].names)
+            raise ValueError(f"{self._name} has {classes:,} classes, not 1 to {_MOST_CLASSES:,}")
+        self.class_names = valid_names(self._name, self._features["label"].names)
         if len(self.class_names) != classes:
             raise ValueError(
-                f"{name} in {directory} has {len(self.class_names):,} names for {classes:,} "
-                "classes: delete that folder and prepare the data set again"
+                f"{self._name} has {len(self.class_names):,} names for {classes:,} classes: delete "
+                "that folder and prepare the data set again"
             )
         wanted = _TEST_SPLITS.get(name, "test" if "test" in splits else "validation")
         if missing := {"train", wanted} - {*splits}:
-            raise ValueError(f"{name} in {directory} has no split {missing.pop()}, only {splits}")
+            raise ValueError(
+                f"{self._name} has no split {missing.pop()}, only {one_line(', '.join(splits))}"
+            )
         self._splits = {"train": "train", "test": wanted}
         if wanted == "test" and "validation" in splits:
             self._splits["validation"] = "validation"
@@ -131,18 +132,21 @@ class TfdsCopy:
     def _check_label(self, label: str) -> None:
         if label not in self._features:
             raise ValueError(
-                f"{self.name} has no labels {label!r}, only {', '.join(self._features)}"
+                f"{self._name} has no labels {label!r}, only {one_line(', '.join(self._features))}"
             )
 
     @contextlib.contextmanager
     def _naming_damage(self) -> Iterator[None]:
         try:
             yield
-        except (ImportError, MemoryError, PermissionError):
+        except (MemoryError, PermissionError):
             raise  # not the fault of the files
         except Exception as error:  # the libraries raise many kinds of error for a damaged file
+            # tensorflow-datasets imports TensorFlow to ask it for a type that NumPy does not know.
+            if isinstance(error, ImportError) and error.name != "tensorflow":
+                raise
             raise ValueError(
-                f"the copy of {self.name} in {self.directory} cannot be read: if it is damaged, "
+                f"the copy of {self._name} cannot be read: if it is damaged, "
                 "delete that folder and prepare the data set again. "
                 f"({type(error).__name__}: {reason(error)})"
             ) from error
