@@ -17,11 +17,14 @@ import hypothesis
 import jax
 import pytest
 
-# How long an example takes depends on what else the machine does.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# Everybody tries the same examples, so that whether a change passes does not depend on luck. How
+# long one takes depends on what else the machine does.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+# New ones each time, as once a week: pytest --hypothesis-profile=random
+hypothesis.settings.register_profile("random", deadline=None)
 # For a campaign: pytest --hypothesis-profile=thorough tests/faults
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=10_000)
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.load_profile("repeatable")
 
 # Scripts that made the reference files; they need torch.
 collect_ignore_glob = ["golden/*"]

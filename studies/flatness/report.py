@@ -12,7 +12,7 @@ from vasso_jax.runs.tables import markdown
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
-EQUAL = {"SAM": 0.1, "ASAM": 0.5, "VaSSO 0.9": 0.1, "VaSSO 0.4": 0.1, "VaSSO 0.2": 0.1}
+EQUAL = {"SGD": None, "SAM": 0.1, "ASAM": 0.5, "VaSSO 0.9": 0.1, "VaSSO 0.4": 0.1, "VaSSO 0.2": 0.1}
 MEASURES = {
     "lambda_1": "lambda_1",
     "lambda_1_over_5": "lambda_1 / lambda_5",
@@ -49,24 +49,32 @@ def tuned(rows: Rows) -> dict[str, float | None]:
 
 def as_markdown(rows: Rows) -> str:
     """The tables: figures and differences at equal and at tuned radii, and rank correlations."""
-    equal = {"SGD": None, **EQUAL}
+    choices: dict[str, Mapping[str, float | None]] = {"equal radii": EQUAL}
+    several = any(row["rho"] != EQUAL[row["method"]] for row in rows)
+    if several:
+        choices["tuned radii"] = tuned(rows)
+    measures = _measured(rows).values()
     parts = []
-    for name, radii in (("equal radii", equal), ("tuned radii", tuned(rows))):
+    for name, radii in choices.items():
         kept = [row for row in rows if radii[row["method"]] == row["rho"]]
         parts += [
-            markdown([name, "rho", "test top-1, %", *MEASURES.values()], _means(kept, radii), []),
+            markdown([name, "rho", "test top-1, %", *measures], _means(kept, radii), []),
             markdown(
-                [f"ratio at {name}", "test top-1, points", *MEASURES.values()],
+                [f"ratio at {name}", "test top-1, points", *measures],
                 _differences(kept),
                 [],
             ),
         ]
-    over_all = ["ratio over all radii (not in the protocol)", *MEASURES.values()]
-    parts.append(markdown(over_all, _differences_over_radii(rows), []))
-    parts.append(
-        markdown(["Kendall's tau with test top-1", "runs", *MEASURES.values()], _ranks(rows), [])
-    )
+    if several:
+        over_all = ["ratio over all radii (not in the protocol)", *measures]
+        parts.append(markdown(over_all, _differences_over_radii(rows), []))
+    parts.append(markdown(["Kendall's tau with test top-1", "runs", *measures], _ranks(rows), []))
     return "\n".join(parts)
+
+
+def _measured(rows: Rows) -> dict[str, str]:
+    """Those of `MEASURES` that the runs have."""
+    return {name: label for name, label in MEASURES.items() if name in rows[0]}
 
 
 def _means(rows: Rows, radii: Mapping[str, float | None]) -> list[Sequence[str]]:
@@ -75,7 +83,7 @@ def _means(rows: Rows, radii: Mapping[str, float | None]) -> list[Sequence[str]]
         own = [row for row in rows if row["method"] == method]
         rho = radii[method]
         accuracy = _with_interval([100 * row["test_top1"] for row in own], "{:.2f}")
-        figures = [_with_interval([row[name] for row in own], "{:.3g}") for name in MEASURES]
+        figures = [_with_interval([row[name] for row in own], "{:.3g}") for name in _measured(rows)]
         lines.append((method, "-" if rho is None else f"{rho:g}", accuracy, *figures))
     return lines
 
@@ -101,7 +109,7 @@ def _differences(rows: Rows) -> list[Sequence[str]]:
             {seed: 100 * row["test_top1"] for seed, row in theirs.items()},
         )
         cells = [f"{accuracy.mean:+.2f} [{accuracy.low:+.2f}, {accuracy.high:+.2f}]"]
-        for name in MEASURES:
+        for name in _measured(rows):
             ratio = paired_difference(
                 {seed: math.log(row[name]) for seed, row in ours.items()},
                 {seed: math.log(row[name]) for seed, row in theirs.items()},
@@ -116,7 +124,7 @@ def _differences_over_radii(rows: Rows) -> list[Sequence[str]]:
     lines = []
     for method, baseline in PAIRS[2:]:
         cells = []
-        for name in MEASURES:
+        for name in _measured(rows):
             ours, theirs = (_mean_log_by_seed(rows, each, name) for each in (method, baseline))
             if min(len(ours), len(theirs)) < 2:
                 break
@@ -149,7 +157,7 @@ def _ranks(rows: Rows) -> list[Sequence[str]]:
         own = [row for row in rows if name in ("all", row["method"])]
         taus = [
             kendalltau([row[measure] for row in own], [row["test_top1"] for row in own])
-            for measure in MEASURES
+            for measure in _measured(rows)
         ]
         lines.append(
             (name, str(len(own)), *(f"{t.statistic:+.2f} (p {t.pvalue:.2g})" for t in taus))

@@ -1,6 +1,7 @@
 """The runs of the flatness study, and what is measured of them; `__main__.py` has the protocol."""
 
 import argparse
+import functools
 import itertools
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import pathlib
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.harness.results import read_json, write_json
@@ -15,7 +17,8 @@ from studies.flatness import report
 from studies.parallel_runs import train_all
 from vasso_jax.runs import read_run
 from vasso_jax.sweep import PlannedRun
-from vasso_jax.train.presets import digits
+from vasso_jax.train.config.fields import default_config
+from vasso_jax.train.presets import cifar, digits
 
 METHODS: dict[str, dict[str, Any]] = {
     "SGD": {"name": "none"},
@@ -35,6 +38,8 @@ RADII: dict[str, tuple[float | None, ...]] = {
     "VaSSO 0.2": (0.05, 0.1, 0.2, 0.4),
 }
 VALIDATION_SHARE = 0.15
+DATA = ("digits", "cifar10")
+_IMAGES = {"train": 1024, "test": 2000}  # of CIFAR-10
 
 Key = tuple[str, float | None, int]
 
@@ -48,8 +53,10 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ValueError: a run cannot be trained or measured.
     """
+    if options.data == "cifar10":
+        _draw_images(_runs(options) / "images")
     runs = planned(options)
-    train_all([*runs.values()], options.processes, options.runs / "compiled")
+    train_all([*runs.values()], options.processes, _runs(options) / "compiled")
     folders = [run.folder for run in runs.values()]
     # Only here: it starts JAX, which the runs do in their own processes.
     from benchmarks.harness.machine import describe
@@ -60,15 +67,15 @@ def run(options: argparse.Namespace) -> None:
             "rho": rho,
             "seed": seed,
             "test_top1": read_run(folder).last(),
-            "validation_top1": read_run(folder).best_validation("top1"),
+            **_validation(folder, options.data),
             **figures,
         }
         for (method, rho, seed), folder, figures in zip(
-            runs, folders, _measure_all(folders, options.processes), strict=True
+            runs, folders, _measure_all(folders, options), strict=True
         )
     ]
     settings = {"epochs": options.epochs, **describe()}
-    write_json(options.results / "study.json", {"settings": settings, "runs": rows})
+    write_json(_numbers(options), {"settings": settings, "runs": rows})
 
 
 def redraw(options: argparse.Namespace) -> None:
@@ -80,8 +87,9 @@ def redraw(options: argparse.Namespace) -> None:
     Raises:
         ValueError: there are none.
     """
-    rows = read_json(options.results / "study.json")["runs"]
-    report.plot(rows, options.results / "figure.png")
+    rows = read_json(_numbers(options))["runs"]
+    if options.data == "digits":
+        report.plot(rows, options.results / "figure.png")
     print(report.as_markdown(rows))
 
 
@@ -89,33 +97,67 @@ def planned(options: argparse.Namespace) -> dict[Key, PlannedRun]:
     """All runs, by method, radius and seed."""
     return {
         (method, rho, seed): PlannedRun(
-            options.runs / f"{method.replace(' ', '_')}_rho{rho}_seed{seed}",
-            _config(method, rho, seed, options.epochs),
+            _runs(options) / f"{method.replace(' ', '_')}_rho{rho}_seed{seed}",
+            _config(options, method, rho, seed),
         )
         for seed, method in itertools.product(range(options.seeds), METHODS)
-        for rho in RADII[method]
+        for rho in (RADII[method] if options.data == "digits" else (report.EQUAL[method],))
     }
 
 
-def _config(method: str, rho: float | None, seed: int, epochs: int) -> ConfigDict:
-    config = digits(METHODS[method]["name"])
+def _config(options: argparse.Namespace, method: str, rho: float | None, seed: int) -> ConfigDict:
+    name = METHODS[method]["name"]
+    if options.data == "digits":
+        config = digits(name)
+        config.validation.share = VALIDATION_SHARE
+    else:
+        config = cifar("cifar10", default_config().model.name, name)
+        config.data = {"name": "npz", "dir": str(_runs(options) / "images")}
+        config.augment = {}
     config.method = METHODS[method] if rho is None else {**METHODS[method], "rho": rho}
-    config.validation.share = VALIDATION_SHARE
     config.seed = seed
-    config.epochs = epochs
+    config.epochs = options.epochs
     config.tensorboard = False
     return config
 
 
-def _measure_all(folders: list[pathlib.Path], processes: int) -> list[dict[str, float]]:
+def _runs(options: argparse.Namespace) -> pathlib.Path:
+    return options.runs / options.data
+
+
+def _numbers(options: argparse.Namespace) -> pathlib.Path:
+    return options.results / f"{options.data}.json"
+
+
+def _validation(folder: pathlib.Path, data: str) -> dict[str, float]:
+    return {"validation_top1": read_run(folder).best_validation("top1")} if data == "digits" else {}
+
+
+def _draw_images(folder: pathlib.Path) -> None:
+    """Some images of CIFAR-10, the same ones each time."""
+    # Only here: the numbers that are kept can be drawn without the data.
+    from vasso_jax.data import draw, load
+
+    dataset = load("cifar10")
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, examples in _IMAGES.items():
+        images, labels = draw(dataset, split, examples, seed=0)
+        np.savez(folder / split, images=images, labels=labels, class_names=dataset.class_names)
+
+
+def _measure_all(
+    folders: list[pathlib.Path], options: argparse.Namespace
+) -> list[dict[str, float]]:
     """The figures of each run; what was measured before stands in the folder."""
+    processes = options.processes
+    measure = functools.partial(_measure, options.data)
     spawn = multiprocessing.get_context("spawn")
     cores = spawn.Queue()
     for i in range(processes):
         cores.put(i)
     with ProcessPoolExecutor(processes, spawn, _take_a_core, (cores,)) as pool:
         found = []
-        for figures, folder in zip(pool.map(_measure, folders), folders, strict=True):
+        for figures, folder in zip(pool.map(measure, folders), folders, strict=True):
             found.append(figures)
             print(f"[{len(found)}/{len(folders)}] {folder.name} measured", flush=True)
     return found
@@ -127,25 +169,20 @@ def _take_a_core(cores: Any) -> None:
     os.sched_setaffinity(0, {free[cores.get() % len(free)]})
 
 
-def _measure(folder: pathlib.Path) -> dict[str, float]:
+def _measure(data: str, folder: pathlib.Path) -> dict[str, float]:
     # Only here: they start JAX, in each process on its own core.
     from vasso_jax import load_run
     from vasso_jax.measurement import Ball, Hessian, LossOptions, Trace, measure
 
-    measures = [
-        Hessian(largest=5),
-        Trace(samples=30),
-        # Ten random perturbations: the average case has to be asked for, and is not reported.
-        Ball(radius=0.05, per_batch=True, samples=10),
-        Ball(radius=0.25, adaptive=True, per_batch=True, samples=10),
-        Ball(
-            radius=0.005,
-            norm="linf",
-            adaptive=True,
-            normalize_logits=True,
-            per_batch=True,
-            samples=10,
-        ),
-    ]
-    made = measure(load_run(folder), measures, LossOptions(examples=10_000, batch_size=128))
+    whole = data == "digits"
+    # Ten random perturbations: the average case has to be asked for, and is not reported.
+    ball = functools.partial(Ball, per_batch=True, samples=10)
+    measures = [Hessian(largest=5), Trace(samples=30 if whole else 10), ball(radius=0.05)]
+    if whole:
+        measures += [
+            ball(radius=0.25, adaptive=True),
+            ball(radius=0.005, norm="linf", adaptive=True, normalize_logits=True),
+        ]
+    options = LossOptions(examples=10_000 if whole else 512, batch_size=128)
+    made = measure(load_run(folder), measures, options)
     return {name: value for each in made for name, value in each.figures.items()}

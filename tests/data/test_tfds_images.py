@@ -126,7 +126,7 @@ def test_human_labels_are_trained_on_and_the_true_ones_measured(tmp_path):
 
 def test_other_kinds_of_sets_are_refused(tmp_path):
     texts = [{"text": "x", "label": 0}]
-    with pytest.raises(ValueError, match="texts in .* is no image classification set"):
+    with pytest.raises(ValueError, match=r"texts in .* is no image classification set"):
         load("texts", dir=prepare(tmp_path, "texts", {"train": texts, "test": texts}))
     with pytest.raises(ValueError, match="no split validation, only"):
         load("imagenet2012", dir=prepare(tmp_path, "imagenet2012", {"train": photographs(0, 2)}))

@@ -123,7 +123,7 @@ def test_a_copy_with_another_number_of_names(copy):
 
 
 @pytest.mark.parametrize(
-    "name, valid, wrong",
+    ("name", "valid", "wrong"),
     [
         ("features.json", '"dtype": "uint8"', '"dtype": ""'),
         ("features.json", '"label": {', '"la\\n\\nbel": {'),
