@@ -1,5 +1,8 @@
 """The batch script of docs/scaling.md, and an array of a sweep, under Slurm's own daemons."""
 
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -56,6 +59,22 @@ def test_scancel_saves_and_the_same_script_goes_on(slurm, unbroken, tmp_path):
     again = slurm.submit(script(tmp_path), cwd=documented.ROOT)
     assert slurm.wait(again)["JobState"] == "COMPLETED", slurm.log(again)
     assert "resuming at step" in slurm.log(again)
+    assert runs.records(tmp_path) == unbroken
+
+
+def test_a_job_that_loses_a_task_requeues_itself_and_ends_as_an_unbroken_one(
+    slurm, unbroken, tmp_path
+):
+    job = slurm.submit(script(tmp_path), cwd=documented.ROOT)
+    documented.until_saved(tmp_path, 60)
+    tasks = f"^{sys.executable} main.py .*--workdir={tmp_path}( |$)"
+    found = subprocess.run(["pgrep", "-f", tasks], check=True, capture_output=True, text=True)
+    _, one = map(int, found.stdout.split())
+    os.kill(one, signal.SIGKILL)
+    facts = slurm.wait(job)
+    assert facts["JobState"] == "COMPLETED", slurm.log(job)
+    assert facts["Restarts"] == "1"
+    assert "resuming at step" in slurm.log(job)
     assert runs.records(tmp_path) == unbroken
 
 
