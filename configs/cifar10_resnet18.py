@@ -3,8 +3,6 @@
 Source     vasso_jax/train/presets.py; lr 0.05 as in the published ResNet-18 runs.
 Expected   test top-1 in % in the authors' chart (their best epoch):
            SGD 96.25, SAM 96.58, ASAM 96.33, VaSSO 96.78.
-           An independent rerun with several seeds found SGD 96.23 +- 0.09,
-           SAM 96.73 +- 0.06, VaSSO 96.67 +- 0.13.
            Not yet run here to the end.
 Command    python main.py --config=configs/cifar10_resnet18.py:vasso
            (or :none for SGD alone, :sam, :asam), in the run folder runs/cifar10_resnet18_vasso

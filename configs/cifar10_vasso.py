@@ -2,8 +2,8 @@
 
 Source     Li and Giannakis, NeurIPS 2023, arXiv 2309.15639, and runs published with the authors'
            code; vasso_jax/train/presets.py.
-Expected   test top-1 96.78 % in the authors' chart (their best epoch); an independent rerun found
-           96.67 +- 0.13 %. Not yet run here to the end.
+Expected   test top-1 96.78 % in the authors' chart (their best epoch). Not yet run here to
+           the end.
 Command    python main.py --config=configs/cifar10_vasso.py
 """
 

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import pathlib
+import pkgutil
 import re
 
 import optax
@@ -28,6 +29,12 @@ def test_a_page_of_the_reference_describes_every_public_name_once(page):
     text = (ROOT / f"docs/api/{page}.rst").read_text()
     described = re.findall(r"^\.\. (?:auto\w+|data):: (\w+)$", text, re.MULTILINE)
     assert sorted(described) == sorted(importlib.import_module(f"vasso_jax.{page}").__all__)
+
+
+def test_every_package_with_public_names_has_a_page():
+    names = [module.name for module in pkgutil.iter_modules(vasso_jax.__path__) if module.ispkg]
+    public = {n for n in names if hasattr(importlib.import_module(f"vasso_jax.{n}"), "__all__")}
+    assert public == {*API}
 
 
 def test_every_page_is_in_the_contents():

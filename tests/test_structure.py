@@ -1,4 +1,4 @@
-"""The architecture in README.md, enforced: what may import what, and what an import costs."""
+"""The architecture in docs/design.md, enforced: what may import what, and what an import costs."""
 
 import ast
 import pathlib

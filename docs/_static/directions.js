@@ -105,37 +105,38 @@
     part("levels").append(ellipse);
   }
 
-  // `before` is the average of the minibatches before this one (null: this is the first), `noise`
-  // the noise of this one, and `seen` the directions and angles of all so far.
-  let w, before, noise, seen;
+  // The parameters of each minibatch and its noise, of deviation 1 per parameter; the last one is
+  // the present one.
+  let minibatches;
 
-  const directions = () => {
-    const full = gradient(w);
-    const sam = plus(full, noise, value("noise"));
-    return { full, sam, vasso: before ? average(before, sam, value("theta")) : sam };
+  const nextMinibatch = (w) => {
+    minibatches.push({ w, noise: normal() });
   };
 
-  const nextMinibatch = () => {
-    before = directions().vasso;
-    noise = normal();
-    remember();
-  };
-
-  const remember = () => {
-    const { full, sam, vasso } = directions();
-    seen.push({ sam, vasso, angles: { sam: degrees(sam, full), vasso: degrees(vasso, full) } });
-  };
-
-  const restart = () => {
+  const restart = (w) => {
     seed = 7;
-    [before, noise, seen] = [null, normal(), []];
-    remember();
-    for (let i = 0; i < 9; i++) nextMinibatch();
+    minibatches = [];
+    for (let i = 0; i < 10; i++) nextMinibatch(w);
+  };
+
+  // The directions and angles of all minibatches, by the noise and theta that are set now.
+  const history = () => {
+    let before = null;
+    return minibatches.map(({ w, noise }) => {
+      const full = gradient(w);
+      const sam = plus(full, noise, value("noise"));
+      const vasso = before ? average(before, sam, value("theta")) : sam;
+      before = vasso;
+      const angles = { sam: degrees(sam, full), vasso: degrees(vasso, full) };
+      return { full, sam, vasso, angles };
+    });
   };
 
   const draw = () => {
     const rho = value("rho");
-    const found = directions();
+    const seen = history();
+    const { angles, ...found } = seen.at(-1);
+    const { w } = minibatches.at(-1);
     const [x, y] = pixel(w);
     part("handle").setAttribute("transform", `translate(${x} ${y})`);
     for (const [name, number] of Object.entries({ cx: x, cy: y, r: 100 * rho })) {
@@ -150,8 +151,8 @@
       const cells = root.querySelectorAll(`tr.${name} td`);
       cells[2].textContent = (loss(plus(w, eps)) - loss(w)).toFixed(2);
       if (name === "full") continue;
-      const mean = seen.reduce((sum, { angles }) => sum + angles[name], 0) / seen.length;
-      cells[0].textContent = `${degrees(d, found.full).toFixed(0)}°`;
+      const mean = seen.reduce((sum, past) => sum + past.angles[name], 0) / seen.length;
+      cells[0].textContent = `${angles[name].toFixed(0)}°`;
       cells[1].textContent = `${mean.toFixed(0)}°`;
     }
     part("count").textContent = `${seen.length} minibatch${seen.length > 1 ? "es" : ""}`;
@@ -174,7 +175,10 @@
   };
 
   const moveTo = ([x, y]) => {
-    w = [Math.max(-2.9, Math.min(2.9, x)), Math.max(-1.9, Math.min(1.9, y))];
+    minibatches.at(-1).w = [
+      Math.max(-2.9, Math.min(2.9, x)),
+      Math.max(-1.9, Math.min(1.9, y)),
+    ];
     draw();
   };
 
@@ -194,23 +198,22 @@
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     if (!moves[event.key]) return;
     event.preventDefault();
-    moveTo(plus(w, moves[event.key], event.shiftKey ? 0.5 : 0.1));
+    moveTo(plus(minibatches.at(-1).w, moves[event.key], event.shiftKey ? 0.5 : 0.1));
   });
   root.addEventListener("input", draw);
   for (const [name, action] of Object.entries({
     one: nextMinibatch,
-    many: () => {
-      for (let i = 0; i < 20; i++) nextMinibatch();
+    many: (w) => {
+      for (let i = 0; i < 20; i++) nextMinibatch(w);
     },
     restart,
   })) {
     input(name).addEventListener("click", () => {
-      action();
+      action(minibatches.at(-1).w);
       draw();
     });
   }
 
-  w = [1.5, -0.2];
-  restart();
+  restart([1.5, -0.2]);
   draw();
 })();

@@ -20,14 +20,17 @@
 # gradient would be biased: the examples of a minibatch would depend on each other.
 
 # %% tags=["remove-cell"]
-# On Colab: a wheel of the package in the current folder is found, too.
+# On Colab, with a wheel of the package that was uploaded beside this notebook.
+import glob
 import importlib.util
 import subprocess
 import sys
 
 if importlib.util.find_spec("vasso_jax") is None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--find-links=."]
-    subprocess.run([*pip, "vasso_jax[train]"], check=True)
+    wheels = glob.glob("./vasso_jax-*.whl")
+    assert wheels, "Upload a wheel of vasso_jax: python -m build --wheel makes it in a clone."
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, f"{wheels[0]}[train]"], check=True)
 
 # %%
 import jax

@@ -69,6 +69,13 @@ def test_what_is_no_pair_of_arrays_is_refused(test, message):
         from_arrays("mine", (IMAGES, LABELS), test)
 
 
+def test_arrays_without_a_name_are_refused_in_one_line():
+    with pytest.raises(
+        TypeError, match=r"^the first argument is the data set's name, got a tuple$"
+    ):
+        from_arrays((IMAGES, LABELS), (IMAGES, LABELS), None)
+
+
 DESCRIPTIONS = [
     ({"class_names": "abc"}, "mine: class_names must be a tuple of strings.*'abc'"),
     ({"class_names": ()}, "class_names must be a tuple of strings"),

@@ -41,7 +41,17 @@ def epoch_order(key: jax.Array, num_examples: int, batch_size: int) -> jax.Array
 
 
 def take_batch(images: jax.Array, labels: jax.Array, order: jax.Array, step: jax.Array) -> Batch:
-    """Batch number `step` (int32 scalar, counted over all epochs) of an epoch's `order`."""
+    """A batch of an epoch.
+
+    Args:
+        images: of the split, uint8 [N, H, W, C].
+        labels: their classes, int32 [N].
+        order: of the epoch's examples, int32 [steps per epoch, B].
+        step: of the run, counted over all epochs, int32 scalar.
+
+    Returns:
+        Its images uint8 [B, H, W, C] and labels int32 [B].
+    """
     indices = order[step % order.shape[0]]
     return Batch(images[indices], labels[indices])
 
@@ -53,6 +63,15 @@ def evaluation_batch(
 
     Places after the end of the split repeat its last example and are not valid, so that every
     example is counted once.
+
+    Args:
+        images: of the split, uint8 [N, H, W, C].
+        labels: their classes, int32 [N].
+        start: index of the first example, int32 scalar.
+        batch_size: B, fixed.
+
+    Returns:
+        images uint8 [B, H, W, C], labels int32 [B], and which are valid, bool [B].
     """
     indices = start + jnp.arange(batch_size)
     valid = indices < images.shape[0]

@@ -230,7 +230,10 @@ def from_arrays(
 
     Raises:
         ValueError: an array has another dtype or shape, or a label is out of range.
+        TypeError: the name is no text.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the first argument is the data set's name, got a {type(name).__name__}")
     splits = {f"{name}, train": train, f"{name}, test": test}
     if validation is not None:
         splits[f"{name}, validation"] = validation

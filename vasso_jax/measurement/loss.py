@@ -83,7 +83,8 @@ def objective(
 ) -> tuple[Objective, Any]:
     """The loss of a run on some of its images, and the parameters of its checkpoint.
 
-    See `vasso_jax.train.objective` for what the loss leaves out.
+    The loss is the cross-entropy of the network alone: without augmentation, dropout, weight decay
+    and label smoothing.
 
     Args:
         run: of `load_run`.

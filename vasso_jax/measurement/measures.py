@@ -12,7 +12,12 @@ from vasso_jax.sharpness.progress import Progress
 
 
 class Found(NamedTuple):
-    """Figures and details, as `vasso_jax.runs.sharpness` describes them."""
+    """What a measure made of a loss.
+
+    Attributes:
+        figures: numbers by name, for tables, such as `lambda_1`.
+        details: what can be written as JSON besides, such as eigenvalues with their residuals.
+    """
 
     figures: dict[str, float]
     details: dict[str, Any]

@@ -44,9 +44,13 @@ _NUMBERS_OF_EVALUATED = ("top1", "loss", "seconds")
 class Dashboard(Protocol):
     """Receives the numbers of each record."""
 
-    def write(self, step: int, scalars: dict[str, float]) -> None: ...
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """The numbers of a record, by name, at an optimizer step."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """No more of them will come."""
+        ...
 
 
 def parse(content: bytes, name: object, remedy: str) -> list[Record]:
@@ -129,6 +133,10 @@ def by_rank(records: Sequence[Record], steps: Iterable[int]) -> list[int]:
     """Of the steps of some checkpoints those that were evaluated, the best first.
 
     Of equally good ones, the latest comes first.
+
+    Args:
+        records: of the run.
+        steps: the optimizer step of each checkpoint.
     """
     ranks = {record["step"]: rank(record) for record in evaluations(records)}
     evaluated = [step for step in steps if step in ranks]

@@ -146,5 +146,5 @@ def figures_at(measurements: Iterable[Measurement], step: int) -> dict[str, Meas
 
 
 def figures_in(measurements: Iterable[Measurement]) -> dict[str, float]:
-    """All figures by name; of equal names the last."""
+    """All figures of some measurements by name; of equal names the last."""
     return {name: value for made in measurements for name, value in made.figures.items()}
