@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from studies.flatness import report, study
 from studies.flatness.__main__ import HERE, main
+from tests import tiny_cifar
 from tests.studies.pictures import assert_alike
 from tests.studies.small import use_small_networks
 from vasso_jax.train import check
@@ -91,15 +92,22 @@ def test_the_numbers_that_are_kept_give_the_figure_and_the_tables_that_are_kept(
 
 
 @pytest.mark.weekly
-def test_it_trains_and_measures_and_does_neither_again(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("data", study.DATA)
+def test_it_trains_and_measures_and_does_neither_again(data, tmp_path, monkeypatch, capsys):
     use_small_networks(monkeypatch, study)
     monkeypatch.setattr(study, "METHODS", {"SAM": study.METHODS["SAM"]})
     monkeypatch.setattr(study, "RADII", {"SAM": (0.1,)})
-    options = ["--seeds=2", "--epochs=1", f"--runs={tmp_path}", f"--results={tmp_path}"]
+    if data == "cifar10":
+        tiny_cifar.prepare(tmp_path, train=130, test=20)
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    folders = [f"--runs={tmp_path}", f"--results={tmp_path}"]
+    options = [f"--data={data}", "--seeds=2", "--epochs=1", *folders]
     main(options)
-    assert "| SAM | 0.1 |" in capsys.readouterr().out
-    first = (tmp_path / "digits.json").read_text()
+    table, *_ = capsys.readouterr().out.split("| SAM | 0.1 |")
+    assert ("adaptive" in table) == (data == "digits")
+    results = tmp_path / f"{data}.json"
+    first = results.read_text()
     assert len(json.loads(first)["runs"]) == 2
     main(options)
     assert "2 runs, 2 of them finished before" in capsys.readouterr().out
-    assert json.loads((tmp_path / "digits.json").read_text())["runs"] == json.loads(first)["runs"]
+    assert json.loads(results.read_text())["runs"] == json.loads(first)["runs"]
