@@ -156,7 +156,10 @@ class Run:
         known = [name for name in records[-1] if name not in _NO_METRICS] if records else []
         if metric not in known:
             what = records[-1]["split"] if records else "validation"
-            raise ValueError(f"{self.folder} has no {what} {metric}, only {', '.join(known)}")
+            other = f"; measured was {', '.join(self.measured)}" if self.measured else ""
+            raise ValueError(
+                f"{self.folder} has no {what} {metric}, only {', '.join(known)}{other}"
+            )
         return [record[metric] for record in records if metric in record]
 
 
