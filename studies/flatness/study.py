@@ -177,12 +177,13 @@ def _measure(data: str, folder: pathlib.Path) -> dict[str, float]:
     whole = data == "digits"
     # Ten random perturbations: the average case has to be asked for, and is not reported.
     ball = functools.partial(Ball, per_batch=True, samples=10)
-    measures = [Hessian(largest=5), Trace(samples=30 if whole else 10), ball(radius=0.05)]
+    measures = [Hessian(largest=5), Trace(samples=30 if whole else 10)]
     if whole:
         measures += [
+            ball(radius=0.05),
             ball(radius=0.25, adaptive=True),
             ball(radius=0.005, norm="linf", adaptive=True, normalize_logits=True),
         ]
-    options = LossOptions(examples=10_000 if whole else 512, batch_size=128)
+    options = LossOptions(examples=10_000 if whole else 256, batch_size=128)
     made = measure(load_run(folder), measures, options)
     return {name: value for each in made for name, value in each.figures.items()}
