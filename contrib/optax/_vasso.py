@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Optional
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from optax._src import base
 from optax._src import numerics
 from optax._src import utils
@@ -37,7 +38,7 @@ class VaSSOState(NamedTuple):
   """State of the `GradientTransformation` returned by `vasso`.
 
   Attributes:
-    count: int32 scalar, number of gradients that the average holds.
+    count: int32 scalar, number of finite gradients that the average holds.
     direction: moving average of the gradients, along which the parameters are
       perturbed; a tree like the parameters.
     opt_state: state of the optimizer that is wrapped.
@@ -69,8 +70,8 @@ def vasso(
     \begin{align*}
       d_t &\leftarrow (1-\theta) \, d_{t-1} + \theta \, g_t,
         \quad d_0 = g_0 \\
-      \epsilon_t &\leftarrow \rho \, d_t / (\lVert d_t \rVert + \varepsilon) \\
-      u_t &\leftarrow \text{optimizer}(\nabla f(w_t + \epsilon_t))
+      u_t &\leftarrow \text{optimizer} \left( \nabla f \left( w_t +
+        \rho \, d_t / (\lVert d_t \rVert + \varepsilon) \right) \right)
     \end{align*}
 
   on the same minibatch, where :math:`u_t` is the update of :math:`w_t`. It
@@ -116,13 +117,25 @@ def vasso(
     called with ``grad_fn``, a function of the parameters and of the number of
     the ascent step (here always 0) that returns the gradients of the loss on
     the minibatch of this step. ``rho`` and ``theta`` may follow a schedule by
-    :func:`optax.inject_hyperparams`. A gradient that is not finite stays in the
-    average; wrap the optimizer in :func:`optax.apply_if_finite` where such
-    gradients occur.
+    :func:`optax.inject_hyperparams`.
+
+    The average leaves out gradients that are not finite. The gradient at the
+    perturbed parameters goes to ``optimizer`` as it is; where it may not be
+    finite, use ``vasso(optax.apply_if_finite(optimizer, n))``.
+    :func:`optax.apply_if_finite` around ``vasso`` would check the gradient at
+    the parameters only.
+
+  .. warning::
+    :class:`optax.MultiSteps` around ``vasso`` averages the gradients at the
+    parameters, but takes the step of the last minibatch alone. Accumulate in
+    ``vasso(optax.MultiSteps(optimizer, k).gradient_transformation())``, where
+    each minibatch has a perturbation of its own.
   """
   for name, value, highest in (('rho', rho, jnp.inf), ('theta', theta, 1.0)):
     # Values that are injected may be traced.
-    if isinstance(value, (int, float)) and not 0 <= value <= highest:
+    if isinstance(value, jax.core.Tracer):
+      continue
+    if not 0 <= np.asarray(value) <= highest:
       raise ValueError(f'{name} must be in [0, {highest}], got {value}.')
   optimizer = base.with_extra_args_support(optimizer)
   accumulator_dtype = utils.canonicalize_dtype(accumulator_dtype)
@@ -155,6 +168,14 @@ def vasso(
         ),
         state.direction,
     )
+    # If the gradient is not finite, neither is this.
+    leaves = jax.tree.leaves(direction)
+    is_finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(d)) for d in leaves]))
+    count, direction = optax.tree.where(
+        is_finite,
+        (numerics.safe_increment(state.count), direction),
+        (state.count, state.direction),
+    )
     wide = jax.tree.map(_at_least_float32, direction)
     perturbed = optax.tree.cast_like(
         optax.tree.add_scale(params, rho / (optax.tree.norm(wide) + eps), wide),
@@ -164,9 +185,7 @@ def vasso(
         grad_fn(perturbed, 0), state.opt_state, params, **extra_args
     )
     return updates, VaSSOState(
-        count=numerics.safe_increment(state.count),
-        direction=direction,
-        opt_state=opt_state,
+        count=count, direction=direction, opt_state=opt_state
     )
 
   return base.GradientTransformationExtraArgs(init_fn, update_fn)

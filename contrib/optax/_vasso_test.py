@@ -24,15 +24,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from optax._src import alias
+from optax._src import base
 from optax._src import combine
 from optax._src import numerics
 from optax._src import test_utils
+from optax._src import transform
 from optax._src import update
 from optax._src import utils
 from optax.contrib import _sam
 from optax.contrib import _vasso
 from optax.schedules import _inject
 from optax.transforms import _accumulation
+from optax.transforms import _adding
+from optax.transforms import _conditionality
 import optax.tree
 
 
@@ -122,15 +126,127 @@ class VaSSOTest(parameterized.TestCase):
     found, _ = _step(opt, lambda w: 0.0 * jnp.sum(w), params, opt.init(params))
     test_utils.assert_trees_all_equal(found, params)
 
+  def test_norm_beyond_the_dtype(self):
+    """The square of this norm, 500, is more than float16 can hold."""
+    params = jnp.zeros(2, jnp.float16)
+    gradients = jnp.array([300.0, 400.0], jnp.float16)
+    opt = _vasso.vasso(alias.sgd(1.0), rho=5.0)
+    perturbed, _ = opt.update(
+        gradients, opt.init(params), params, grad_fn=lambda p, _: -p
+    )
+    np.testing.assert_allclose(perturbed, [3.0, 4.0], rtol=1e-3)
+
+  def test_optimizer_gets_unperturbed_params(self):
+    params = jnp.array([1.0, -2.0])
+    optimizer = combine.chain(
+        _adding.add_decayed_weights(0.1), alias.sgd(1.0)
+    )
+    opt = _vasso.vasso(optimizer, rho=5.0)
+    found, _ = _step(opt, jnp.sum, params, opt.init(params))
+    np.testing.assert_allclose(found, params - (1.0 + 0.1 * params), rtol=1e-6)
+
+  def test_optimizer_gets_extra_args(self):
+    seen = []
+
+    def update_fn(updates, state, params=None, **extra_args):
+      del params
+      seen.append(extra_args)
+      return updates, state
+
+    opt = _vasso.vasso(
+        base.GradientTransformationExtraArgs(base.init_empty_state, update_fn)
+    )
+    params = jnp.ones(2)
+    _step(opt, jnp.sum, params, opt.init(params), value=3.0)
+    self.assertEqual(seen, [{'value': 3.0}])
+
+  def test_optimizer_without_extra_args(self):
+    optimizer = transform.scale(-1.0)
+    self.assertNotIsInstance(optimizer, base.GradientTransformationExtraArgs)
+    opt = _vasso.vasso(optimizer)
+    params = jnp.ones(2)
+    found, _ = _step(opt, jnp.sum, params, opt.init(params), value=3.0)
+    np.testing.assert_array_equal(found, jnp.zeros(2))
+
+  @parameterized.product(
+      not_finite=(np.nan, np.inf), step=(0, 1), perturbed=(False, True)
+  )
+  def test_average_leaves_out_gradients_not_finite(
+      self, not_finite, step, perturbed
+  ):
+    """Of two leaves, so that all of a gradient is left out."""
+    bad = {'a': jnp.array([not_finite, 5.0]), 'b': jnp.array(6.0)}
+    good = {'a': jnp.array([1.0, -2.0]), 'b': jnp.array(3.0)}
+    opt = _vasso.vasso(
+        _conditionality.apply_if_finite(alias.sgd(1.0), 5), theta=0.4
+    )
+    params = optax.tree.zeros_like(good)
+    state = opt.init(params)
+    for i in range(4):
+      gradients = bad if i == step else good
+      at_perturbed = gradients if perturbed else good
+      updates, state = opt.update(
+          gradients, state, params, grad_fn=lambda *_, g=at_perturbed: g
+      )
+      params = update.apply_updates(params, updates)
+    self.assertEqual(state.count, 3)
+    test_utils.assert_trees_all_close(state.direction, good)
+    steps = 3 if perturbed else 4
+    test_utils.assert_trees_all_close(params, optax.tree.scale(-steps, good))
+
+  def test_average_leaves_out_gradients_beyond_its_dtype(self):
+    params = jnp.ones(2)
+    opt = _vasso.vasso(alias.sgd(0.0), accumulator_dtype=jnp.float16)
+    _, state = _step(opt, jnp.sum, params, opt.init(params))
+    _, state = _step(opt, lambda w: 1e6 * jnp.sum(w), params, state)
+    np.testing.assert_array_equal(state.direction, [1.0, 1.0])
+    self.assertEqual(state.count, 1)
+
+  def test_apply_if_finite(self):
+    """Within, it checks the perturbed gradient, around it the other one."""
+    within = _vasso.vasso(_conditionality.apply_if_finite(alias.sgd(1.0), 5))
+    around = _conditionality.apply_if_finite(_vasso.vasso(alias.sgd(1.0)), 5)
+    params, good, bad = jnp.zeros(2), jnp.ones(2), jnp.array([jnp.nan, 1.0])
+    for opt, gradients, at_perturbed, expected in (
+        (within, bad, bad, params),
+        (within, bad, good, -good),
+        (within, good, bad, params),
+        (around, bad, bad, params),
+        (around, bad, good, params),
+        (around, good, bad, -bad),
+    ):
+      found, _ = opt.update(
+          gradients,
+          opt.init(params),
+          params,
+          grad_fn=lambda *_, g=at_perturbed: g,
+      )
+      np.testing.assert_array_equal(found, expected)
+
   @parameterized.parameters(
       ({'rho': -0.1}, 'rho'),
+      ({'rho': np.float32(-1.0)}, 'rho'),
       ({'theta': 1.1}, 'theta'),
       ({'theta': -0.1}, 'theta'),
       ({'theta': float('nan')}, 'theta'),
+      ({'theta': np.array(3.0)}, 'theta'),
   )
   def test_numbers_out_of_range(self, kwargs, message):
     with self.assertRaisesRegex(ValueError, message):
       _vasso.vasso(alias.sgd(0.1), **kwargs)
+
+  def test_arrays_in_and_out_of_range(self):
+    for dtype in (jnp.bfloat16, jnp.float32):
+      inside, outside = jnp.array(1.0, dtype), jnp.array(3.0, dtype)
+      make = lambda theta: _vasso.vasso(alias.sgd(0.1), theta=theta).init(0.0)
+      make(inside)
+      # Under jit, an array from outside has a value, and an argument has none.
+      jax.jit(lambda x=inside: make(x))()
+      jax.jit(make)(outside)
+      with self.assertRaisesRegex(ValueError, 'theta'):
+        make(outside)
+      with self.assertRaisesRegex(ValueError, 'theta'):
+        jax.jit(lambda x=outside: make(x))()
 
   def test_missing_arguments(self):
     params, _, loss = _parabola(jnp.float32)
@@ -202,14 +318,27 @@ class CommonTest(parameterized.TestCase):
 
   @parameterized.parameters(jnp.bfloat16, jnp.float32)
   def test_gradient_accumulation(self, dtype):
-    params, _, loss = _parabola(dtype)
-    opt = _accumulation.MultiSteps(
-        _vasso.vasso(alias.sgd(1e-2)), every_k_schedule=4
-    )
-    found, _ = jax.jit(lambda *args: _step(opt, loss, *args))(
-        params, opt.init(params)
-    )
-    test_utils.assert_trees_all_equal(found, params)
+    """Within, it is of perturbed gradients; around it, of the others."""
+    make = lambda opt: _accumulation.MultiSteps(opt, every_k_schedule=2)
+    sgd = alias.sgd(1.0)
+    within = make(sgd).gradient_transformation()
+    for rho, opt, expected in (
+        # The gradients at the parameters are 1 and 3.
+        (0.0, lambda rho: _vasso.vasso(within, rho), -2.0),
+        (0.0, lambda rho: make(_vasso.vasso(sgd, rho)), -3.0),
+        # At the perturbed parameters, they are 1.5 and 4.5.
+        (0.5, lambda rho: _vasso.vasso(within, rho), -3.0),
+        (0.5, lambda rho: make(_vasso.vasso(sgd, rho)), -4.5),
+    ):
+      opt, params = opt(rho), jnp.ones([], dtype)
+      state = opt.init(params)
+      for scale in (1.0, 3.0):
+        np.testing.assert_array_equal(params, 1.0)
+        loss = lambda w, scale=scale: scale * w**2 / 2
+        params, state = jax.jit(lambda *args, f=loss: _step(opt, f, *args))(
+            params, state
+        )
+      np.testing.assert_allclose(params, 1.0 + expected, rtol=1e-5)
 
   @parameterized.parameters(
       jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64
