@@ -79,15 +79,26 @@ def test_every_run_of_the_protocol_can_be_planned(tmp_path):
         assert settings["validation"]["share"] == 0.15
 
 
-def test_the_numbers_that_are_kept_give_the_figure_and_the_tables_that_are_kept(tmp_path, capsys):
-    (tmp_path / "digits.json").write_bytes((HERE / "results/digits.json").read_bytes())
-    main(["--redraw", f"--results={tmp_path}"])
-    assert_alike(tmp_path / "figure.png", HERE / "results/figure.png")
+@pytest.mark.parametrize(
+    ("data", "title", "lines"),
+    [
+        ("digits", "Does VaSSO end in flatter minima?", 8 + 8 + 8 + 6),
+        ("cifar10", "The same with some images of CIFAR-10", 8 + 8),
+    ],
+)
+def test_the_numbers_that_are_kept_give_the_tables_that_are_kept(
+    data, title, lines, tmp_path, capsys
+):
+    (tmp_path / f"{data}.json").write_bytes((HERE / f"results/{data}.json").read_bytes())
+    main(["--redraw", f"--data={data}", f"--results={tmp_path}"])
+    if data == "digits":
+        assert_alike(tmp_path / "figure.png", HERE / "results/figure.png")
     page = (HERE.parents[1] / "docs/results.md").read_text()
-    section = page.split("## Does VaSSO end in flatter minima?")[1].split("\n## ")[0]
+    _, text = page.split(f"# {title}\n")
+    section = text.split("\n##")[0]
     printed = capsys.readouterr().out.splitlines()
     rows = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(rows) == 8 + 8 + 8 + 6
+    assert len(rows) == lines
     assert set(rows) <= set(printed)
 
 
