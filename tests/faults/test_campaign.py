@@ -21,7 +21,11 @@ def references(unbroken, tmp_path):
 
 def test_an_interrupted_run_ends_as_an_unbroken_one(references, tmp_path):
     figures = Figures()
-    interruptions.trial(random.Random(0), references, tmp_path, figures, most=3)
+    for i in range(5):  # how far a run is at its first interruption depends on the machine
+        (tmp_path / str(i)).mkdir()
+        interruptions.trial(random.Random(i), references, tmp_path / str(i), figures, most=3)
+        if figures.total(interruptions.PART) > 1:
+            break
     assert figures.total(interruptions.PART) > 1
 
 
