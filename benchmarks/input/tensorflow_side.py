@@ -7,6 +7,7 @@ box, `decode_and_crop_jpeg`, resize by METHOD (bicubic in Flax's example), not a
 line on standard input is a number of images; the answer is the seconds that they took.
 """
 
+import importlib
 import os
 import sys
 import time
@@ -14,12 +15,10 @@ from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 cores, method, paths = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-# Before the import: TensorFlow counts the cores to size its thread pools.
+# Before it is imported: TensorFlow counts the cores to size its thread pools.
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
-import tensorflow  # noqa: E402
-
-tf: Any = tensorflow
+tf: Any = importlib.import_module("tensorflow")
 SIZE = 224
 BATCH = 50
 
