@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: of the command line, without the program; None: those of this process.
     """
     parser = Parser(__doc__)
-    parser.add_argument("--data", choices=study.DATA, default="digits")
+    parser.add_argument("--data", choices=study.PROTOCOLS, default="digits")
     parser.add_argument("--redraw", action="store_true", help="draw the figure, and train nothing")
     parser.add_argument("--processes", type=positive, default=2, help="runs at once, a core each")
     parser.add_argument("--seeds", type=positive, default=5, help="how many: 0, 1, 2, ...")

@@ -6,8 +6,9 @@ import itertools
 import multiprocessing
 import os
 import pathlib
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -37,8 +38,30 @@ RADII: dict[str, tuple[float | None, ...]] = {
     "VaSSO 0.4": (0.05, 0.1, 0.2, 0.4),
     "VaSSO 0.2": (0.05, 0.1, 0.2, 0.4),
 }
-VALIDATION_SHARE = 0.15
-DATA = ("digits", "cifar10")
+
+
+class Protocol(NamedTuple):
+    """In what the data sets differ, but for their configs.
+
+    Attributes:
+        radii: of each method.
+        validation_share: of the training images that are held out, to tune the radii by.
+        measured: how many training images, if there are so many.
+        samples: of the trace.
+        balls: whether the worst cases are measured; the figure has a panel for each.
+    """
+
+    radii: Mapping[str, tuple[float | None, ...]]
+    validation_share: float
+    measured: int
+    samples: int
+    balls: bool
+
+
+PROTOCOLS = {
+    "digits": Protocol(RADII, 0.15, 10_000, 30, True),
+    "cifar10": Protocol({name: (rho,) for name, rho in report.EQUAL.items()}, 0.0, 256, 10, False),
+}
 _IMAGES = {"train": 1024, "test": 2000}  # of CIFAR-10
 
 Key = tuple[str, float | None, int]
@@ -67,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
             "rho": rho,
             "seed": seed,
             "test_top1": read_run(folder).last(),
-            **_validation(folder, options.data),
+            **_validation(folder, PROTOCOLS[options.data]),
             **figures,
         }
         for (method, rho, seed), folder, figures in zip(
@@ -88,7 +111,7 @@ def redraw(options: argparse.Namespace) -> None:
         ValueError: there are none.
     """
     rows = read_json(_numbers(options))["runs"]
-    if options.data == "digits":
+    if PROTOCOLS[options.data].balls:
         report.plot(rows, options.results / "figure.png")
     print(report.as_markdown(rows))
 
@@ -101,7 +124,7 @@ def planned(options: argparse.Namespace) -> dict[Key, PlannedRun]:
             _config(options, method, rho, seed),
         )
         for seed, method in itertools.product(range(options.seeds), METHODS)
-        for rho in (RADII[method] if options.data == "digits" else (report.EQUAL[method],))
+        for rho in PROTOCOLS[options.data].radii[method]
     }
 
 
@@ -109,12 +132,13 @@ def _config(options: argparse.Namespace, method: str, rho: float | None, seed: i
     name = METHODS[method]["name"]
     if options.data == "digits":
         config = digits(name)
-        config.validation.share = VALIDATION_SHARE
     else:
         config = cifar("cifar10", default_config().model.name, name)
         config.data = {"name": "npz", "dir": str(_runs(options) / "images")}
         config.augment = {}
     config.method = METHODS[method] if rho is None else {**METHODS[method], "rho": rho}
+    if share := PROTOCOLS[options.data].validation_share:
+        config.validation.share = share
     config.seed = seed
     config.epochs = options.epochs
     config.tensorboard = False
@@ -129,8 +153,10 @@ def _numbers(options: argparse.Namespace) -> pathlib.Path:
     return options.results / f"{options.data}.json"
 
 
-def _validation(folder: pathlib.Path, data: str) -> dict[str, float]:
-    return {"validation_top1": read_run(folder).best_validation("top1")} if data == "digits" else {}
+def _validation(folder: pathlib.Path, protocol: Protocol) -> dict[str, float]:
+    if not protocol.validation_share:
+        return {}
+    return {"validation_top1": read_run(folder).best_validation("top1")}
 
 
 def _draw_images(folder: pathlib.Path) -> None:
@@ -150,7 +176,7 @@ def _measure_all(
 ) -> list[dict[str, float]]:
     """The figures of each run; what was measured before stands in the folder."""
     processes = options.processes
-    measure = functools.partial(_measure, options.data)
+    measure = functools.partial(_measure, PROTOCOLS[options.data])
     spawn = multiprocessing.get_context("spawn")
     cores = spawn.Queue()
     for i in range(processes):
@@ -169,21 +195,20 @@ def _take_a_core(cores: Any) -> None:
     os.sched_setaffinity(0, {free[cores.get() % len(free)]})
 
 
-def _measure(data: str, folder: pathlib.Path) -> dict[str, float]:
+def _measure(protocol: Protocol, folder: pathlib.Path) -> dict[str, float]:
     # Only here: they start JAX, in each process on its own core.
     from vasso_jax import load_run
     from vasso_jax.measurement import Ball, Hessian, LossOptions, Trace, measure
 
-    whole = data == "digits"
     # Ten random perturbations: the average case has to be asked for, and is not reported.
     ball = functools.partial(Ball, per_batch=True, samples=10)
-    measures = [Hessian(largest=5), Trace(samples=30 if whole else 10)]
-    if whole:
+    measures = [Hessian(largest=5), Trace(samples=protocol.samples)]
+    if protocol.balls:
         measures += [
             ball(radius=0.05),
             ball(radius=0.25, adaptive=True),
             ball(radius=0.005, norm="linf", adaptive=True, normalize_logits=True),
         ]
-    options = LossOptions(examples=10_000 if whole else 256, batch_size=128)
+    options = LossOptions(examples=protocol.measured, batch_size=128)
     made = measure(load_run(folder), measures, options)
     return {name: value for each in made for name, value in each.figures.items()}

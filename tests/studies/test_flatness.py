@@ -103,11 +103,12 @@ def test_the_numbers_that_are_kept_give_the_tables_that_are_kept(
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("data", study.DATA)
+@pytest.mark.parametrize("data", study.PROTOCOLS)
 def test_it_trains_and_measures_and_does_neither_again(data, tmp_path, monkeypatch, capsys):
     use_small_networks(monkeypatch, study)
     monkeypatch.setattr(study, "METHODS", {"SAM": study.METHODS["SAM"]})
-    monkeypatch.setattr(study, "RADII", {"SAM": (0.1,)})
+    protocol = study.PROTOCOLS[data]._replace(radii={"SAM": (0.1,)})
+    monkeypatch.setitem(study.PROTOCOLS, data, protocol)
     if data == "cifar10":
         tiny_cifar.prepare(tmp_path, train=130, test=20)
         monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
